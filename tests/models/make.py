@@ -1,0 +1,457 @@
+#!/usr/bin/env python3
+"""Write the small models that the tests serve. Running it twice writes the same bytes.
+
+README.md in this folder says what each model is for.
+"""
+
+import shutil
+from pathlib import Path
+
+import numpy as np
+import onnx
+from onnx import TensorProto, helper, numpy_helper
+
+HERE = Path(__file__).resolve().parent
+OPSET, IR = 17, 8
+
+# Short name (also the end of the model's name): ONNX type, name in config.pbtxt.
+DTYPES = {
+    "bool": (TensorProto.BOOL, "TYPE_BOOL"),
+    "int8": (TensorProto.INT8, "TYPE_INT8"),
+    "int16": (TensorProto.INT16, "TYPE_INT16"),
+    "int32": (TensorProto.INT32, "TYPE_INT32"),
+    "int64": (TensorProto.INT64, "TYPE_INT64"),
+    "uint8": (TensorProto.UINT8, "TYPE_UINT8"),
+    "uint16": (TensorProto.UINT16, "TYPE_UINT16"),
+    "uint32": (TensorProto.UINT32, "TYPE_UINT32"),
+    "uint64": (TensorProto.UINT64, "TYPE_UINT64"),
+    "fp16": (TensorProto.FLOAT16, "TYPE_FP16"),
+    "bf16": (TensorProto.BFLOAT16, "TYPE_BF16"),
+    "fp32": (TensorProto.FLOAT, "TYPE_FP32"),
+    "fp64": (TensorProto.DOUBLE, "TYPE_FP64"),
+    "bytes": (TensorProto.STRING, "TYPE_STRING"),
+}
+FLOAT = TensorProto.FLOAT
+
+
+def write(path: Path, content: bytes | str) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(content.encode() if isinstance(content, str) else content)
+
+
+def write_model(path, nodes, inputs, outputs, constants=None) -> None:
+    """inputs and outputs: name -> (ONNX type, shape); constants: name -> array."""
+    graph = helper.make_graph(
+        nodes,
+        path.parent.parent.name,
+        [helper.make_tensor_value_info(n, t, s) for n, (t, s) in inputs.items()],
+        [helper.make_tensor_value_info(n, t, s) for n, (t, s) in outputs.items()],
+        [numpy_helper.from_array(v, n) for n, v in (constants or {}).items()],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", OPSET)], ir_version=IR)
+    model.producer_name = "tests/models/make.py"
+    onnx.checker.check_model(model, full_check=True)
+    write(path, model.SerializeToString(deterministic=True))
+
+
+def node(op, inputs, outputs, **attributes):
+    return helper.make_node(op, inputs, outputs, **attributes)
+
+
+def f32(*values) -> np.ndarray:
+    return np.array(values if len(values) != 1 else values[0], np.float32)
+
+
+def triton(root: Path) -> None:
+    for short in ("int32", "fp32"):
+        onnx_type, config_type = DTYPES[short]
+        name = f"add_sub_{short}"
+        tensor = (onnx_type, ["batch", 16])
+        write_model(
+            root / name / "1" / "model.onnx",
+            [
+                node("Add", ["INPUT0", "INPUT1"], ["OUTPUT0"]),
+                node("Sub", ["INPUT0", "INPUT1"], ["OUTPUT1"]),
+            ],
+            {"INPUT0": tensor, "INPUT1": tensor},
+            {"OUTPUT0": tensor, "OUTPUT1": tensor},
+        )
+        write(
+            root / name / "config.pbtxt",
+            f"""# Sum and difference of two vectors, in the list form of the text format.
+name: "{name}"
+platform: "onnxruntime_onnx"
+max_batch_size: 8
+input [
+  {{
+    name: "INPUT0"
+    data_type: {config_type}
+    dims: [ 16 ]
+  }},
+  {{
+    name: "INPUT1"
+    data_type: {config_type}
+    dims: [ 16 ]
+  }}
+]
+output [
+  {{
+    name: "OUTPUT0"   # the sum
+    data_type: {config_type}
+    dims: [ 16 ]
+  }},
+  {{
+    name: "OUTPUT1"   # the difference
+    data_type: {config_type}
+    dims: [ 16 ]
+  }}
+]
+instance_group [
+  {{
+    count: 1
+    kind: KIND_CPU
+  }}
+]
+dynamic_batching {{ }}
+""",
+        )
+
+    for short, (onnx_type, config_type) in DTYPES.items():
+        name = f"identity_{short}"
+        tensor = (onnx_type, ["batch", "n"])
+        write_model(
+            root / name / "1" / "model.onnx",
+            [node("Identity", ["INPUT0"], ["OUTPUT0"])],
+            {"INPUT0": tensor},
+            {"OUTPUT0": tensor},
+        )
+        write(
+            root / name / "config.pbtxt",
+            f"""name: '{name}'
+backend: "onnx" "runtime"  # adjacent strings are one string
+max_batch_size: 8
+input {{ name: "INPUT0", data_type: {config_type}, dims: -1 }}
+output {{ name: "OUTPUT0"; data_type: {config_type}; dims: [ -1 ] }}
+""",
+        )
+
+    write_model(
+        root / "dynamic_shape" / "1" / "model.onnx",
+        [
+            node("Transpose", ["INPUT0"], ["OUTPUT0"], perm=[0, 2, 1]),
+            node("ReduceSum", ["INPUT0", "last"], ["OUTPUT1"], keepdims=0),
+        ],
+        {"INPUT0": (FLOAT, ["batch", "rows", "columns"])},
+        {
+            "OUTPUT0": (FLOAT, ["batch", "columns", "rows"]),
+            "OUTPUT1": (FLOAT, ["batch", "rows"]),
+        },
+        {"last": np.array([2], np.int64)},
+    )
+    write(
+        root / "dynamic_shape" / "config.pbtxt",
+        """name: "dynamic_shape"
+backend: "onnxruntime"
+max_batch_size: 8
+input: { name: "INPUT0" data_type: TYPE_FP32 dims: [ -1, -1 ] }
+# The same field twice is a list of two.
+output: { name: "OUTPUT0" data_type: TYPE_FP32 dims: -1 dims: -1 }
+output: { name: "OUTPUT1" data_type: TYPE_FP32 dims: [ -1 ] }
+dynamic_batching {
+  preferred_batch_size: [ 4, 8 ]
+  max_queue_delay_microseconds: 100
+}
+""",
+    )
+
+    write_model(
+        root / "no_batch" / "1" / "model.onnx",
+        [node("Add", ["INPUT0", "step"], ["OUTPUT0"])],
+        {"INPUT0": (FLOAT, [2, 3])},
+        {"OUTPUT0": (FLOAT, [2, 3])},
+        {"step": f32([[1, 2, 3], [4, 5, 6]])},
+    )
+    write(
+        root / "no_batch" / "config.pbtxt",
+        """# max_batch_size 0: dims are the whole shape.
+name: "no_batch"
+platform: "onnxruntime_onnx"
+max_batch_size: 0
+input [ { name: "INPUT0" data_type: TYPE_FP32 dims: [ 2, 3 ] } ]
+output [ { name: "OUTPUT0" data_type: TYPE_FP32 dims: [ 2, 3 ] } ]
+""",
+    )
+
+    for version in (1, 2):
+        write_model(
+            root / "two_versions" / str(version) / "model.onnx",
+            [node("Add", ["INPUT0", "step"], ["OUTPUT0"])],
+            {"INPUT0": (FLOAT, ["batch", 4])},
+            {"OUTPUT0": (FLOAT, ["batch", 4])},
+            {"step": f32([version])},
+        )
+    write(
+        root / "two_versions" / "config.pbtxt",
+        """name: "two_versions"
+platform: "onnxruntime_onnx"
+max_batch_size: 8
+version_policy: { all { } }
+input [ { name: "INPUT0" data_type: TYPE_FP32 dims: [ 4 ] } ]
+output [ { name: "OUTPUT0" data_type: TYPE_FP32 dims: [ 4 ] } ]
+""",
+    )
+
+    write_model(
+        root / "auto_config" / "1" / "model.onnx",
+        [node("Mul", ["x", "two"], ["y"])],
+        {"x": (FLOAT, ["batch", 3])},
+        {"y": (FLOAT, ["batch", 3])},
+        {"two": f32([2])},
+    )
+
+    write_model(
+        root / "labelled" / "1" / "model.onnx",
+        [node("Identity", ["INPUT0"], ["SCORES"])],
+        {"INPUT0": (FLOAT, ["batch", 3])},
+        {"SCORES": (FLOAT, ["batch", 3])},
+    )
+    write(
+        root / "labelled" / "config.pbtxt",
+        """name: "labelled"
+platform: "onnxruntime_onnx"
+max_batch_size: 8
+input [ { name: "INPUT0" data_type: TYPE_FP32 dims: [ 3 ] } ]
+output [
+  {
+    name: "SCORES"
+    data_type: TYPE_FP32
+    dims: [ 3 ]
+    label_filename: "labels.txt"
+  }
+]
+parameters: { key: "intra_op_thread_count" value: { string_value: "1" } }
+""",
+    )
+    write(root / "labelled" / "labels.txt", "ant\nbee\ncat\n")
+
+    write_model(
+        root / "reshaped" / "1" / "model.onnx",
+        [node("Mul", ["INPUT0", "three"], ["OUTPUT0"])],
+        {"INPUT0": (FLOAT, ["batch"])},
+        {"OUTPUT0": (FLOAT, ["batch"])},
+        {"three": f32([3])},
+    )
+    write(
+        root / "reshaped" / "config.pbtxt",
+        """# On the wire [N,1], in the graph [N].
+name: "reshaped"
+platform: "onnxruntime_onnx"
+max_batch_size: 8
+input [ { name: "INPUT0" data_type: TYPE_FP32 dims: [ 1 ] reshape { shape: [ ] } } ]
+output [ { name: "OUTPUT0" data_type: TYPE_FP32 dims: [ 1 ] reshape: { shape: [ ] } } ]
+""",
+    )
+
+    slow(root / "slow")
+
+
+def slow(folder: Path) -> None:
+    """INPUT0 comes back unchanged after many products of 256x256 matrices.
+
+    The matrix of 1/256 everywhere is its own square, exactly, so the answer needs
+    no tolerance; it depends on the input through a Clip, so that no optimiser can
+    work it out beforehand.
+    """
+    size, steps = 256, 160
+    body = helper.make_graph(
+        [
+            node("MatMul", ["before", "matrix"], ["after"]),
+            node("Identity", ["go"], ["go_on"]),
+        ],
+        "step",
+        [
+            helper.make_tensor_value_info("i", TensorProto.INT64, []),
+            helper.make_tensor_value_info("go", TensorProto.BOOL, []),
+            helper.make_tensor_value_info("before", FLOAT, [size, size]),
+        ],
+        [
+            helper.make_tensor_value_info("go_on", TensorProto.BOOL, []),
+            helper.make_tensor_value_info("after", FLOAT, [size, size]),
+        ],
+    )
+    write_model(
+        folder / "1" / "model.onnx",
+        [
+            node("ReduceMax", ["INPUT0"], ["largest"], keepdims=0),
+            node("Clip", ["largest", "one", "one"], ["seed"]),
+            node("ConstantOfShape", ["side"], ["ones"], value=helper.make_tensor("v", FLOAT, [1], [1.0])),
+            node("Mul", ["ones", "share"], ["constant"]),
+            node("Mul", ["constant", "seed"], ["matrix"]),
+            node("Loop", ["steps", "yes", "matrix"], ["power"], body=body),
+            node("ReduceMean", ["power"], ["mean"], keepdims=0),
+            node("Div", ["mean", "share"], ["unit"]),
+            node("Mul", ["INPUT0", "unit"], ["OUTPUT0"]),
+        ],
+        {"INPUT0": (FLOAT, ["batch", 1])},
+        {"OUTPUT0": (FLOAT, ["batch", 1])},
+        {
+            "one": np.array(1, np.float32),
+            "share": np.array(1 / size, np.float32),
+            "side": np.array([size, size], np.int64),
+            "steps": np.array(steps, np.int64),
+            "yes": np.array(True),
+        },
+    )
+    write(
+        folder / "config.pbtxt",
+        """# Some tens of milliseconds a call, whatever the batch.
+name: "slow"
+platform: "onnxruntime_onnx"
+max_batch_size: 8
+input [ { name: "INPUT0" data_type: TYPE_FP32 dims: [ 1 ] } ]
+output [ { name: "OUTPUT0" data_type: TYPE_FP32 dims: [ 1 ] } ]
+instance_group [ { count: 1 kind: KIND_CPU } ]
+dynamic_batching { }
+""",
+    )
+
+
+def tfserving(root: Path) -> None:
+    for version, add in ((1, 2), (2, 3)):
+        write_model(
+            root / "half_plus_two" / str(version) / "model.onnx",
+            [node("Mul", ["x", "half"], ["h"]), node("Add", ["h", "add"], ["y"])],
+            {"x": (FLOAT, ["batch"])},
+            {"y": (FLOAT, ["batch"])},
+            {"half": f32([0.5]), "add": f32([add])},
+        )
+    write_model(
+        root / "axpy" / "1" / "model.onnx",
+        [
+            node("Unsqueeze", ["a", "axis"], ["column"]),
+            node("Add", ["column", "b"], ["sum"]),
+            node("Sub", ["column", "b"], ["diff"]),
+        ],
+        {"a": (FLOAT, ["batch"]), "b": (FLOAT, ["batch", 2])},
+        {"sum": (FLOAT, ["batch", 2]), "diff": (FLOAT, ["batch", 2])},
+        {"axis": np.array([1], np.int64)},
+    )
+    write_model(
+        root / "text_bytes" / "1" / "model.onnx",
+        [
+            node("Identity", ["text"], ["plain"]),
+            node("Identity", ["text"], ["raw_bytes"]),
+        ],
+        {"text": (TensorProto.STRING, ["batch"])},
+        {"plain": (TensorProto.STRING, ["batch"]), "raw_bytes": (TensorProto.STRING, ["batch"])},
+    )
+    write(
+        root / "models.config.template",
+        """# @BASE@ stands for the absolute path of this folder.
+model_config_list {
+  config {
+    name: "half_plus_two"
+    base_path: "@BASE@/half_plus_two"
+    model_platform: "onnx"
+    model_version_policy { specific { versions: 1 versions: 2 } }
+    version_labels { key: "stable" value: 1 }
+    version_labels { key: "canary" value: 2 }
+  }
+  config {
+    name: "axpy"
+    base_path: "@BASE@/axpy"
+  }
+  config {
+    name: "text_bytes"
+    base_path: "@BASE@/text_bytes"
+    model_version_policy { latest { num_versions: 1 } }
+  }
+}
+""",
+    )
+
+
+def sklearn_files(root: Path) -> None:
+    from skl2onnx import to_onnx
+    from sklearn.datasets import load_iris
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import StandardScaler
+
+    data = load_iris()
+    x = data.data.astype(np.float32)
+    pipeline = make_pipeline(StandardScaler(), LogisticRegression(max_iter=1000))
+    pipeline.fit(x, data.target)
+    for name, options in (("iris_ml", {"zipmap": False}), ("iris_zipmap", {})):
+        model = to_onnx(
+            pipeline, x[:1], name=name, target_opset={"": OPSET, "ai.onnx.ml": 3},
+            options={id(pipeline): options} if options else None,
+        )
+        model.ir_version = IR
+        # The converter's order of domains changes from run to run.
+        domains = sorted(model.opset_import, key=lambda entry: entry.domain)
+        del model.opset_import[:]
+        model.opset_import.extend(domains)
+        write(root / f"{name}.onnx", model.SerializeToString(deterministic=True))
+
+    graph = helper.make_graph(
+        [
+            node(
+                "LabelEncoder", ["word"], ["kind"], domain="ai.onnx.ml",
+                keys_strings=["cat", "dog", "grüße"], values_strings=["feline", "canine", "greeting"],
+                default_string="unknown",
+            )
+        ],
+        "strings",
+        [helper.make_tensor_value_info("word", TensorProto.STRING, ["batch"])],
+        [helper.make_tensor_value_info("kind", TensorProto.STRING, ["batch"])],
+    )
+    model = helper.make_model(
+        graph, ir_version=IR,
+        opset_imports=[helper.make_opsetid("", OPSET), helper.make_opsetid("ai.onnx.ml", 3)],
+    )
+    model.producer_name = "tests/models/make.py"
+    onnx.checker.check_model(model, full_check=True)
+    write(root / "strings.onnx", model.SerializeToString(deterministic=True))
+
+
+def broken(root: Path) -> None:
+    whole = (HERE / "triton" / "add_sub_fp32" / "1" / "model.onnx").read_bytes()
+    write(root / "truncated.onnx", whole[: len(whole) * 2 // 3])
+    write(root / "empty.onnx", b"")
+    write(root / "not_onnx.onnx", "This is a text, not a model.\n")
+    tensors = """max_batch_size: 8
+input [ { name: "INPUT0" data_type: TYPE_FP32 dims: [ 16 ] },
+        { name: "INPUT1" data_type: TYPE_FP32 dims: [ 16 ] } ]
+output [ { name: "OUTPUT0" data_type: TYPE_FP32 dims: [ 16 ] } ]
+"""
+    configs = {
+        "unknown_field": 'platform: "onnxruntime_onnx"\n' + tensors + "max_batch_sise: 4\n",
+        "wrong_platform": 'platform: "tensorrt_plan"\n' + tensors,
+        "wrong_name": 'name: "another"\nplatform: "onnxruntime_onnx"\n' + tensors,
+        "wrong_input": 'platform: "onnxruntime_onnx"\n' + tensors.replace("INPUT1", "INPUT9"),
+        "wrong_type": 'platform: "onnxruntime_onnx"\n' + tensors.replace("FP32", "INT64"),
+        "wrong_rank": 'platform: "onnxruntime_onnx"\n' + tensors.replace("[ 16 ]", "[ 4, 4 ]"),
+        "not_text_format": "input [ { name: \n",
+        "sequence": 'platform: "onnxruntime_onnx"\n' + tensors + "sequence_batching { }\n",
+    }
+    for name, config in configs.items():
+        write(root / "triton" / name / "config.pbtxt", config)
+        write(root / "triton" / name / "1" / "model.onnx", whole)
+    write(root / "triton" / "no_version" / "config.pbtxt",
+          'platform: "onnxruntime_onnx"\n' + tensors)
+    # One good model among the broken ones: it must serve all the same.
+    write(root / "triton" / "good" / "config.pbtxt", 'platform: "onnxruntime_onnx"\n' + tensors)
+    write(root / "triton" / "good" / "1" / "model.onnx", whole)
+
+
+def main() -> None:
+    for folder, make in (
+        ("triton", triton), ("tfserving", tfserving), ("sklearn", sklearn_files), ("broken", broken),
+    ):
+        shutil.rmtree(HERE / folder, ignore_errors=True)
+        make(HERE / folder)
+
+
+if __name__ == "__main__":
+    main()
