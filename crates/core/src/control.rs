@@ -1,0 +1,124 @@
+//! Asking for models to be loaded and unloaded, and seeing what is.
+
+use std::time::Duration;
+
+use futures::future::BoxFuture;
+
+use crate::{ModelConfig, ModelRef, Result};
+
+/// What admin routes and the model repository extension need.
+pub trait ModelControl: Send + Sync + 'static {
+    /// Lists every known version, and models without one, by name and version.
+    fn index(&self) -> Vec<ModelStatus>;
+
+    /// Whether every model that should serve does (strict readiness).
+    fn is_ready(&self) -> bool;
+
+    /// Loads or reloads a model from its source and returns once it serves.
+    ///
+    /// # Errors
+    /// `NotFound` for an unknown model, `NotReady` outside explicit control, else what the files
+    /// or the engine said.
+    fn load<'a>(&'a self, model: &'a str) -> BoxFuture<'a, Result<()>>;
+
+    /// Stops serving a model; what is in flight is finished in the background.
+    ///
+    /// # Errors
+    /// `NotReady` outside explicit control. An unknown model is no error.
+    fn unload<'a>(&'a self, model: &'a str) -> BoxFuture<'a, Result<()>>;
+
+    /// Returns the counters of one version, of all versions of a model, or of everything.
+    ///
+    /// # Errors
+    /// `NotFound` for an unknown model or version.
+    fn statistics(&self, model: Option<&ModelRef>) -> Result<Vec<ModelStatistics>>;
+
+    /// Returns the effective configuration, with what the graph says filled in.
+    ///
+    /// # Errors
+    /// `NotFound` for an unknown model or version.
+    fn config(&self, model: &ModelRef) -> Result<ModelConfig>;
+}
+
+/// One version in the index; no version: a model that was never loaded or whose folder is broken.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ModelStatus {
+    /// The model's name.
+    pub name: String,
+    /// The version.
+    pub version: Option<u64>,
+    /// Its state; none: never loaded.
+    pub state: Option<ModelState>,
+    /// Why it is in that state, for people.
+    pub reason: String,
+}
+
+/// The state of one version. States run one way; a retry is a new start.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum ModelState {
+    /// Waits for its turn.
+    Pending,
+    /// The engine reads it.
+    Loading,
+    /// Runs its warm-up requests.
+    Warming,
+    /// Serves.
+    Ready,
+    /// Finishes what is in flight, takes nothing new.
+    Draining,
+    /// Unloaded.
+    Gone,
+    /// Could not be loaded.
+    Failed,
+}
+
+/// How often something happened and how long it took in all.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct DurationStat {
+    /// How often.
+    pub count: u64,
+    /// How long in all.
+    pub total: Duration,
+}
+
+/// Counters of one version since it was loaded.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct ModelStatistics {
+    /// The model's name.
+    pub name: String,
+    /// The version.
+    pub version: u64,
+    /// Milliseconds since the epoch of the last inference; 0: none yet.
+    pub last_inference_ms: u64,
+    /// Rows inferred.
+    pub inference_count: u64,
+    /// Model executions.
+    pub execution_count: u64,
+    /// Requests answered.
+    pub success: DurationStat,
+    /// Requests failed after they were queued.
+    pub fail: DurationStat,
+    /// Waiting in the queue.
+    pub queue: DurationStat,
+    /// Assembling inputs.
+    pub compute_input: DurationStat,
+    /// Inside the engine.
+    pub compute_infer: DurationStat,
+    /// Cutting outputs apart.
+    pub compute_output: DurationStat,
+    /// Executions by batch size, ascending.
+    pub batches: Vec<BatchStat>,
+}
+
+/// Executions of one batch size.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct BatchStat {
+    /// Rows of the batch.
+    pub batch_size: usize,
+    /// Assembling inputs.
+    pub compute_input: DurationStat,
+    /// Inside the engine.
+    pub compute_infer: DurationStat,
+    /// Cutting outputs apart.
+    pub compute_output: DurationStat,
+}

@@ -1,0 +1,106 @@
+//! Who computes: a runtime library, a loaded model, and one thread's scratch space for it.
+
+use std::sync::Arc;
+
+use crate::{DataType, ModelSpec, Result, Shape, Signature, Tensor};
+
+/// A runtime library that can load models.
+pub trait Engine: Send + Sync {
+    /// Returns the name used in `model.toml`: `onnx`, `rten`, …
+    fn name(&self) -> &'static str;
+
+    /// Returns the platform name that Triton's clients know, such as `onnxruntime_onnx`.
+    fn platform(&self) -> &'static str;
+
+    /// Makes sure that the library is there; may fetch it on first need. Blocking.
+    ///
+    /// # Errors
+    /// `Unsupported`, saying what to do to get it.
+    fn prepare(&self) -> Result<()>;
+
+    /// Loads a model's weights. Blocking.
+    ///
+    /// # Errors
+    /// `InvalidInput` for a file that is not a model, `Unsupported` for operators or types that
+    /// the engine does not know, `Engine` for anything else; each names the file.
+    fn load(&self, spec: &ModelSpec) -> Result<Arc<dyn Model>>;
+}
+
+/// A loaded model: the weights, shared by its instances.
+pub trait Model: Send + Sync {
+    /// Returns inputs and outputs as the file declares them.
+    ///
+    /// Its `batching` says only whether *every* input and output has a free first dimension.
+    fn signature(&self) -> &Signature;
+
+    /// Returns an estimate of the memory that the weights take.
+    fn memory_bytes(&self) -> u64;
+
+    /// Makes an instance for one worker thread.
+    ///
+    /// # Errors
+    /// `Engine` if the library refuses, `Unsupported` for a device it does not have.
+    fn instance(&self, placement: &Placement) -> Result<Box<dyn Instance>>;
+}
+
+/// Where an instance runs.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Placement {
+    /// `cpu`, `cuda:0`, …
+    pub device: String,
+    /// Threads that one run may use.
+    pub threads: usize,
+}
+
+/// One thread's way to run a model.
+pub trait Instance: Send {
+    /// Returns memory to assemble a batch in, `layout.total_len` bytes, aligned to
+    /// [`BatchLayout::ALIGN`].
+    ///
+    /// # Errors
+    /// `Full` where there is no memory for it.
+    fn input_buffer(&mut self, layout: &BatchLayout) -> Result<&mut [u8]>;
+
+    /// Runs the model. Outputs come in the signature's order and may share one allocation.
+    ///
+    /// # Errors
+    /// `InvalidInput` where the data itself is at fault, else `Engine`.
+    fn run(&mut self, inputs: Inputs<'_>) -> Result<Vec<Tensor>>;
+}
+
+/// Where the inputs of a run are. Inputs that a request left out are left out here too.
+pub enum Inputs<'a> {
+    /// Written into the instance's own buffer before.
+    Staged(&'a BatchLayout),
+    /// As they came: a lone request, or one with BYTES. The engine copies what is not aligned.
+    Direct(&'a [Tensor]),
+}
+
+/// Where each input of a batch lies in the instance's buffer. Fixed-size types only.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct BatchLayout {
+    /// The inputs, in the signature's order.
+    pub inputs: Vec<InputLayout>,
+    /// Bytes of the whole buffer.
+    pub total_len: usize,
+}
+
+impl BatchLayout {
+    /// Alignment of the buffer and of each input in it, in bytes.
+    pub const ALIGN: usize = 64;
+}
+
+/// One input of a [`BatchLayout`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct InputLayout {
+    /// The input's name.
+    pub name: Arc<str>,
+    /// Its element type.
+    pub dtype: DataType,
+    /// Its shape over the whole batch.
+    pub shape: Shape,
+    /// Where it begins, a multiple of [`BatchLayout::ALIGN`].
+    pub offset: usize,
+    /// Its bytes.
+    pub len: usize,
+}

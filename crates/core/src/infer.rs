@@ -1,0 +1,105 @@
+//! The one call that every protocol, job and stream ends in.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::future::BoxFuture;
+
+use crate::{Context, ModelRef, Result, Signature, Tensor};
+
+/// Named tensors for a model.
+#[derive(Debug, Clone)]
+pub struct InferRequest {
+    /// Which model is asked.
+    pub model: ModelRef,
+    /// The caller's own id for the request, echoed in the response.
+    pub id: Option<String>,
+    /// The inputs, in any order.
+    pub inputs: Vec<Tensor>,
+    /// The outputs wanted, in that order; empty for all.
+    pub outputs: Vec<Arc<str>>,
+    /// Protocol parameters that act on scheduling; unknown ones are ignored.
+    pub parameters: Parameters,
+}
+
+/// What a model answered.
+#[derive(Debug, Clone)]
+pub struct InferResponse {
+    /// The version that answered, with its signature and labels.
+    pub model: Arc<ModelInfo>,
+    /// The caller's id.
+    pub id: Option<String>,
+    /// The outputs, in the order asked for.
+    pub outputs: Vec<Tensor>,
+    /// Where the time went.
+    pub timings: Timings,
+}
+
+/// Where the time of one request went.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Timings {
+    /// From admission until a worker took the request.
+    pub queue: Duration,
+    /// Copying inputs into the batch.
+    pub compute_input: Duration,
+    /// Inside the engine.
+    pub compute_infer: Duration,
+    /// Cutting outputs apart.
+    pub compute_output: Duration,
+    /// The rows of the batch that the request ran in.
+    pub batch_rows: usize,
+}
+
+/// A scalar request parameter.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Parameter {
+    /// A JSON boolean.
+    Bool(bool),
+    /// A whole number.
+    Int(i64),
+    /// A whole number beyond [`i64::MAX`].
+    Uint(u64),
+    /// Any other number.
+    Float(f64),
+    /// Text.
+    Text(String),
+}
+
+/// Request parameters by name.
+pub type Parameters = BTreeMap<String, Parameter>;
+
+/// What a client may know of one served version.
+#[derive(Debug, Clone)]
+pub struct ModelInfo {
+    /// The model's name.
+    pub name: Arc<str>,
+    /// This version.
+    pub version: u64,
+    /// The engine that runs it: `onnx`, `rten`, …
+    pub engine: Arc<str>,
+    /// The platform as Triton's clients know it, such as `onnxruntime_onnx`.
+    pub platform: String,
+    /// Inputs and outputs as requests see them.
+    pub signature: Signature,
+    /// What the data means: `tensor`, `tabular`, …
+    pub task: String,
+    /// Column names of each input, parallel to `signature.inputs`; empty where none are known.
+    pub columns: Vec<Vec<String>>,
+    /// Class labels of each output, parallel to `signature.outputs`; empty where none are known.
+    pub labels: Vec<Vec<String>>,
+    /// Metrics measured when the model was made.
+    pub metrics: BTreeMap<String, f64>,
+}
+
+/// Answers requests: the local runtime, a remote server, a routing rule.
+pub trait Infer: Send + Sync + 'static {
+    /// Runs one request. Dropping the future cancels it.
+    fn infer(&self, request: InferRequest, ctx: Context) -> BoxFuture<'_, Result<InferResponse>>;
+
+    /// Describes the version that `model` means at this moment.
+    ///
+    /// # Errors
+    /// `NotFound` for an unknown model or version, `NotReady` for one that is not serving.
+    fn describe(&self, model: &ModelRef) -> Result<Arc<ModelInfo>>;
+}

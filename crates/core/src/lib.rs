@@ -1,0 +1,36 @@
+//! The vocabulary of the model server.
+//!
+//! Tensors, signatures, requests and errors, and the traits between the parts: [`Infer`] (one
+//! request in, one response out), [`ModelControl`] (what is loaded), [`ModelSource`] (what could
+//! be), and [`Engine`] / [`Model`] / [`Instance`] (who computes). No sockets, files or threads
+//! live here, and no wire format: everything depends on this crate, so it depends on nothing.
+
+mod context;
+mod control;
+mod dtype;
+mod elements;
+mod engine;
+mod error;
+mod infer;
+mod name;
+mod shape;
+mod signature;
+mod spec;
+mod tensor;
+
+pub use context::{Class, Context};
+pub use control::{BatchStat, DurationStat, ModelControl, ModelState, ModelStatistics, ModelStatus};
+pub use dtype::{DataType, Element};
+pub use elements::{Elements, ElementsBuilder};
+pub use engine::{BatchLayout, Engine, InputLayout, Inputs, Instance, Model, Placement};
+pub use error::{Error, ErrorKind, Result};
+pub use futures::future::BoxFuture;
+pub use infer::{Infer, InferRequest, InferResponse, ModelInfo, Parameter, Parameters, Timings};
+pub use name::{ModelName, ModelRef, Selector};
+pub use shape::Shape;
+pub use signature::{Batching, Dim, Signature, TensorSpec};
+pub use spec::{
+    BatchRule, DynamicBatching, InstanceGroup, IoConfig, ModelConfig, ModelEntry, ModelSource, ModelSpec, QueuePolicy,
+    VersionPolicy, WarmupInput, WarmupRequest,
+};
+pub use tensor::Tensor;

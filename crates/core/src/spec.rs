@@ -1,0 +1,246 @@
+//! What to load and how to run it: the result of reading a model folder.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use crate::{DataType, Dim, ModelName, Result};
+
+/// One version of a model, ready to be loaded.
+#[derive(Debug, Clone)]
+pub struct ModelSpec {
+    /// The model's name.
+    pub name: ModelName,
+    /// The version, from 1.
+    pub version: u64,
+    /// The engine asked for; none: the first one that is available.
+    pub engine: Option<String>,
+    /// The file to load.
+    pub artifact: PathBuf,
+    /// Changes whenever the files behind this spec change.
+    pub fingerprint: u64,
+    /// What the data means: `tensor`, `tabular`, …
+    pub task: String,
+    /// Column names of an input, by input name.
+    pub columns: BTreeMap<String, Vec<String>>,
+    /// Class labels of an output, by output name; under the empty name: of every output that fits.
+    pub labels: BTreeMap<String, Vec<String>>,
+    /// Metrics measured when the model was made.
+    pub metrics: BTreeMap<String, f64>,
+    /// Batching, instances and declared tensors.
+    pub config: ModelConfig,
+}
+
+/// The settings of a model, in the terms of Triton's `config.pbtxt`.
+///
+/// Other sources (a bare file, `model.toml`, TF Serving folders) fill in the same fields.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ModelConfig {
+    /// `platform` as written, such as `onnxruntime_onnx`; may be empty.
+    pub platform: String,
+    /// `backend` as written, such as `onnxruntime`; may be empty.
+    pub backend: String,
+    /// How the first dimension is treated.
+    pub batch: BatchRule,
+    /// Declared inputs; empty: as in the graph.
+    pub inputs: Vec<IoConfig>,
+    /// Declared outputs, those offered; empty: as in the graph.
+    pub outputs: Vec<IoConfig>,
+    /// Which versions of the folder are served.
+    pub version_policy: VersionPolicy,
+    /// Parallel executions; empty: derived from the machine.
+    pub instance_groups: Vec<InstanceGroup>,
+    /// Merging of requests into batches; none: requests are not merged.
+    pub dynamic_batching: Option<DynamicBatching>,
+    /// The artifact's file name within the version folder.
+    pub default_model_filename: String,
+    /// Free-form settings, shown to clients.
+    pub parameters: BTreeMap<String, String>,
+    /// Whether answers may come from a cache, if one is configured.
+    pub response_cache: bool,
+    /// Requests to run before the model is called ready.
+    pub warmup: Vec<WarmupRequest>,
+}
+
+/// How the first dimension of tensors is treated.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum BatchRule {
+    /// Found out from the graph: rows where every tensor has a free first dimension. `limit`
+    /// is the most rows of a request (none: any number).
+    Derive {
+        /// The most rows of one request.
+        limit: Option<usize>,
+    },
+    /// Triton's `max_batch_size: 0`: declared shapes are full shapes.
+    Never,
+    /// Triton's `max_batch_size: n`: a batch dimension of 1..=n is put before declared shapes.
+    Max(usize),
+}
+
+/// A declared input or output.
+#[derive(Debug, Clone, PartialEq)]
+pub struct IoConfig {
+    /// The name in the graph.
+    pub name: String,
+    /// The element type; none: as in the graph.
+    pub dtype: Option<DataType>,
+    /// The shape without the batch dimension; none: as in the graph.
+    pub dims: Option<Vec<Dim>>,
+    /// The graph's shape without the batch dimension, where it differs from `dims`.
+    pub reshape: Option<Vec<Dim>>,
+    /// The file of class labels, within the model's folder.
+    pub label_filename: String,
+    /// Whether requests may leave this input out.
+    pub optional: bool,
+    /// `format` as written, such as `FORMAT_NONE`.
+    pub format: String,
+    /// Accepted and shown; requests are not ragged-batched.
+    pub allow_ragged_batch: bool,
+    /// Accepted and shown.
+    pub is_shape_tensor: bool,
+}
+
+/// Which versions of a folder are served.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum VersionPolicy {
+    /// The highest `n`.
+    Latest(u32),
+    /// All of them.
+    All,
+    /// Exactly these.
+    Specific(Vec<u64>),
+}
+
+impl Default for VersionPolicy {
+    fn default() -> Self {
+        Self::Latest(1)
+    }
+}
+
+impl VersionPolicy {
+    /// Picks from the versions that exist; the result ascends.
+    pub fn select(&self, existing: &[u64]) -> Vec<u64> {
+        let mut sorted = existing.to_vec();
+        sorted.sort_unstable();
+        sorted.dedup();
+        match self {
+            Self::Latest(count) => sorted.split_off(sorted.len().saturating_sub(*count as usize)),
+            Self::All => sorted,
+            Self::Specific(wanted) => sorted.into_iter().filter(|version| wanted.contains(version)).collect(),
+        }
+    }
+}
+
+/// Instances of one kind.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct InstanceGroup {
+    /// The group's name; may be empty.
+    pub name: String,
+    /// Parallel executions.
+    pub count: usize,
+    /// `KIND_CPU`, `KIND_GPU`, `KIND_AUTO`, …
+    pub kind: String,
+    /// Device numbers of a GPU kind.
+    pub gpus: Vec<i32>,
+    /// Threads that one execution may use.
+    pub threads: usize,
+}
+
+/// Merging of requests into batches.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct DynamicBatching {
+    /// The most rows of a merged batch; none: the model's `max_batch_size`, or 64.
+    pub max_rows: Option<usize>,
+    /// Sizes that are worth waiting for, ascending.
+    pub preferred_batch_size: Vec<usize>,
+    /// How long the oldest request may wait for company.
+    pub max_queue_delay_microseconds: u64,
+    /// Whether answers keep the order of requests.
+    pub preserve_ordering: bool,
+    /// Number of priorities; 0: one.
+    pub priority_levels: u32,
+    /// The priority of requests that name none.
+    pub default_priority_level: u32,
+    /// The queue's policy where no priority has its own.
+    pub default_queue_policy: Option<QueuePolicy>,
+    /// Policies by priority.
+    pub priority_queue_policy: BTreeMap<u32, QueuePolicy>,
+}
+
+/// What happens to requests that wait too long or find no room.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct QueuePolicy {
+    /// Whether a request whose time is up runs late (`DELAY`) instead of being refused (`REJECT`).
+    pub delay_on_timeout: bool,
+    /// The longest wait; 0: no limit.
+    pub default_timeout_microseconds: u64,
+    /// Whether a request may shorten its own wait.
+    pub allow_timeout_override: bool,
+    /// The most waiting requests; 0: no limit.
+    pub max_queue_size: u32,
+}
+
+/// A request to run before a model is called ready.
+#[derive(Debug, Clone, PartialEq)]
+pub struct WarmupRequest {
+    /// Named in messages.
+    pub name: String,
+    /// Rows of the request; 0 where the model has no batch dimension.
+    pub batch_size: usize,
+    /// How often it runs.
+    pub count: usize,
+    /// The inputs.
+    pub inputs: Vec<WarmupInput>,
+}
+
+/// One input of a warm-up request.
+#[derive(Debug, Clone, PartialEq)]
+pub struct WarmupInput {
+    /// The input's name.
+    pub name: String,
+    /// Its element type.
+    pub dtype: DataType,
+    /// Its shape without the batch dimension.
+    pub dims: Vec<usize>,
+    /// Whether the data is random instead of zero.
+    pub random: bool,
+}
+
+/// A model that a source knows: its versions, or why they cannot be had.
+#[derive(Debug, Clone)]
+pub struct ModelEntry {
+    /// The model's name.
+    pub name: ModelName,
+    /// Labels and the versions they stand for.
+    pub labels: BTreeMap<String, u64>,
+    /// The versions to serve, ascending; or what is wrong with the folder.
+    pub versions: Result<Vec<Arc<ModelSpec>>>,
+}
+
+/// Where models come from. Calls read files and block.
+pub trait ModelSource: Send + Sync + 'static {
+    /// Returns every model there is, by ascending name.
+    fn scan(&self) -> Vec<ModelEntry>;
+
+    /// Returns the model called `name`, read anew.
+    fn find(&self, name: &str) -> Option<ModelEntry>;
+}
+
+impl Default for ModelConfig {
+    fn default() -> Self {
+        Self {
+            platform: String::new(),
+            backend: String::new(),
+            batch: BatchRule::Derive { limit: None },
+            inputs: Vec::new(),
+            outputs: Vec::new(),
+            version_policy: VersionPolicy::default(),
+            instance_groups: Vec::new(),
+            dynamic_batching: Some(DynamicBatching::default()),
+            default_model_filename: "model.onnx".to_owned(),
+            parameters: BTreeMap::new(),
+            response_cache: false,
+            warmup: Vec::new(),
+        }
+    }
+}

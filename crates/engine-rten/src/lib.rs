@@ -1,0 +1,1 @@
+//! The rten engine: neural models in pure Rust, always there.

@@ -1,0 +1,1 @@
+//! Model folders to model specifications: model.toml, Triton, TF Serving, bare files.

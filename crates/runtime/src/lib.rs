@@ -1,0 +1,1 @@
+//! Serves loaded models: table, lifecycle, admission, queue, batching, worker threads.

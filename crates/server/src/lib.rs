@@ -1,0 +1,1 @@
+//! Listeners, limits and one thin handler per protocol.

@@ -1,0 +1,1 @@
+//! Fake engine, contract suites and server starters for tests.
