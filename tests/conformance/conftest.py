@@ -1,0 +1,87 @@
+"""Servers for the tests, and the rule that none of them may log an unannounced error."""
+
+import shutil
+from pathlib import Path
+
+import pytest
+from harness import DEMO, MODELS, RUNNING, Server
+
+
+@pytest.fixture(scope="session")
+def start(tmp_path_factory):
+    """start(*arguments of `salver serve`): a server that is stopped at the end of the session."""
+    started: list[Server] = []
+
+    def launch(*args: object, **options) -> Server:
+        server = Server(tmp_path_factory.mktemp("server"), *args, **options)
+        started.append(server)
+        return server
+
+    yield launch
+    problems = []
+    for server in started:
+        if server.process.poll() is None:
+            try:
+                server.stop()
+            except AssertionError as error:
+                problems.append(str(error))
+        elif server in RUNNING:
+            problems.append(f"the server died with {server.process.returncode}\n{server.log()[-4000:]}")
+    assert not problems, "\n".join(problems)
+
+
+@pytest.fixture(scope="session")
+def triton(start) -> Server:
+    """The Triton repository, as it was made for Triton."""
+    return start(MODELS / "triton")
+
+
+@pytest.fixture(scope="session")
+def tfserving(start, tmp_path_factory) -> Server:
+    """TF Serving's folders through a models.config."""
+    return start(tf_config(tmp_path_factory.mktemp("tfserving")))
+
+
+@pytest.fixture(scope="session")
+def demo(start) -> Server:
+    """The two demo models and the bare scikit-learn files; iris answers the routes without a name."""
+    return start(
+        DEMO / "iris", DEMO / "digits",
+        MODELS / "sklearn" / "iris_ml.onnx", MODELS / "sklearn" / "strings.onnx",
+        "--default-model", "iris",
+    )
+
+
+@pytest.fixture
+def repository(tmp_path):
+    """repository("a", "b"): a folder with copies of these models of the Triton repository."""
+
+    def copy(*names: str) -> Path:
+        for name in names:
+            shutil.copytree(MODELS / "triton" / name, tmp_path / "repository" / name)
+        return tmp_path / "repository"
+
+    return copy
+
+
+def tf_config(folder: Path) -> Path:
+    text = (MODELS / "tfserving" / "models.config.template").read_text()
+    path = folder / "models.config"
+    path.write_text(text.replace("@BASE@", str(MODELS / "tfserving")))
+    return path
+
+
+@pytest.fixture(autouse=True)
+def no_unannounced_errors(request):
+    """A test fails when a server logs an ERROR, panics or dies meanwhile."""
+    before = {id(server): len(server.errors()) for server in RUNNING}
+    yield
+    marker = request.node.get_closest_marker("announced_errors")
+    announced = marker.args if marker else ()
+    for server in list(RUNNING):
+        new = server.errors()[before.get(id(server), 0) :]
+        surprising = [line for line in new if not any(text in line for text in announced)]
+        assert not surprising, "the server logged:\n" + "\n".join(surprising)
+        assert server.process.poll() is None, (
+            f"the server died with {server.process.returncode}\n{server.log()[-4000:]}"
+        )
