@@ -16,6 +16,7 @@ mod name;
 mod shape;
 mod signature;
 mod spec;
+mod staging;
 mod tensor;
 
 pub use context::{Class, Context};
@@ -33,4 +34,5 @@ pub use spec::{
     BatchRule, DynamicBatching, InstanceGroup, IoConfig, ModelConfig, ModelEntry, ModelSource, ModelSpec, QueuePolicy,
     VersionPolicy, WarmupInput, WarmupRequest,
 };
+pub use staging::StagingBuffer;
 pub use tensor::Tensor;

@@ -1,1 +1,11 @@
-//! Fake engine, contract suites and server starters for tests.
+//! What tests share: a fake engine, the contract suite of engines, and a starter for the server.
+//!
+//! Nothing here is part of the product; only dev-dependencies point to this crate.
+
+mod fake;
+mod gate;
+mod spec;
+
+pub use fake::{BatchRecord, FakeEngine, Reaction, tensor, text};
+pub use gate::Gate;
+pub use spec::{repository_path, spec, spec_of};
