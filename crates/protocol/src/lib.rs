@@ -1,1 +1,9 @@
-//! Bytes to requests and back: Open Inference Protocol, TF Serving, MLflow scoring, plain JSON. No sockets.
+//! Bytes to requests and back: Open Inference Protocol, TF Serving, MLflow scoring, plain JSON.
+//!
+//! Pure functions between the bodies of a protocol and the types of `salver-core`. No sockets, no
+//! headers beyond the few that change how a body is read, and no knowledge of what a model does.
+
+pub mod json;
+mod reply;
+
+pub use reply::{Limits, Reply};
