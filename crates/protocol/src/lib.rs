@@ -3,7 +3,9 @@
 //! Pure functions between the bodies of a protocol and the types of `salver-core`. No sockets, no
 //! headers beyond the few that change how a body is read, and no knowledge of what a model does.
 
+pub mod fuzz;
 pub mod json;
+pub mod oip_grpc;
 mod reply;
 
 pub use reply::{Limits, Reply};
