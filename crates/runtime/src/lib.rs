@@ -1,1 +1,270 @@
-//! Serves loaded models: table, lifecycle, admission, queue, batching, worker threads.
+//! Serves loaded models: the one implementation of [`Infer`] that runs an engine.
+//!
+//! The path of a request: table → permit → check → queue → worker (merge, run, split) → answer.
+//! Beside it, the lifecycle brings versions up and takes them down, and swaps the table.
+//! Sockets, formats and folders are other crates' business.
+
+mod assemble;
+mod board;
+mod interface;
+mod lifecycle;
+mod policy;
+mod queue;
+mod reconcile;
+mod slot;
+mod statistics;
+mod table;
+mod warmup;
+mod worker;
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use salver_core::{
+    BoxFuture, Context, Engine, Error, Infer, InferRequest, InferResponse, ModelConfig, ModelControl, ModelEntry,
+    ModelInfo, ModelName, ModelRef, ModelSource, ModelStatistics, ModelStatus, Result, Selector,
+};
+use salver_telemetry::Metrics;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::lifecycle::Lifecycle;
+use crate::slot::{Refusal, SlotOptions};
+
+/// Who decides which models are loaded, with Triton's meaning.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum ControlMode {
+    /// Everything at start, nothing later.
+    #[default]
+    None,
+    /// Everything, and changes of the folders are followed at this interval.
+    Poll(Duration),
+    /// What is named at start, and what clients ask for.
+    Explicit,
+}
+
+/// Settings of a [`Runtime`].
+#[derive(Debug, Clone, Default)]
+pub struct RuntimeOptions {
+    /// Who decides what is loaded.
+    pub control: ControlMode,
+    /// Models to load at start under [`ControlMode::Explicit`]; `*`: every one there is.
+    pub load: Vec<String>,
+    /// The most requests in flight per model; none: derived from its batch size and instances.
+    pub max_queue: Option<usize>,
+    /// Inferences slower than this are logged as warnings.
+    pub slow: Option<Duration>,
+}
+
+/// Serves models from a source with a set of engines.
+pub struct Runtime {
+    lifecycle: Arc<Lifecycle>,
+    source: Arc<dyn ModelSource>,
+    options: RuntimeOptions,
+    tasks: TaskTracker,
+    stop: CancellationToken,
+}
+
+impl Runtime {
+    /// Makes a runtime that serves nothing yet. Engines are tried in the order given.
+    pub fn new(
+        engines: Vec<Arc<dyn Engine>>,
+        source: Arc<dyn ModelSource>,
+        metrics: Arc<Metrics>,
+        options: RuntimeOptions,
+    ) -> Arc<Self> {
+        let tasks = TaskTracker::new();
+        let slot_options = SlotOptions { max_queue: options.max_queue, slow: options.slow };
+        let lifecycle = Arc::new(Lifecycle::new(engines, metrics, slot_options, tasks.clone()));
+        Arc::new(Self { lifecycle, source, options, tasks, stop: CancellationToken::new() })
+    }
+
+    /// Loads what the mode says and returns when that is done; goes on polling in the background
+    /// where asked to. A model that fails to load shows in the index with its reason.
+    ///
+    /// # Errors
+    /// `InvalidInput` if models to load are named outside explicit control.
+    pub async fn start(self: &Arc<Self>) -> Result<()> {
+        if self.options.control != ControlMode::Explicit && !self.options.load.is_empty() {
+            return Err(Error::invalid_input(
+                "models to load are named, but model control is not explicit; add --model-control explicit",
+            ));
+        }
+        let entries = self.scan().await?;
+        let wanted = |name: &str| match self.options.control {
+            ControlMode::None | ControlMode::Poll(_) => true,
+            ControlMode::Explicit => self.options.load.iter().any(|load| load == "*" || load == name),
+        };
+        for entry in &entries {
+            self.lifecycle.board.register(&entry.name);
+        }
+        for name in self.options.load.iter().filter(|name| *name != "*") {
+            if !entries.iter().any(|entry| *entry.name == **name) {
+                tracing::error!(model = name, "no such model to load");
+                self.lifecycle.board.set_problem(name, Some("no model of that name is in any of the paths".to_owned()));
+            }
+        }
+        let loads = entries.into_iter().filter(|entry| wanted(&entry.name));
+        self.apply_all(loads.collect()).await;
+        if let ControlMode::Poll(interval) = self.options.control {
+            let this = self.clone();
+            self.tasks.spawn(async move { this.poll(interval).await });
+        }
+        Ok(())
+    }
+
+    /// Ends polling, takes every model down and waits until nothing is in flight.
+    pub async fn shutdown(&self) {
+        self.stop.cancel();
+        self.lifecycle.shut_down().await;
+        self.tasks.close();
+        self.tasks.wait().await;
+    }
+
+    /// Reads the source once more and follows its changes.
+    ///
+    /// # Errors
+    /// `Engine` if reading ended early.
+    pub async fn sync(&self) -> Result<()> {
+        let entries = self.scan().await?;
+        let present: BTreeSet<String> = entries.iter().map(|entry| entry.name.to_string()).collect();
+        for name in self.lifecycle.board.names().into_iter().filter(|name| !present.contains(name)) {
+            if let Ok(name) = ModelName::new(&name) {
+                self.lifecycle.unload(&name).await;
+            }
+            self.lifecycle.board.forget(&name);
+        }
+        self.apply_all(entries).await;
+        Ok(())
+    }
+
+    async fn poll(&self, interval: Duration) {
+        let mut ticks = tokio::time::interval(interval);
+        ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        ticks.tick().await;
+        loop {
+            tokio::select! {
+                () = self.stop.cancelled() => return,
+                _ = ticks.tick() => {}
+            }
+            if let Err(error) = self.sync().await {
+                tracing::error!(%error, "polling the model paths");
+            }
+        }
+    }
+
+    /// Failures are logged and on the board already.
+    async fn apply_all(&self, entries: Vec<ModelEntry>) {
+        let all = entries.into_iter().map(|entry| self.lifecycle.apply(entry, false));
+        futures::future::join_all(all).await;
+    }
+
+    async fn scan(&self) -> Result<Vec<ModelEntry>> {
+        let source = self.source.clone();
+        let scan = tokio::task::spawn_blocking(move || source.scan()).await;
+        scan.map_err(|panic| Error::engine(format!("reading the model paths ended early: {panic}")))
+    }
+
+    fn explicit(&self) -> Result<()> {
+        match self.options.control {
+            ControlMode::Explicit => Ok(()),
+            ControlMode::None | ControlMode::Poll(_) => Err(Error::not_ready(
+                "explicit model load / unload is not allowed; start the server with --model-control explicit",
+            )),
+        }
+    }
+
+    async fn load_named(&self, name: &str) -> Result<()> {
+        self.explicit()?;
+        let (source, wanted) = (self.source.clone(), name.to_owned());
+        let found = tokio::task::spawn_blocking(move || source.find(&wanted)).await;
+        let found = found.map_err(|panic| Error::engine(format!("reading the model paths ended early: {panic}")))?;
+        let shown: String = name.chars().take(ModelName::MAX_LEN).flat_map(char::escape_debug).collect();
+        let entry = found.ok_or_else(|| {
+            Error::not_found(format!("failed to load '{shown}', failed to poll from model repository: no such model"))
+        })?;
+        if let Err(error) = &entry.versions {
+            return Err(error.clone().context(format_args!("failed to load '{shown}'")));
+        }
+        self.lifecycle.apply(entry, true).await.map_err(|error| error.context(format_args!("failed to load '{shown}'")))
+    }
+
+    async fn infer_here(&self, mut request: InferRequest, ctx: Context) -> Result<InferResponse> {
+        // A slot that drains hands the request back; by then the table has its successor or none.
+        for _ in 0..8 {
+            let slot = self.lifecycle.table.load().find(&request.model).cloned();
+            let Some(slot) = slot else {
+                return Err(self.lifecycle.board.explain(&request.model));
+            };
+            match slot.infer(request, &ctx).await {
+                Ok(response) => return Ok(response),
+                Err(Refusal::Error(error)) => return Err(error),
+                Err(Refusal::Draining(returned)) => request = returned,
+            }
+        }
+        Err(Error::not_ready(format!("model '{}' is being replaced; try again", request.model)))
+    }
+}
+
+impl Infer for Runtime {
+    fn infer(&self, request: InferRequest, ctx: Context) -> BoxFuture<'_, Result<InferResponse>> {
+        Box::pin(self.infer_here(request, ctx))
+    }
+
+    fn describe(&self, model: &ModelRef) -> Result<Arc<ModelInfo>> {
+        let table = self.lifecycle.table.load();
+        let slot = table.find(model).ok_or_else(|| self.lifecycle.board.explain(model))?;
+        Ok(slot.info.clone())
+    }
+}
+
+impl ModelControl for Runtime {
+    fn index(&self) -> Vec<ModelStatus> {
+        self.lifecycle.board.index()
+    }
+
+    fn is_ready(&self) -> bool {
+        self.lifecycle.board.is_ready()
+    }
+
+    fn load<'a>(&'a self, model: &'a str) -> BoxFuture<'a, Result<()>> {
+        Box::pin(self.load_named(model))
+    }
+
+    fn unload<'a>(&'a self, model: &'a str) -> BoxFuture<'a, Result<()>> {
+        Box::pin(async move {
+            self.explicit()?;
+            if let Ok(name) = ModelName::new(model) {
+                self.lifecycle.unload(&name).await;
+            }
+            Ok(())
+        })
+    }
+
+    fn statistics(&self, model: Option<&ModelRef>) -> Result<Vec<ModelStatistics>> {
+        let table = self.lifecycle.table.load();
+        let mut all: Vec<ModelStatistics> = match model {
+            None => table.slots().map(|slot| slot.statistics()).collect(),
+            Some(model) => {
+                let found = table.find(model).ok_or_else(|| self.lifecycle.board.explain(model))?;
+                let of_model = table.slots().filter(|slot| slot.info.name == found.info.name);
+                of_model
+                    .filter(|slot| model.selector == Selector::Latest || slot.info.version == found.info.version)
+                    .map(|slot| slot.statistics())
+                    .collect()
+            }
+        };
+        all.sort_by(|a, b| (&a.name, a.version).cmp(&(&b.name, b.version)));
+        Ok(all)
+    }
+
+    fn config(&self, model: &ModelRef) -> Result<ModelConfig> {
+        let table = self.lifecycle.table.load();
+        let slot = table.find(model).ok_or_else(|| self.lifecycle.board.explain(model))?;
+        Ok(slot.interface.config.clone())
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,192 @@
+//! What is known of every model, serving or not: the index that clients and probes see.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use salver_core::{Error, ModelRef, ModelState, ModelStatus, Selector};
+use salver_telemetry::Metrics;
+
+/// States by model and version. The only writer of the state metric.
+#[derive(Debug)]
+pub(crate) struct Board {
+    metrics: Arc<Metrics>,
+    models: Mutex<BTreeMap<String, Known>>,
+}
+
+#[derive(Debug, Default)]
+struct Known {
+    /// What is wrong with the folder as a whole.
+    problem: Option<String>,
+    versions: BTreeMap<u64, (ModelState, String)>,
+}
+
+impl Known {
+    fn has(&self, state: ModelState) -> bool {
+        self.versions.values().any(|(is, _)| *is == state)
+    }
+
+    fn is_ready(&self) -> bool {
+        let idle = self.versions.values().all(|(state, _)| matches!(state, ModelState::Gone | ModelState::Draining));
+        self.has(ModelState::Ready) || (self.problem.is_none() && idle)
+    }
+}
+
+impl Board {
+    pub(crate) fn new(metrics: Arc<Metrics>) -> Self {
+        Self { metrics, models: Mutex::new(BTreeMap::new()) }
+    }
+
+    /// Makes a model known, without any version.
+    pub(crate) fn register(&self, name: &str) {
+        self.models.lock().entry(name.to_owned()).or_default();
+    }
+
+    /// Notes that the model's folder is broken, or whole again. Returns whether that is news.
+    pub(crate) fn set_problem(&self, name: &str, problem: Option<String>) -> bool {
+        let mut models = self.models.lock();
+        let known = models.entry(name.to_owned()).or_default();
+        let news = known.problem != problem;
+        known.problem = problem;
+        news
+    }
+
+    pub(crate) fn set(&self, name: &str, version: u64, state: ModelState, reason: impl Into<String>) {
+        let mut models = self.models.lock();
+        let known = models.entry(name.to_owned()).or_default();
+        let before = known.versions.insert(version, (state, reason.into()));
+        self.metrics.model_state(name, version, before.map(|(state, _)| label(state)), Some(label(state)));
+    }
+
+    /// Forgets a model that its source no longer has.
+    pub(crate) fn forget(&self, name: &str) {
+        let known = self.models.lock().remove(name).unwrap_or_default();
+        for (version, (state, _)) in known.versions {
+            self.metrics.model_state(name, version, Some(label(state)), None);
+        }
+    }
+
+    pub(crate) fn names(&self) -> Vec<String> {
+        self.models.lock().keys().cloned().collect()
+    }
+
+    pub(crate) fn is_ready(&self) -> bool {
+        self.models.lock().values().all(Known::is_ready)
+    }
+
+    pub(crate) fn index(&self) -> Vec<ModelStatus> {
+        let models = self.models.lock();
+        models.iter().flat_map(|(name, known)| rows(name, known)).collect()
+    }
+
+    /// Explains why `model` was not found among what serves.
+    pub(crate) fn explain(&self, model: &ModelRef) -> Error {
+        let models = self.models.lock();
+        let name = &model.name;
+        let Some(known) = models.get(&**name) else {
+            return Error::not_found(format!("Request for unknown model: '{name}' is not found"));
+        };
+        let busy = [ModelState::Pending, ModelState::Loading, ModelState::Warming];
+        let asked = match model.selector {
+            Selector::Version(version) => known.versions.get(&version),
+            Selector::Latest => known.versions.values().next_back(),
+            Selector::Label(_) => None,
+        };
+        match (asked, &model.selector) {
+            (Some((state, _)), _) if busy.contains(state) => {
+                Error::not_ready(format!("model '{model}' is still loading; try again shortly"))
+                    .with_retry_after(Duration::from_secs(1))
+            }
+            (Some((ModelState::Failed, reason)), _) => {
+                Error::not_ready(format!("model '{model}' failed to load: {reason}"))
+            }
+            (_, Selector::Latest) => match &known.problem {
+                Some(problem) => Error::not_ready(format!("model '{name}' cannot be loaded: {problem}")),
+                None => Error::not_found(format!("Request for unknown model: '{name}' has no available versions")),
+            },
+            (_, Selector::Version(version)) => {
+                Error::not_found(format!("Request for unknown model: '{name}' version {version} is not found"))
+            }
+            (_, Selector::Label(label)) => {
+                let shown: String = label.chars().take(128).collect();
+                Error::not_found(format!("Request for unknown model: '{name}' label '{shown}' is not found"))
+            }
+        }
+    }
+}
+
+fn rows(name: &str, known: &Known) -> Vec<ModelStatus> {
+    let row =
+        |version, state, reason: &str| ModelStatus { name: name.to_owned(), version, state, reason: reason.to_owned() };
+    let mut rows: Vec<_> =
+        known.versions.iter().map(|(version, (state, reason))| row(Some(*version), Some(*state), reason)).collect();
+    if let Some(problem) = &known.problem {
+        rows.push(row(None, Some(ModelState::Failed), problem));
+    } else if rows.is_empty() {
+        rows.push(row(None, None, ""));
+    }
+    rows
+}
+
+fn label(state: ModelState) -> &'static str {
+    match state {
+        ModelState::Pending => "pending",
+        ModelState::Loading => "loading",
+        ModelState::Warming => "warming",
+        ModelState::Ready => "ready",
+        ModelState::Draining => "draining",
+        ModelState::Gone => "gone",
+        ModelState::Failed => "failed",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use salver_core::{ErrorKind, ModelName};
+
+    use super::*;
+
+    fn board() -> Board {
+        Board::new(Metrics::new())
+    }
+
+    #[test]
+    fn a_failed_new_version_beside_a_serving_one_is_ready() {
+        let board = board();
+        assert!(board.is_ready());
+        board.set("m", 1, ModelState::Loading, "");
+        assert!(!board.is_ready());
+        board.set("m", 1, ModelState::Ready, "");
+        board.set("m", 2, ModelState::Failed, "truncated");
+        assert!(board.is_ready());
+        board.set("m", 1, ModelState::Gone, "unloaded");
+        assert!(!board.is_ready());
+    }
+
+    #[test]
+    fn a_broken_folder_is_not_ready_but_an_unloaded_model_is() {
+        let board = board();
+        board.set_problem("bad", Some("line 3".to_owned()));
+        assert!(!board.is_ready());
+        board.forget("bad");
+        board.set("m", 1, ModelState::Gone, "unloaded");
+        assert!(board.is_ready());
+    }
+
+    #[test]
+    fn each_reason_for_absence_has_its_own_words() {
+        let board = board();
+        board.set("m", 1, ModelState::Failed, "not an ONNX file");
+        board.set("n", 1, ModelState::Gone, "unloaded");
+        let explain = |reference: ModelRef| {
+            let error = board.explain(&reference);
+            (error.kind(), error.message().to_owned())
+        };
+        let name = |name| ModelName::new(name).unwrap();
+        assert_eq!(explain(ModelRef::latest(name("m"))).0, ErrorKind::NotReady);
+        assert!(explain(ModelRef::latest(name("n"))).1.ends_with("has no available versions"));
+        assert!(explain(ModelRef::latest(name("x"))).1.ends_with("'x' is not found"));
+        assert!(explain(ModelRef::version(name("m"), 7)).1.ends_with("version 7 is not found"));
+    }
+}

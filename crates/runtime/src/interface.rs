@@ -1,0 +1,333 @@
+//! What requests see of a model (the wire side), joined from its graph and its configuration.
+//!
+//! Decides whether the first dimension is a batch dimension, checks declared tensors against the
+//! graph, and maps between the two where they differ: order, offered outputs, Triton's `reshape`.
+
+use std::num::NonZeroUsize;
+
+use salver_core::{
+    BatchRule, Batching, DataType, Dim, Error, InstanceGroup, IoConfig, ModelConfig, Result, Shape, Signature, Tensor,
+    TensorSpec,
+};
+
+/// Rows of a merged batch where nothing else is said.
+pub(crate) const DEFAULT_MAX_ROWS: usize = 64;
+
+/// The two sides of a model and the way between them.
+#[derive(Debug)]
+pub(crate) struct Interface {
+    /// Inputs and outputs as requests see them.
+    pub(crate) wire: Signature,
+    /// The configuration with what the graph says filled in.
+    pub(crate) config: ModelConfig,
+    /// For each wire input: its place in the graph and its graph shape, where that differs.
+    inputs: Vec<Mapping>,
+    /// For each wire output: its place in the graph and its wire shape, where that differs.
+    outputs: Vec<Mapping>,
+}
+
+#[derive(Debug)]
+struct Mapping {
+    graph_idx: usize,
+    /// The shape (batch dimension included) to give the tensor on its way.
+    reshape: Option<Vec<Dim>>,
+}
+
+impl Interface {
+    /// Joins the graph's signature with the configuration.
+    ///
+    /// # Errors
+    /// `InvalidInput` naming the input or output that does not fit the graph.
+    pub(crate) fn new(graph: &Signature, config: &ModelConfig) -> Result<Self> {
+        let batching = batching(graph, config)?;
+        let batched = matches!(batching, Batching::Rows { .. });
+        let (inputs, input_maps) = join(Side::Input, &graph.inputs, &config.inputs, batched)?;
+        let (outputs, output_maps) = join(Side::Output, &graph.outputs, &config.outputs, batched)?;
+        let wire = Signature { inputs, outputs, batching };
+        let config = effective_config(&wire, config);
+        Ok(Self { wire, config, inputs: input_maps, outputs: output_maps })
+    }
+
+    /// Checks a request's inputs and turns them into the graph's: its order and shapes.
+    ///
+    /// # Errors
+    /// `InvalidInput` naming the input at fault.
+    pub(crate) fn accept(&self, model: &str, inputs: Vec<Tensor>) -> Result<Vec<Tensor>> {
+        let mut checked = self.wire.check(model, inputs)?;
+        if self.inputs.iter().enumerate().all(|(idx, map)| map.graph_idx == idx && map.reshape.is_none()) {
+            return Ok(checked);
+        }
+        let place = |tensor: &Tensor| {
+            let wire_idx = self.wire.inputs.iter().position(|spec| spec.name == *tensor.name());
+            wire_idx.map_or(usize::MAX, |idx| self.inputs[idx].graph_idx)
+        };
+        checked.sort_by_key(place);
+        let reshape = |tensor: Tensor| {
+            let wire_idx = self.wire.inputs.iter().position(|spec| spec.name == *tensor.name());
+            let Some((spec, Some(target))) = wire_idx.map(|idx| (&self.wire.inputs[idx], &self.inputs[idx].reshape))
+            else {
+                return Ok(tensor);
+            };
+            let shape = fill(&spec.shape, tensor.shape(), target);
+            tensor.reshape(shape)
+        };
+        checked.into_iter().map(reshape).collect()
+    }
+
+    /// Picks the wanted outputs (empty: all offered ones) and gives them their wire shapes.
+    ///
+    /// # Errors
+    /// `InvalidInput` for an output that the model does not offer.
+    pub(crate) fn present(&self, wanted: &[usize], graph: &[Tensor]) -> Result<Vec<Tensor>> {
+        let all = 0..self.wire.outputs.len();
+        let present = |idx: usize| {
+            let (spec, map) = (&self.wire.outputs[idx], &self.outputs[idx]);
+            let tensor = graph.get(map.graph_idx).cloned().ok_or_else(|| {
+                Error::engine(format!("the engine gave {} outputs, '{}' is not among them", graph.len(), spec.name))
+            })?;
+            match &map.reshape {
+                None => Ok(tensor),
+                Some(target) => {
+                    let shape = infer_free(tensor.element_count(), tensor.shape(), target);
+                    tensor.reshape(shape)
+                }
+            }
+        };
+        if wanted.is_empty() { all.map(present).collect() } else { wanted.iter().copied().map(present).collect() }
+    }
+
+    /// Looks up the wanted outputs by name; a repeated name counts once.
+    ///
+    /// # Errors
+    /// `InvalidInput` for an output that the model does not offer.
+    pub(crate) fn select(&self, model: &str, names: &[std::sync::Arc<str>]) -> Result<Vec<usize>> {
+        let mut wanted = Vec::with_capacity(names.len());
+        for name in names {
+            let Some(idx) = self.wire.outputs.iter().position(|spec| spec.name == *name) else {
+                let offered: Vec<String> = self.wire.outputs.iter().map(|spec| format!("'{}'", spec.name)).collect();
+                let shown: String = name.chars().take(128).flat_map(char::escape_debug).collect();
+                return Err(Error::invalid_input(format!(
+                    "unexpected inference output '{shown}' for model '{model}'; its outputs are {}",
+                    offered.join(", ")
+                )));
+            };
+            if !wanted.contains(&idx) {
+                wanted.push(idx);
+            }
+        }
+        Ok(wanted)
+    }
+
+    /// Whether every request has the same row shapes, so that any two can be merged.
+    pub(crate) fn has_fixed_rows(&self) -> bool {
+        let fixed = |spec: &TensorSpec| !spec.optional && !spec.shape.iter().skip(1).any(|dim| *dim == Dim::Free);
+        self.wire.inputs.iter().all(fixed)
+    }
+}
+
+fn batching(graph: &Signature, config: &ModelConfig) -> Result<Batching> {
+    match config.batch {
+        BatchRule::Never => Ok(Batching::Fixed),
+        BatchRule::Derive { limit } if graph.is_batched() => {
+            Ok(Batching::Rows { limit: limit.and_then(NonZeroUsize::new) })
+        }
+        BatchRule::Derive { .. } => Ok(Batching::Fixed),
+        BatchRule::Max(limit) => {
+            let fixed = graph.inputs.iter().chain(&graph.outputs).find(|spec| {
+                let declared = config.inputs.iter().chain(&config.outputs).any(|io| *io.name == *spec.name);
+                declared && spec.shape.first().is_some_and(|dim| *dim != Dim::Free)
+            });
+            match fixed {
+                None => Ok(Batching::Rows { limit: NonZeroUsize::new(limit) }),
+                Some(spec) => Err(Error::invalid_input(format!(
+                    "max_batch_size is {limit}, but '{}' has shape {:?} in the graph, whose first dimension is fixed; \
+                     use max_batch_size: 0",
+                    spec.name,
+                    spec.wire_shape()
+                ))),
+            }
+        }
+    }
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Side {
+    Input,
+    Output,
+}
+
+impl Side {
+    fn word(self) -> &'static str {
+        match self {
+            Self::Input => "input",
+            Self::Output => "output",
+        }
+    }
+}
+
+fn join(
+    side: Side,
+    graph: &[TensorSpec],
+    declared: &[IoConfig],
+    batched: bool,
+) -> Result<(Vec<TensorSpec>, Vec<Mapping>)> {
+    if declared.is_empty() {
+        let maps = (0..graph.len()).map(|graph_idx| Mapping { graph_idx, reshape: None }).collect();
+        return Ok((graph.to_vec(), maps));
+    }
+    if side == Side::Input
+        && let Some(missing) =
+            graph.iter().find(|spec| !spec.optional && !declared.iter().any(|io| *io.name == *spec.name))
+    {
+        return Err(Error::invalid_input(format!(
+            "input '{}' of the graph is missing in the configuration",
+            missing.name
+        )));
+    }
+    declared
+        .iter()
+        .map(|io| join_one(side, graph, io, batched))
+        .collect::<Result<Vec<_>>>()
+        .map(|all| all.into_iter().unzip())
+}
+
+fn join_one(side: Side, graph: &[TensorSpec], io: &IoConfig, batched: bool) -> Result<(TensorSpec, Mapping)> {
+    let word = side.word();
+    let Some(graph_idx) = graph.iter().position(|spec| *spec.name == *io.name) else {
+        let names: Vec<String> = graph.iter().map(|spec| format!("'{}'", spec.name)).collect();
+        return Err(Error::invalid_input(format!(
+            "{word} '{}' is not in the graph, whose {word}s are {}",
+            io.name,
+            names.join(", ")
+        )));
+    };
+    let spec = &graph[graph_idx];
+    if let Some(dtype) = io.dtype.filter(|dtype| *dtype != spec.dtype) {
+        return Err(Error::invalid_input(format!(
+            "{word} '{}' is declared as {dtype}, but the graph has {}",
+            io.name, spec.dtype
+        )));
+    }
+    let (wire, reshape) = match &io.dims {
+        None => (spec.shape.clone(), None),
+        Some(dims) => {
+            let in_graph = with_batch(batched, io.reshape.as_ref().unwrap_or(dims));
+            check_dims(word, &io.name, spec, &in_graph)?;
+            (with_batch(batched, dims), io.reshape.is_some().then_some(in_graph))
+        }
+    };
+    let reshape = match side {
+        Side::Input => reshape,
+        Side::Output => reshape.map(|_| wire.clone()),
+    };
+    let joined = TensorSpec { shape: wire, optional: spec.optional || io.optional, ..spec.clone() };
+    Ok((joined, Mapping { graph_idx, reshape }))
+}
+
+fn with_batch(batched: bool, dims: &[Dim]) -> Vec<Dim> {
+    batched.then_some(Dim::Free).into_iter().chain(dims.iter().copied()).collect()
+}
+
+/// A declared extent may be narrower than the graph's, never wider. Outputs whose shape the graph
+/// does not state show as scalars there and pass.
+fn check_dims(word: &str, name: &str, graph: &TensorSpec, declared: &[Dim]) -> Result<()> {
+    let unknown = graph.shape.is_empty() && word == "output";
+    let fits = graph.shape.len() == declared.len()
+        && graph.shape.iter().zip(declared).all(|(graph, declared)| *graph == Dim::Free || graph == declared);
+    if unknown || fits {
+        return Ok(());
+    }
+    let wire: Vec<i64> = declared.iter().map(|dim| dim.to_wire()).collect();
+    Err(Error::invalid_input(format!(
+        "{word} '{name}' is declared with shape {wire:?} (batch dimension included), but the graph has {:?}",
+        graph.wire_shape()
+    )))
+}
+
+/// Carries the extents of free dimensions over to `target`, in order.
+fn fill(declared: &[Dim], actual: &Shape, target: &[Dim]) -> Shape {
+    let mut free = declared.iter().zip(actual.iter()).filter(|(dim, _)| **dim == Dim::Free).map(|(_, extent)| *extent);
+    let extent = |dim: &Dim| match dim {
+        Dim::Fixed(extent) => *extent,
+        Dim::Free => free.next().unwrap_or(1),
+    };
+    target.iter().map(extent).collect()
+}
+
+/// Gives `target`'s free dimensions the extents that the tensor has left: the batch dimension
+/// first, and the last free one what remains.
+fn infer_free(elements: usize, actual: &Shape, target: &[Dim]) -> Shape {
+    let mut shape: Vec<usize> = Vec::with_capacity(target.len());
+    let last_free = target.iter().rposition(|dim| *dim == Dim::Free);
+    for (idx, dim) in target.iter().enumerate() {
+        shape.push(match dim {
+            Dim::Fixed(extent) => *extent,
+            Dim::Free if Some(idx) == last_free => {
+                let others: usize = shape.iter().product::<usize>() * fixed_product(&target[idx + 1..]);
+                elements.checked_div(others).unwrap_or(0)
+            }
+            Dim::Free => actual.get(idx).copied().unwrap_or(1),
+        });
+    }
+    Shape::new(&shape)
+}
+
+fn fixed_product(dims: &[Dim]) -> usize {
+    dims.iter().map(|dim| if let Dim::Fixed(extent) = dim { *extent } else { 1 }).product()
+}
+
+/// Fills in what the graph says, so that clients see no gap.
+fn effective_config(wire: &Signature, config: &ModelConfig) -> ModelConfig {
+    let max_rows = config.dynamic_batching.as_ref().and_then(|batching| batching.max_rows);
+    let batch = match wire.batching {
+        Batching::Fixed => BatchRule::Never,
+        Batching::Rows { limit } => {
+            BatchRule::Max(limit.map_or(max_rows.unwrap_or(DEFAULT_MAX_ROWS), NonZeroUsize::get))
+        }
+    };
+    let batched = wire.is_batched();
+    let complete = |specs: &[TensorSpec], declared: &[IoConfig]| {
+        let one = |spec: &TensorSpec| {
+            let known = declared.iter().find(|io| *io.name == *spec.name);
+            let dims = spec.shape.iter().copied().skip(usize::from(batched)).collect();
+            complete_io(known, spec, spec.dtype, dims)
+        };
+        specs.iter().map(one).collect()
+    };
+    let instance_groups = if config.instance_groups.is_empty() {
+        vec![InstanceGroup {
+            name: String::new(),
+            count: crate::slot::default_instances(),
+            kind: "KIND_CPU".to_owned(),
+            gpus: Vec::new(),
+            threads: 1,
+        }]
+    } else {
+        config.instance_groups.clone()
+    };
+    ModelConfig {
+        batch,
+        inputs: complete(&wire.inputs, &config.inputs),
+        outputs: complete(&wire.outputs, &config.outputs),
+        instance_groups,
+        dynamic_batching: config.dynamic_batching.clone().filter(|_| batched),
+        ..config.clone()
+    }
+}
+
+fn complete_io(known: Option<&IoConfig>, spec: &TensorSpec, dtype: DataType, dims: Vec<Dim>) -> IoConfig {
+    IoConfig {
+        name: spec.name.to_string(),
+        dtype: Some(dtype),
+        dims: Some(dims),
+        reshape: known.and_then(|io| io.reshape.clone()),
+        label_filename: known.map(|io| io.label_filename.clone()).unwrap_or_default(),
+        optional: spec.optional,
+        format: known.map_or_else(|| "FORMAT_NONE".to_owned(), |io| io.format.clone()),
+        allow_ragged_batch: known.is_some_and(|io| io.allow_ragged_batch),
+        is_shape_tensor: known.is_some_and(|io| io.is_shape_tensor),
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,285 @@
+//! Brings versions up and takes them down.
+//!
+//! States run one way: Pending → Loading → Warming → Ready → Draining → Gone, or Failed. Ready is
+//! shown after it is true. A newer slot is in the table before the older one drains, so that a
+//! swap loses nothing. Changes of one model happen one after the other; different models load
+//! side by side.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Instant;
+
+use arc_swap::ArcSwap;
+use parking_lot::Mutex;
+use salver_core::{
+    DataType, Dim, Engine, Error, ErrorKind, InstanceGroup, Model, ModelEntry, ModelInfo, ModelName, ModelSpec,
+    ModelState, Placement, Result, Signature, TensorSpec,
+};
+use salver_telemetry::Metrics;
+use tokio::sync::Semaphore;
+use tokio_util::task::TaskTracker;
+
+use crate::board::Board;
+use crate::interface::Interface;
+use crate::reconcile::{Actual, reconcile};
+use crate::slot::{Slot, SlotOptions, default_instances};
+use crate::table::{Served, Table};
+use crate::{warmup, worker};
+
+/// Owns the table; everybody else reads it.
+pub(crate) struct Lifecycle {
+    pub(crate) table: ArcSwap<Table>,
+    pub(crate) board: Board,
+    engines: Vec<Arc<dyn Engine>>,
+    metrics: Arc<Metrics>,
+    options: SlotOptions,
+    loads: Semaphore,
+    turns: Mutex<HashMap<ModelName, Arc<tokio::sync::Mutex<()>>>>,
+    failures: Mutex<HashMap<ModelName, HashMap<u64, u64>>>,
+    tasks: TaskTracker,
+}
+
+impl Lifecycle {
+    pub(crate) fn new(
+        engines: Vec<Arc<dyn Engine>>,
+        metrics: Arc<Metrics>,
+        options: SlotOptions,
+        tasks: TaskTracker,
+    ) -> Self {
+        Self {
+            table: ArcSwap::default(),
+            board: Board::new(metrics.clone()),
+            engines,
+            metrics,
+            options,
+            loads: Semaphore::new(default_instances().max(2)),
+            turns: Mutex::default(),
+            failures: Mutex::default(),
+            tasks,
+        }
+    }
+
+    /// Makes what serves equal to `entry`; `reload` also reloads what did not change. Returns the
+    /// first failure; whatever could be loaded serves nevertheless.
+    pub(crate) async fn apply(self: &Arc<Self>, entry: ModelEntry, reload: bool) -> Result<()> {
+        let turn = self.turns.lock().entry(entry.name.clone()).or_default().clone();
+        let _turn = turn.lock().await;
+        let desired = match entry.versions {
+            Ok(desired) => desired,
+            Err(error) => {
+                // Whatever served before goes on serving.
+                if self.board.set_problem(&entry.name, Some(error.message().to_owned())) {
+                    tracing::error!(model = %entry.name, %error, "model cannot be read");
+                }
+                return Err(error);
+            }
+        };
+        self.board.set_problem(&entry.name, None);
+        let mut known = self.actual(&entry.name);
+        known.extend(self.failed(&entry.name));
+        let plan = reconcile(&desired, &known, reload);
+        for spec in plan.load.iter().filter(|spec| !self.serves(&spec.name, spec.version)) {
+            self.board.set(&entry.name, spec.version, ModelState::Pending, "");
+        }
+        let loads = plan.load.into_iter().map(|spec| self.load(spec));
+        let results = futures::future::join_all(loads).await;
+        let failure = results.into_iter().find_map(Result::err);
+        let served = desired.iter().any(|spec| self.serves(&entry.name, spec.version));
+        if served || desired.is_empty() {
+            for version in plan.unload {
+                self.take_down(&entry.name, version);
+            }
+        }
+        self.publish(&entry.name, |served| served.labels.clone_from(&entry.labels));
+        failure.map_or(Ok(()), Err)
+    }
+
+    /// Takes every version of a model down; what is in flight is finished in the background.
+    pub(crate) async fn unload(self: &Arc<Self>, name: &ModelName) {
+        let turn = self.turns.lock().entry(name.clone()).or_default().clone();
+        let _turn = turn.lock().await;
+        for actual in self.actual(name) {
+            self.take_down(name, actual.version);
+        }
+    }
+
+    /// Takes everything down and waits until nothing is in flight.
+    pub(crate) async fn shut_down(&self) {
+        let table = self.table.swap(Arc::default());
+        futures::future::join_all(table.slots().map(Slot::retire)).await;
+    }
+
+    fn actual(&self, name: &str) -> Vec<Actual> {
+        let table = self.table.load();
+        let slots = table.served(name).into_iter().flat_map(|served| served.slots.iter());
+        slots.map(|(version, slot)| Actual { version: *version, fingerprint: slot.spec.fingerprint }).collect()
+    }
+
+    /// Versions whose files did not load as they are: polling leaves them alone until they change.
+    fn failed(&self, name: &str) -> Vec<Actual> {
+        let failures = self.failures.lock();
+        let of_model = failures.get(name).into_iter().flatten();
+        of_model.map(|(version, fingerprint)| Actual { version: *version, fingerprint: *fingerprint }).collect()
+    }
+
+    fn serves(&self, name: &str, version: u64) -> bool {
+        self.table.load().served(name).is_some_and(|served| served.slots.contains_key(&version))
+    }
+
+    /// Changes of different models race for the table: compare and swap.
+    fn publish(&self, name: &ModelName, change: impl Fn(&mut Served) + Clone) {
+        self.table.rcu(|table| table.with(name, change.clone()));
+    }
+
+    async fn load(self: &Arc<Self>, spec: Arc<ModelSpec>) -> Result<()> {
+        let (name, version, fingerprint) = (spec.name.clone(), spec.version, spec.fingerprint);
+        let replaces = self.table.load().served(&name).and_then(|served| served.slots.get(&version).cloned());
+        let show = |state, reason: &str| {
+            if replaces.is_none() {
+                self.board.set(&name, version, state, reason);
+            }
+        };
+        // Never closed, so this cannot fail.
+        let _permit = self.loads.acquire().await;
+        show(ModelState::Loading, "");
+        let started = Instant::now();
+        let this = self.clone();
+        let loaded = tokio::task::spawn_blocking(move || this.bring_up(&spec)).await;
+        let slot = match loaded.unwrap_or_else(|panic| Err(Error::engine(format!("loading ended early: {panic}")))) {
+            Ok(slot) => slot,
+            Err(error) => {
+                tracing::error!(model = %name, version, %error, "model failed to load");
+                show(ModelState::Failed, error.message());
+                self.failures.lock().entry(name).or_default().insert(version, fingerprint);
+                return Err(error);
+            }
+        };
+        let took = started.elapsed();
+        self.publish(&name, |served| {
+            served.slots.insert(version, slot.clone());
+        });
+        self.board.set(&name, version, ModelState::Ready, "");
+        self.metrics.model_loaded(&name, version, took);
+        tracing::info!(model = %name, version, engine = &*slot.info.engine, took_ms = took.as_millis() as u64, "model ready");
+        if let Some(old) = replaces {
+            self.tasks.spawn(async move { old.retire().await });
+        }
+        Ok(())
+    }
+
+    /// Removes a version from the table, then drains it in the background.
+    fn take_down(self: &Arc<Self>, name: &ModelName, version: u64) {
+        let Some(slot) = self.table.load().served(name).and_then(|served| served.slots.get(&version).cloned()) else {
+            return;
+        };
+        self.board.set(name, version, ModelState::Draining, "");
+        self.publish(name, |served| {
+            served.slots.remove(&version);
+        });
+        let (this, name) = (self.clone(), name.clone());
+        self.tasks.spawn(async move {
+            slot.retire().await;
+            // It may have been loaded again meanwhile.
+            if !this.serves(&name, version) {
+                this.board.set(&name, version, ModelState::Gone, "unloaded");
+            }
+            tracing::info!(model = %name, version, "model unloaded");
+        });
+    }
+
+    /// Loads, warms up and starts workers. Blocking.
+    fn bring_up(&self, spec: &Arc<ModelSpec>) -> Result<Arc<Slot>> {
+        let (engine, model) = self.open(spec)?;
+        let interface = Interface::new(model.signature(), &spec.config)?;
+        let info = Arc::new(describe(spec, engine.as_ref(), &interface.wire));
+        let metrics = self.metrics.model(&spec.name, spec.version);
+        let groups = interface.config.instance_groups.clone();
+        let mut instances = Vec::new();
+        for placement in groups.iter().flat_map(placements) {
+            instances.push((model.instance(&placement)?, placement));
+        }
+        if let Some((first, _)) = instances.first_mut().filter(|_| !spec.config.warmup.is_empty()) {
+            if !self.serves(&spec.name, spec.version) {
+                self.board.set(&spec.name, spec.version, ModelState::Warming, "");
+            }
+            warmup::run(&spec.name, &interface, &spec.config.warmup, first.as_mut())?;
+        }
+        let slot = Arc::new(Slot::new(spec.clone(), info, interface, model, metrics, &self.options));
+        let mut workers = Vec::new();
+        for (idx, (instance, placement)) in instances.into_iter().enumerate() {
+            let own = slot.clone();
+            let thread = std::thread::Builder::new().name(format!("{}-{idx}", spec.name));
+            match thread.spawn(move || worker::work(&own, placement, instance)) {
+                Ok(worker) => workers.push(worker),
+                Err(error) => {
+                    slot.close();
+                    return Err(Error::new(ErrorKind::Full, "no more threads can be started").with_source(error));
+                }
+            }
+        }
+        slot.adopt(workers);
+        Ok(slot)
+    }
+
+    /// Opens the artifact with the engine asked for, or with the first one that is available.
+    fn open(&self, spec: &ModelSpec) -> Result<(Arc<dyn Engine>, Arc<dyn Model>)> {
+        if let Some(name) = &spec.engine {
+            let Some(engine) = self.engines.iter().find(|engine| engine.name() == name) else {
+                let known: Vec<&str> = self.engines.iter().map(|engine| engine.name()).collect();
+                return Err(Error::unsupported(format!("engine '{name}' is unknown; there are {}", known.join(", "))));
+            };
+            engine.prepare()?;
+            return Ok((engine.clone(), engine.load(spec)?));
+        }
+        let mut skipped: Option<Error> = None;
+        for engine in &self.engines {
+            if let Err(error) = engine.prepare() {
+                tracing::warn!(model = %spec.name, engine = engine.name(), %error, "engine is not available, trying the next");
+                skipped = Some(error);
+                continue;
+            }
+            return match (engine.load(spec), skipped) {
+                (Ok(model), _) => Ok((engine.clone(), model)),
+                (Err(error), None) => Err(error),
+                (Err(error), Some(skipped)) => {
+                    Err(Error::new(error.kind(), format!("{error}. A better engine is not available: {skipped}")))
+                }
+            };
+        }
+        Err(skipped.unwrap_or_else(|| Error::unsupported("no engine is built in")))
+    }
+}
+
+fn placements(group: &InstanceGroup) -> impl Iterator<Item = Placement> + use<> {
+    let device =
+        if group.kind == "KIND_GPU" { format!("cuda:{}", group.gpus.first().unwrap_or(&0)) } else { "cpu".to_owned() };
+    let placement = Placement { device, threads: group.threads.max(1) };
+    std::iter::repeat_n(placement, group.count.max(1))
+}
+
+fn describe(spec: &ModelSpec, engine: &dyn Engine, wire: &Signature) -> ModelInfo {
+    let columns = |input: &TensorSpec| spec.columns.get(&*input.name).cloned().unwrap_or_default();
+    let labels = |output: &TensorSpec| {
+        let own = spec.labels.get(&*output.name);
+        let shared = || spec.labels.get("").filter(|labels| fits(output, wire.is_batched(), labels.len()));
+        own.or_else(shared).cloned().unwrap_or_default()
+    };
+    ModelInfo {
+        name: spec.name.shared().clone(),
+        version: spec.version,
+        engine: engine.name().into(),
+        platform: engine.platform().to_owned(),
+        signature: wire.clone(),
+        task: spec.task.clone(),
+        columns: wire.inputs.iter().map(columns).collect(),
+        labels: wire.outputs.iter().map(labels).collect(),
+        metrics: spec.metrics.clone(),
+    }
+}
+
+/// Whether an output looks like one score per class.
+fn fits(output: &TensorSpec, batched: bool, classes: usize) -> bool {
+    let scores = matches!(output.dtype, DataType::Fp16 | DataType::Bf16 | DataType::Fp32 | DataType::Fp64);
+    let inner = output.shape.get(usize::from(batched)..).unwrap_or_default();
+    scores && inner.last().is_some_and(|dim| *dim == Dim::Fixed(classes) || *dim == Dim::Free)
+}

@@ -1,0 +1,90 @@
+//! Runs a model's warm-up requests before it is called ready.
+
+use half::{bf16, f16};
+use salver_core::{DataType, Element, Elements, Error, Inputs, Instance, Result, Tensor, WarmupInput, WarmupRequest};
+
+use crate::interface::Interface;
+
+/// Runs every request as often as it asks for.
+///
+/// # Errors
+/// `InvalidInput` for a request that does not fit the model, else what the engine said.
+pub(crate) fn run(
+    model: &str,
+    interface: &Interface,
+    requests: &[WarmupRequest],
+    instance: &mut dyn Instance,
+) -> Result<()> {
+    for request in requests {
+        let context = || format!("model_warmup '{}'", request.name);
+        let batch = interface.wire.is_batched().then_some(request.batch_size.max(1));
+        let inputs = request.inputs.iter().map(|input| tensor(input, batch)).collect::<Result<_>>();
+        let inputs =
+            inputs.and_then(|inputs| interface.accept(model, inputs)).map_err(|error| error.context(context()))?;
+        for _ in 0..request.count.max(1) {
+            instance.run(Inputs::Direct(&inputs)).map_err(|error| error.context(context()))?;
+        }
+    }
+    Ok(())
+}
+
+fn tensor(input: &WarmupInput, batch: Option<usize>) -> Result<Tensor> {
+    let shape: salver_core::Shape = batch.into_iter().chain(input.dims.iter().copied()).collect();
+    // Warm-up data is the one place that allocates by a claimed size: bound it.
+    const LARGEST: usize = 1 << 28;
+    let count = shape.element_count().filter(|count| *count <= LARGEST);
+    let count =
+        count.ok_or_else(|| Error::invalid_input(format!("input '{}' has {shape}, too many elements", input.name)))?;
+    if input.dtype == DataType::Bytes {
+        let elements: Elements = std::iter::repeat_n(b"", count).collect();
+        return Tensor::from_elements(input.name.as_str(), shape, elements);
+    }
+    let mut data = Vec::new();
+    for idx in 0..count as u64 {
+        let value = if input.random { scatter(idx) } else { 0 };
+        put(input.dtype, value, &mut data);
+    }
+    Tensor::new(input.name.as_str(), input.dtype, shape, data.into())
+}
+
+/// Spreads indexes over 0..128 the same way every time (the finaliser of splitmix64).
+fn scatter(idx: u64) -> u8 {
+    let mixed = (idx ^ (idx >> 30)).wrapping_add(0x9e37_79b9_7f4a_7c15).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    (mixed >> 57) as u8
+}
+
+fn put(dtype: DataType, value: u8, out: &mut Vec<u8>) {
+    let fraction = f32::from(value) / 128.0;
+    match dtype {
+        DataType::Bool => (value % 2 == 1).put(out),
+        DataType::Int8 | DataType::Uint8 => value.put(out),
+        DataType::Int16 | DataType::Uint16 => u16::from(value).put(out),
+        DataType::Int32 | DataType::Uint32 => u32::from(value).put(out),
+        DataType::Int64 | DataType::Uint64 => u64::from(value).put(out),
+        DataType::Fp16 => f16::from_f32(fraction).put(out),
+        DataType::Bf16 => bf16::from_f32(fraction).put(out),
+        DataType::Fp32 => fraction.put(out),
+        DataType::Fp64 => f64::from(fraction).put(out),
+        DataType::Bytes => {}
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn data_has_the_declared_type_and_shape() {
+        for dtype in DataType::ALL {
+            let input = WarmupInput { name: "x".to_owned(), dtype, dims: vec![3], random: true };
+            let tensor = tensor(&input, Some(2)).unwrap();
+            assert_eq!((tensor.dtype(), &**tensor.shape()), (dtype, [2, 3].as_slice()));
+        }
+    }
+
+    #[test]
+    fn absurd_sizes_are_refused_before_they_are_allocated() {
+        let input = WarmupInput { name: "x".to_owned(), dtype: DataType::Fp32, dims: vec![1 << 40], random: false };
+        assert!(tensor(&input, None).is_err());
+    }
+}
