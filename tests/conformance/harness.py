@@ -12,6 +12,7 @@ import signal
 import socket
 import subprocess
 import threading
+import time
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -40,9 +41,14 @@ def ort_library() -> Path | None:
 
 
 class Server:
-    """One `salver serve` process on free ports."""
+    """One `salver serve` process on free ports.
 
-    def __init__(self, folder: Path, *args: object, env: dict[str, str] | None = None):
+    Models load while the server listens already; `ready` waits until all of them are there.
+    """
+
+    def __init__(
+        self, folder: Path, *args: object, env: dict[str, str] | None = None, ready: bool = True
+    ):
         if not BINARY.exists():
             raise FileNotFoundError(f"{BINARY} is not there: cargo build, or set SALVER_BIN")
         folder.mkdir(parents=True, exist_ok=True)
@@ -74,9 +80,7 @@ class Server:
         ]
         for reader in self._readers:
             reader.start()
-        wanted = {"http"} if words[words.index("--grpc") + 1 :][:1] == ["off"] and "--grpc" in words \
-            else {"http", "grpc"}
-        while not wanted <= self.listeners.keys():
+        while not {"http", "grpc"} <= self.listeners.keys():
             try:
                 event = self._events.get(timeout=PATIENCE_S)
             except queue.Empty:
@@ -86,6 +90,17 @@ class Server:
                 self.process.wait()
                 raise RuntimeError(f"{' '.join(command)} did not say that it listens.\n{self.log()}")
         RUNNING.append(self)
+        if ready:
+            self.until(lambda: self.get("/v2/health/ready").status_code == 200, "ready")
+
+    def until(self, condition, what: str) -> None:
+        """Asks again and again until the server says so."""
+        end = time.monotonic() + PATIENCE_S
+        while not condition():
+            if self.process.poll() is not None or time.monotonic() > end:
+                self.process.kill()
+                raise AssertionError(f"never became {what}: {' '.join(self.command)}\n{self.log()}")
+            time.sleep(0.01)
 
     def _read_stdout(self) -> None:
         for line in self.process.stdout:

@@ -1,0 +1,153 @@
+"""What is seen from outside: metrics, request ids, logs, the description of the REST side."""
+
+import re
+
+import numpy as np
+import pytest
+from harness import MODELS
+from openapi_spec_validator import validate
+from prometheus_client.parser import text_string_to_metric_families
+
+INFER = "/v2/models/{}/infer"
+
+
+def good(name="identity_fp32"):
+    return {"inputs": [{"name": "INPUT0", "shape": [1, 1], "datatype": "FP32", "data": [1]}]}
+
+
+def samples(server) -> dict[tuple, float]:
+    answer = server.get("/metrics")
+    assert answer.status_code == 200
+    assert answer.headers["content-type"].startswith(("text/plain", "application/openmetrics-text"))
+    return {
+        (sample.name, *sorted(sample.labels.items())): sample.value
+        for family in text_string_to_metric_families(answer.text)
+        for sample in family.samples
+    }
+
+
+def total(found, name, **labels):
+    wanted = set(labels.items())
+    return sum(value for key, value in found.items() if key[0] == name and wanted <= set(key[1:]))
+
+
+def test_inferences_are_counted_by_model_version_and_status(triton):
+    def success(version):
+        return total(samples(triton), "ml_inference_total", model="two_versions", version=version, status="success")
+
+    body = {"inputs": [{"name": "INPUT0", "shape": [1, 4], "datatype": "FP32", "data": [0] * 4}]}
+    before = success("1"), success("2")
+    for version in ("1", "1", "2"):
+        path = f"/v2/models/two_versions/versions/{version}/infer"
+        assert triton.post(path, body).status_code == 200
+    assert (success("1") - before[0], success("2") - before[1]) == (2, 1)
+
+
+def test_durations_are_a_histogram(triton):
+    assert triton.post(INFER.format("identity_fp32"), good()).status_code == 200
+    found = samples(triton)
+    count = total(found, "ml_inference_duration_seconds_count", model="identity_fp32")
+    assert count >= 1
+    assert total(found, "ml_inference_duration_seconds_sum", model="identity_fp32") > 0
+    assert total(found, "ml_inference_duration_seconds_bucket", model="identity_fp32", le="+Inf") == count
+
+
+def test_names_from_the_wire_make_no_series(triton):
+    for i in range(50):
+        triton.post(INFER.format(f"invented_{i}"), good())
+        triton.get(f"/invented_path_{i}")
+    assert "invented" not in triton.get("/metrics").text
+
+
+def test_a_request_id_is_kept_and_one_is_made_when_none_came(triton):
+    answer = triton.get("/v2/health/live", headers={"x-request-id": "abc-123"})
+    assert answer.headers["x-request-id"] == "abc-123"
+    first, second = (triton.get("/v2/health/live").headers["x-request-id"] for _ in range(2))
+    assert first and second and first != second
+
+
+def test_a_hostile_request_id_does_not_reach_the_log_raw(triton):
+    answer = triton.request("GET", "/v2/models/nobody", [("x-request-id", "a\x1b]0;x" + "y" * 5000)])
+    assert answer.status in (400, 404, 431)
+    assert "\x1b" not in triton.log()
+
+
+def test_every_log_line_is_json_when_asked(start):
+    server = start(MODELS / "triton" / "add_sub_fp32", ready=False)
+    server.stop()
+    assert all(line.startswith("{") for line in server.stderr if line), server.stderr
+
+
+def test_the_openapi_document_is_valid(triton):
+    document = triton.get("/openapi.json").json()
+    validate(document)
+    assert document["openapi"].startswith("3.")
+    paths = {re.sub(r"\{[^}]*\}", "{}", path): methods for path, methods in document["paths"].items()}
+    for method, path in (
+        ("post", "/v2/models/{}/infer"), ("get", "/v2/models/{}"), ("get", "/v2/health/ready"),
+        ("post", "/v2/repository/index"), ("post", "/v1/models/{}:predict"), ("post", "/invocations"),
+        ("get", "/ping"), ("post", "/models/{}/predict"), ("get", "/metrics"),
+    ):
+        assert method in paths.get(path, {}), f"{method} {path}"
+
+
+def test_the_openapi_document_tells_the_truth_about_what_can_be_read(triton):
+    """Every GET without or with a model's name answers with a status that is documented for it."""
+    document = triton.get("/openapi.json").json()
+    asked = 0
+    for path, methods in document["paths"].items():
+        if "get" not in methods:
+            continue
+        filled = path
+        for name in re.findall(r"\{([^}]*)\}", path):
+            value = "1" if "version" in name.lower() else "two_versions"
+            filled = filled.replace("{" + name + "}", value)
+        answer = triton.get(filled)
+        assert str(answer.status_code) in methods["get"]["responses"], f"GET {filled}: {answer.status_code}"
+        asked += 1
+    assert asked >= 10
+
+
+def test_the_root_is_a_page_for_browsers_and_json_for_programs(triton):
+    assert triton.get("/", headers={"Accept": "text/html"}).headers["content-type"].startswith("text/html")
+    assert triton.get("/", headers={"Accept": "application/json"}).json()["status"] == "alive"
+
+
+def test_the_served_version_is_in_a_header(triton):
+    answer = triton.post(INFER.format("identity_fp32"), good())
+    assert answer.headers["x-salver-model-version"] == "1"
+
+
+def test_a_time_limit_that_is_over_is_answered_so(triton):
+    body = {"inputs": [{"name": "INPUT0", "shape": [1, 1], "datatype": "FP32", "data": [1]}]}
+    answer = triton.post(INFER.format("slow"), body, headers={"x-salver-timeout-ms": "1"})
+    assert answer.status_code == 504, answer.text
+    assert triton.post(INFER.format("slow"), body).status_code == 200
+
+
+def test_concurrent_rows_are_batched_and_each_gets_its_own_answer(triton):
+    from concurrent.futures import ThreadPoolExecutor
+
+    def one(i):
+        body = {"inputs": [{"name": "INPUT0", "shape": [1, 1], "datatype": "FP32", "data": [i]}]}
+        return triton.post(INFER.format("slow"), body).json()["outputs"][0]["data"]
+
+    def executions():
+        entry, = triton.get("/v2/models/slow/stats").json()["model_stats"]
+        return entry["execution_count"]
+
+    before = executions()
+    with ThreadPoolExecutor(16) as pool:
+        assert list(pool.map(one, range(32))) == [[float(np.float32(i))] for i in range(32)]
+    assert executions() - before < 32
+
+
+@pytest.mark.parametrize("origin, allowed", [("https://app.example", True), ("https://other.example", False)])
+def test_only_the_named_origin_may_call_from_a_browser(start, origin, allowed):
+    server = start(MODELS / "triton" / "identity_fp32", "--cors", "https://app.example", ready=False)
+    headers = {"Origin": origin, "Access-Control-Request-Method": "POST"}
+    import requests
+
+    answer = requests.options(server.url + INFER.format("identity_fp32"), headers=headers, timeout=60)
+    assert (answer.headers.get("access-control-allow-origin") == origin) == allowed
+    server.stop()
