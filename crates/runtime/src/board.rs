@@ -67,6 +67,14 @@ impl Board {
         }
     }
 
+    /// Forgets one version.
+    pub(crate) fn forget_version(&self, name: &str, version: u64) {
+        let mut models = self.models.lock();
+        if let Some((state, _)) = models.get_mut(name).and_then(|known| known.versions.remove(&version)) {
+            self.metrics.model_state(name, version, Some(label(state)), None);
+        }
+    }
+
     pub(crate) fn names(&self) -> Vec<String> {
         self.models.lock().keys().cloned().collect()
     }

@@ -75,6 +75,7 @@ impl Lifecycle {
             }
         };
         self.board.set_problem(&entry.name, None);
+        self.forget_failures(&entry.name, &desired);
         let mut known = self.actual(&entry.name);
         known.extend(self.failed(&entry.name));
         let plan = reconcile(&desired, &known, reload);
@@ -122,6 +123,21 @@ impl Lifecycle {
         of_model.map(|(version, fingerprint)| Actual { version: *version, fingerprint: *fingerprint }).collect()
     }
 
+    /// Drops failed versions that are not wanted any more from the index.
+    fn forget_failures(&self, name: &str, desired: &[Arc<ModelSpec>]) {
+        let mut failures = self.failures.lock();
+        let Some(of_model) = failures.get_mut(name) else {
+            return;
+        };
+        of_model.retain(|version, _| {
+            let wanted = desired.iter().any(|spec| spec.version == *version);
+            if !wanted && !self.serves(name, *version) {
+                self.board.forget_version(name, *version);
+            }
+            wanted
+        });
+    }
+
     fn serves(&self, name: &str, version: u64) -> bool {
         self.table.load().served(name).is_some_and(|served| served.slots.contains_key(&version))
     }
@@ -159,6 +175,9 @@ impl Lifecycle {
             served.slots.insert(version, slot.clone());
         });
         self.board.set(&name, version, ModelState::Ready, "");
+        if let Some(of_model) = self.failures.lock().get_mut(&name) {
+            of_model.remove(&version);
+        }
         self.metrics.model_loaded(&name, version, took);
         tracing::info!(model = %name, version, engine = &*slot.info.engine, took_ms = took.as_millis() as u64, "model ready");
         if let Some(old) = replaces {

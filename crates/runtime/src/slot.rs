@@ -123,18 +123,15 @@ impl Slot {
 
     /// Runs one request: permit, check, queue, answer.
     pub(crate) async fn infer(&self, mut request: InferRequest, ctx: &Context) -> Result<InferResponse, Refusal> {
-        let mut timing = self.metrics.start(ctx.deadline);
         let permit = match self.admit(ctx.class).await {
             Ok(permit) => permit,
-            Err(None) => {
-                timing.finish(Outcome::Rejected);
-                return Err(Refusal::Draining(request));
-            }
+            Err(None) => return Err(Refusal::Draining(request)),
             Err(Some(error)) => {
-                timing.finish(Outcome::Rejected);
+                self.metrics.start(None).finish(Outcome::Rejected);
                 return Err(Refusal::Error(error));
             }
         };
+        let mut timing = self.metrics.start(ctx.deadline);
         let result = self.admitted(&mut request, ctx, permit).await;
         let outcome = match &result {
             Ok(_) => Outcome::Success,

@@ -74,7 +74,7 @@ impl Metrics {
         let (state, requests) = (Family::default(), Family::default());
         registry.register(
             "ml_inference_duration_seconds",
-            "Time from the arrival of a request at the model until its answer",
+            "Time from the admission of a request to its model until its answer",
             duration.clone(),
         );
         registry.register(
