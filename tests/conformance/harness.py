@@ -248,7 +248,7 @@ def read_answer(connection: socket.socket, method: str = "POST") -> Answer:
 # What ONNX Runtime itself says
 
 
-@functools.lru_cache(maxsize=None)
+@functools.cache
 def session(path: Path) -> onnxruntime.InferenceSession:
     return onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
 

@@ -53,9 +53,9 @@ def close_to(record, expected) -> bool:
     """The probabilities are there, as a list or by label, whatever the output is called."""
     for value in record.values():
         numbers = list(value.values()) if isinstance(value, dict) else value
-        if isinstance(numbers, list) and len(numbers) == len(expected):
-            if np.allclose(sorted(numbers), sorted(expected), rtol=1e-4, atol=1e-5):
-                return True
+        if isinstance(numbers, list) and len(numbers) == len(expected) \
+                and np.allclose(sorted(numbers), sorted(expected), rtol=1e-4, atol=1e-5):
+            return True
         if isinstance(numbers, float) and np.isclose(numbers, max(expected), rtol=1e-4, atol=1e-5):
             return True
     return False

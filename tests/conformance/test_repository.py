@@ -109,7 +109,7 @@ def test_a_reload_takes_what_changed_in_the_folder(explicit):
 
 
 def test_a_new_folder_can_be_loaded(explicit):
-    server, folder, client = explicit
+    _, folder, client = explicit
     shutil.copytree(MODELS / "triton" / "identity_int32", folder / "identity_int32")
     client.load_model("identity_int32")
     assert client.is_model_ready("identity_int32")

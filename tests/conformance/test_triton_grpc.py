@@ -7,10 +7,9 @@ import grpc
 import numpy as np
 import pytest
 import tritonclient.grpc as client
-import tritonclient.grpc.aio as aio
 from harness import PATIENCE_S, assert_same, model_file, ort
 from tensors import SAMPLES, pair
-from tritonclient.grpc import service_pb2, service_pb2_grpc
+from tritonclient.grpc import aio, service_pb2, service_pb2_grpc
 from tritonclient.utils import InferenceServerException
 
 

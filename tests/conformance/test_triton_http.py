@@ -5,9 +5,9 @@ import asyncio
 import numpy as np
 import pytest
 import tritonclient.http as client
-import tritonclient.http.aio as aio
 from harness import assert_same, model_file, ort
 from tensors import BINARY_ONLY, SAMPLES, pair
+from tritonclient.http import aio
 from tritonclient.utils import InferenceServerException
 
 

@@ -21,7 +21,7 @@ from sklearn.model_selection import train_test_split
 
 HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE.parent))
-from readme import write_figures  # noqa: E402
+from readme import write_figures
 
 SEED = 7
 EPOCHS = 40
@@ -224,8 +224,8 @@ accuracy = {accuracy:.4f}
         [
             f"- training pictures: {len(y_train)}; held-out pictures: {len(y_test)} (`held_out.csv`)",
             f"- held-out accuracy: **{accuracy:.4f}** ({right} of {len(y_test)})",
-            f"- parameters: {parameters:,}; size of `model.onnx`: "
-            f"{(HERE / 'model.onnx').stat().st_size:,} bytes",
+            f"- parameters: {parameters:,}",
+            f"- size of `model.onnx`: {(HERE / 'model.onnx').stat().st_size:,} bytes",
         ],
     )
     print(f"held-out accuracy {accuracy:.4f} ({right} of {len(y_test)}), "

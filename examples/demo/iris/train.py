@@ -21,7 +21,7 @@ from sklearn.preprocessing import StandardScaler
 
 HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE.parent))
-from readme import write_figures  # noqa: E402
+from readme import write_figures
 
 SEED = 7
 COLUMNS = ["sepal_length", "sepal_width", "petal_length", "petal_width"]
