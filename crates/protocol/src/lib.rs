@@ -5,7 +5,13 @@
 
 pub mod fuzz;
 pub mod json;
+pub mod npy;
+mod oip;
 pub mod oip_grpc;
+pub mod oip_rest;
 mod reply;
+mod rows;
+mod samples;
+pub mod tfserving;
 
 pub use reply::{Limits, Reply};

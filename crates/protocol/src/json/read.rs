@@ -123,6 +123,48 @@ pub fn reader(body: &[u8]) -> Jiter<'_> {
     Jiter::new(body).with_allow_inf_nan()
 }
 
+/// Walks over the members of an object: `visit` reads the value of each key in `known` (at most 32
+/// of them), the others are skipped. `what` names the object in messages.
+///
+/// # Errors
+/// [`salver_core::ErrorKind::InvalidInput`] for anything but an object, for a known key that comes
+/// twice, for a skipped value that nests deeper than `depth`, and whatever `visit` says.
+pub fn members<'j>(
+    reader: &mut Jiter<'j>,
+    what: &str,
+    known: &'static [&'static str],
+    depth: usize,
+    mut visit: impl FnMut(&mut Jiter<'j>, &'static str) -> Result<()>,
+) -> Result<()> {
+    let fault = |error: JiterError| syntax(&error).context(what);
+    let find = |key: &str| known.iter().position(|name| *name == key);
+    let mut seen = 0u32;
+    let mut next = reader.next_object().map_err(fault)?.map(find);
+    while let Some(place) = next {
+        match place.map(|place| (known[place], 1u32 << (place & 31))) {
+            None => drop(skip(reader, depth)?),
+            Some((key, bit)) if seen & bit != 0 => return Err(duplicate(key, what)),
+            Some((key, bit)) => {
+                seen |= bit;
+                visit(reader, key).map_err(|error| error.context(what))?;
+            }
+        }
+        next = reader.next_key().map_err(fault)?.map(find);
+    }
+    Ok(())
+}
+
+/// Reads a string; `what` names it in messages.
+///
+/// # Errors
+/// [`salver_core::ErrorKind::InvalidInput`] for any other value, and for bad syntax.
+pub fn string(reader: &mut Jiter<'_>, what: &str) -> Result<String> {
+    match reader.next_str() {
+        Ok(text) => Ok(text.to_owned()),
+        Err(error) => Err(syntax(&error).context(format!("'{}'", clip(what)))),
+    }
+}
+
 /// Skips one value, which is still checked as strictly as if it were used.
 ///
 /// # Errors

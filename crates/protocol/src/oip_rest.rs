@@ -1,0 +1,94 @@
+//! The Open Inference Protocol v2 over REST, with Triton's binary tensor data, model repository,
+//! model configuration and statistics extensions.
+//!
+//! JSON `data` are parsed straight into packed bytes; binary tensors are slices of the body.
+//! Leaves out the extensions that are not offered: a request that asks for one is `Unsupported`.
+
+mod client;
+mod describe;
+mod repository;
+mod request;
+mod response;
+mod tensors;
+
+use std::sync::Arc;
+
+use salver_core::{Error, ModelName, ModelRef, Result};
+
+pub use client::{Decoded, EncodedRequest, Form, decode_response, encode_request};
+pub use describe::{live, model_config, model_list, model_metadata, model_ready, ready, server_metadata, statistics};
+pub use repository::{decode_index_request, decode_load_request, repository_index};
+pub use request::decode_infer;
+pub use response::encode_infer;
+
+use crate::json::{read, write};
+use crate::{Reply, oip};
+
+/// The header that tells where JSON ends and binary tensors begin.
+pub const HEADER_LEN: &str = "inference-header-content-length";
+
+/// How the outputs of one request shall come back.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct ReplyOptions {
+    all_binary: bool,
+    /// Outputs that the request lists, and whether each shall be binary.
+    listed: Vec<(Arc<str>, bool)>,
+}
+
+impl ReplyOptions {
+    /// Every output as JSON.
+    pub fn json() -> Self {
+        Self::default()
+    }
+
+    /// Every output as binary data.
+    pub fn binary() -> Self {
+        Self { all_binary: true, listed: Vec::new() }
+    }
+
+    /// Whether the output called `name` comes back as binary data.
+    pub fn is_binary(&self, name: &str) -> bool {
+        // As in Triton, the flag of the whole request counts only where no output is listed.
+        match self.listed.iter().find(|(listed, _)| &**listed == name) {
+            Some((_, binary)) => *binary,
+            None => self.all_binary && self.listed.is_empty(),
+        }
+    }
+}
+
+/// Reads the value of the `Inference-Header-Content-Length` header.
+///
+/// # Errors
+/// [`salver_core::ErrorKind::InvalidInput`] for anything but a decimal number that fits.
+pub fn parse_header_len(value: &str) -> Result<usize> {
+    let digits = value.trim_matches([' ', '\t']);
+    match digits.parse() {
+        Ok(len) if digits.bytes().all(|byte| byte.is_ascii_digit()) => Ok(len),
+        _ => Err(Error::invalid_input(format!(
+            "header Inference-Header-Content-Length must be the number of JSON bytes, got '{}'",
+            read::clip(value)
+        ))),
+    }
+}
+
+/// Refers to a model as a path names it; `version` is the text of the version segment.
+///
+/// # Errors
+/// [`salver_core::ErrorKind::InvalidInput`] for a name that no model can have, or a version that
+/// is not a number of 63 bits.
+pub fn model_ref(name: &str, version: Option<&str>) -> Result<ModelRef> {
+    let selector = oip::selector(version.unwrap_or_default())?;
+    Ok(ModelRef { name: ModelName::new(name)?, selector })
+}
+
+/// Renders an error as `{"error": "…"}`, under this protocol's status for its kind.
+pub fn encode_error(error: &Error) -> Reply {
+    let mut body = Vec::with_capacity(error.message().len() + 16);
+    body.extend_from_slice(b"{\"error\":");
+    write::string(&mut body, error.message());
+    body.push(b'}');
+    Reply::json(oip::http_status(error.kind()), body)
+}
+
+#[cfg(test)]
+mod tests;

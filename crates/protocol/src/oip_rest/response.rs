@@ -1,0 +1,53 @@
+//! Writes inference responses: JSON, or JSON with binary tensors behind it.
+
+use salver_core::{InferResponse, Result};
+
+use super::{ReplyOptions, oip, tensors};
+use crate::Reply;
+use crate::json::write;
+
+/// Writes a response as the request asked for it.
+///
+/// # Errors
+/// `InvalidInput` for outputs that have no JSON form (FP16, BF16, BYTES that are not UTF-8) and
+/// were not asked for as binary data.
+pub fn encode_infer(response: &InferResponse, options: &ReplyOptions) -> Result<Reply> {
+    let is_binary: Vec<bool> = response.outputs.iter().map(|output| options.is_binary(output.name())).collect();
+    let blobs = || response.outputs.iter().zip(&is_binary).filter_map(|(output, binary)| binary.then_some(output));
+    let blob_len: usize = blobs().map(oip::binary_len).sum();
+
+    let mut body = Vec::with_capacity(256 + 96 * response.outputs.len() + blob_len);
+    body.push(b'{');
+    if let Some(id) = &response.id {
+        body.extend_from_slice(b"\"id\":");
+        write::string(&mut body, id);
+        body.push(b',');
+    }
+    body.extend_from_slice(b"\"model_name\":");
+    write::string(&mut body, &response.model.name);
+    body.extend_from_slice(b",\"model_version\":\"");
+    write::int(&mut body, response.model.version);
+    body.extend_from_slice(b"\",\"outputs\":[");
+    for (idx, (output, binary)) in response.outputs.iter().zip(&is_binary).enumerate() {
+        if idx > 0 {
+            body.push(b',');
+        }
+        tensors::put(&mut body, output, *binary)?;
+    }
+    body.extend_from_slice(b"]}");
+
+    // As in Triton: where all blobs are empty, the body is JSON and says so.
+    if blob_len == 0 {
+        return Ok(Reply::json(200, body));
+    }
+    let json_len = body.len();
+    for output in blobs() {
+        oip::put_binary(output, &mut body)?;
+    }
+    Ok(Reply {
+        status: 200,
+        content_type: "application/octet-stream",
+        inference_header_len: Some(json_len),
+        body: body.into(),
+    })
+}
