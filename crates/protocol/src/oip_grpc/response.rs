@@ -1,0 +1,57 @@
+//! Writes inference responses, for calls and for streams. Outputs are always raw, as Triton's are.
+
+use salver_core::{Error, InferResponse, Parameter, Parameters, Result};
+
+use super::inference::model_infer_response::InferOutputTensor;
+use super::inference::{ModelInferResponse, ModelStreamInferResponse};
+use super::{oip, parameter};
+
+/// Writes a response.
+///
+/// # Errors
+/// `TooLarge` for a BYTES element beyond 4 GiB.
+pub fn encode_infer(response: &InferResponse) -> Result<ModelInferResponse> {
+    let output = |tensor: &salver_core::Tensor| InferOutputTensor {
+        name: tensor.name().to_string(),
+        datatype: tensor.dtype().as_str().to_owned(),
+        shape: wire_shape(tensor),
+        ..InferOutputTensor::default()
+    };
+    Ok(ModelInferResponse {
+        model_name: response.model.name.to_string(),
+        model_version: response.model.version.to_string(),
+        id: response.id.clone().unwrap_or_default(),
+        outputs: response.outputs.iter().map(output).collect(),
+        raw_output_contents: response.outputs.iter().map(oip::binary_blob).collect::<Result<_>>()?,
+        ..ModelInferResponse::default()
+    })
+}
+
+pub(super) fn wire_shape(tensor: &salver_core::Tensor) -> Vec<i64> {
+    tensor.shape().iter().map(|&dim| i64::try_from(dim).unwrap_or(i64::MAX)).collect()
+}
+
+/// Whether a stream's request wants its last response marked.
+pub fn wants_final_response(parameters: &Parameters) -> bool {
+    parameters.get("triton_enable_empty_final_response") == Some(&Parameter::Bool(true))
+}
+
+/// Writes one response of a stream, marked as the last one of its request if `mark_final`.
+///
+/// # Errors
+/// As [`encode_infer`].
+pub fn encode_stream(response: &InferResponse, mark_final: bool) -> Result<ModelStreamInferResponse> {
+    let mut message = encode_infer(response)?;
+    if mark_final {
+        message.parameters.insert("triton_final_response".to_owned(), parameter(&Parameter::Bool(true)));
+    }
+    Ok(ModelStreamInferResponse { error_message: String::new(), infer_response: Some(message) })
+}
+
+/// Writes the failure of one request of a stream, which lives on; `id` is the request's.
+pub fn encode_stream_error(error: &Error, id: &str) -> ModelStreamInferResponse {
+    ModelStreamInferResponse {
+        error_message: error.message().to_owned(),
+        infer_response: Some(ModelInferResponse { id: id.to_owned(), ..ModelInferResponse::default() }),
+    }
+}
