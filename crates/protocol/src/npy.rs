@@ -52,7 +52,8 @@ fn checked_data(header: &Header, shape: &Shape, data: Bytes) -> Result<Bytes> {
     }
     let count = shape.element_count();
     // Elements of no bytes would let a few bytes claim any number of them.
-    let expected = count.filter(|&count| count == 0 || header.item_len > 0).and_then(|n| n.checked_mul(header.item_len));
+    let expected =
+        count.filter(|&count| count == 0 || header.item_len > 0).and_then(|n| n.checked_mul(header.item_len));
     match expected {
         Some(expected) if expected == data.len() => Ok(data),
         Some(expected) => Err(Error::invalid_input(format!(

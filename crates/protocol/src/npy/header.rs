@@ -59,8 +59,7 @@ fn little_endian(raw: &[u8]) -> usize {
 pub(super) fn write(descr: &str, shape: &[usize]) -> Vec<u8> {
     let extents: Vec<String> = shape.iter().map(usize::to_string).collect();
     let comma = if shape.len() == 1 { "," } else { "" };
-    let text =
-        format!("{{'descr': '{descr}', 'fortran_order': False, 'shape': ({}{comma}), }}", extents.join(", "));
+    let text = format!("{{'descr': '{descr}', 'fortran_order': False, 'shape': ({}{comma}), }}", extents.join(", "));
     let padding = (64 - (10 + text.len() + 1) % 64) % 64;
     let len = text.len() + padding + 1;
     let mut out = Vec::with_capacity(10 + len);

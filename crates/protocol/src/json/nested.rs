@@ -1,0 +1,349 @@
+//! Nested lists whose shape is found while reading, and tensors back into rows.
+//!
+//! The elements go straight into packed bytes: no tree is built. Ragged lists are refused at the
+//! first list that differs. The recursion is as deep as a tensor has dimensions, at most
+//! [`Shape::MAX_RANK`], whatever the body says.
+
+use base64::Engine as _;
+use base64::engine::general_purpose::{STANDARD, STANDARD_PAD_INDIFFERENT};
+use jiter::{Jiter, Peek};
+use salver_core::{DataType, Error, Result, Shape, Tensor};
+
+use super::read::{self, Packed};
+use super::write;
+
+/// What stands for an element beside the plain JSON form of its type.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Leaves {
+    /// Nothing else.
+    Strict,
+    /// `{"b64": "…"}` for BYTES.
+    Base64Objects,
+    /// `null` for the NaN of a float.
+    NullIsNan,
+    /// `null` for NaN, and text that spells the value.
+    Convertible,
+}
+
+/// Reads nested lists into one tensor.
+pub struct Nested {
+    packed: Packed,
+    leaves: Leaves,
+    /// The length of the lists at each depth; none while the first one is still open.
+    extents: Vec<Option<usize>>,
+    rows: usize,
+}
+
+impl Nested {
+    /// Starts a tensor of `dtype`.
+    pub fn new(dtype: DataType, leaves: Leaves) -> Self {
+        Self { packed: Packed::new(dtype, 0), leaves, extents: Vec::new(), rows: 0 }
+    }
+
+    /// Reads the value that `peek` announces as the whole tensor.
+    ///
+    /// # Errors
+    /// [`salver_core::ErrorKind::InvalidInput`] for ragged lists, too many dimensions, and
+    /// elements that are not of the data type.
+    pub fn value(&mut self, reader: &mut Jiter<'_>, peek: Peek) -> Result<()> {
+        self.at(reader, peek, 0)
+    }
+
+    /// Reads the value that `peek` announces as the next row.
+    ///
+    /// # Errors
+    /// As [`Nested::value`].
+    pub fn row(&mut self, reader: &mut Jiter<'_>, peek: Peek) -> Result<()> {
+        self.open_row();
+        self.at(reader, peek, 1)
+    }
+
+    /// Appends `text` as the next row: one element, spelled out.
+    ///
+    /// # Errors
+    /// [`salver_core::ErrorKind::InvalidInput`] if it does not spell an element.
+    pub fn text_row(&mut self, text: &str) -> Result<()> {
+        self.open_row();
+        self.leaf_allowed(1)?;
+        push_text(text, &mut self.packed)
+    }
+
+    fn open_row(&mut self) {
+        if self.extents.is_empty() {
+            self.extents.push(None);
+        }
+        self.rows += 1;
+    }
+
+    /// Returns the number of rows read one by one.
+    pub fn rows(&self) -> usize {
+        self.rows
+    }
+
+    /// Makes the tensor of everything read.
+    ///
+    /// # Errors
+    /// [`salver_core::ErrorKind::InvalidInput`] if nothing was read at all.
+    pub fn finish(mut self, name: &str) -> Result<Tensor> {
+        if let Some(extent @ None) = self.extents.first_mut() {
+            *extent = Some(self.rows);
+        }
+        let shape: Shape = self.extents.iter().map(|extent| extent.unwrap_or(0)).collect();
+        self.packed.finish(name, shape)
+    }
+
+    fn at(&mut self, reader: &mut Jiter<'_>, peek: Peek, depth: usize) -> Result<()> {
+        if peek != Peek::Array {
+            return self.leaf(reader, peek, depth);
+        }
+        if depth >= Shape::MAX_RANK {
+            return Err(read::too_deep(reader.current_index(), Shape::MAX_RANK));
+        }
+        if self.extents.len() <= depth {
+            if !self.packed.is_empty() {
+                return Err(ragged(reader, "a list stands where a value was expected"));
+            }
+            self.extents.push(None);
+        }
+        let count = self.items(reader, depth)?;
+        match self.extents[depth] {
+            None => self.extents[depth] = Some(count),
+            Some(expected) if expected == count => {}
+            Some(expected) => {
+                return Err(ragged(reader, &format!("a list of {count} follows lists of {expected}")));
+            }
+        }
+        Ok(())
+    }
+
+    /// Reads an open list to its end and returns how many items it had.
+    fn items(&mut self, reader: &mut Jiter<'_>, depth: usize) -> Result<usize> {
+        let mut count = 0;
+        let mut next = reader.known_array().map_err(|error| read::syntax(&error))?;
+        while let Some(peek) = next {
+            self.at(reader, peek, depth + 1)?;
+            count += 1;
+            next = reader.array_step().map_err(|error| read::syntax(&error))?;
+        }
+        Ok(count)
+    }
+
+    #[inline]
+    fn leaf(&mut self, reader: &mut Jiter<'_>, peek: Peek, depth: usize) -> Result<()> {
+        if self.extents.len() != depth {
+            return Err(ragged(reader, "a value stands where a list was expected"));
+        }
+        leaf(reader, peek, self.leaves, &mut self.packed)
+            .map_err(|error| error.context(format!("element {}", self.packed.len())))
+    }
+
+    fn leaf_allowed(&self, depth: usize) -> Result<()> {
+        if self.extents.len() == depth {
+            return Ok(());
+        }
+        Err(Error::invalid_input("a value stands where a list was expected"))
+    }
+}
+
+#[cold]
+fn ragged(reader: &Jiter<'_>, what: &str) -> Error {
+    Error::invalid_input(format!("lists are ragged: {what} at byte {}", reader.current_index()))
+}
+
+/// Reads the value that `peek` announces as one element.
+///
+/// # Errors
+/// [`salver_core::ErrorKind::InvalidInput`] if it is none of the data type.
+#[inline]
+pub fn leaf(reader: &mut Jiter<'_>, peek: Peek, leaves: Leaves, out: &mut Packed) -> Result<()> {
+    match (leaves, peek) {
+        (Leaves::Base64Objects, Peek::Object) if out.dtype() == DataType::Bytes => base64(reader, out),
+        (Leaves::NullIsNan | Leaves::Convertible, Peek::Null) if out.dtype().is_float() => {
+            reader.known_null().map_err(|error| read::syntax(&error))?;
+            read::push_number(b"NaN", out)
+        }
+        (Leaves::Convertible, Peek::String) if out.dtype() != DataType::Bytes => {
+            let text = reader.known_str().map_err(|error| read::syntax(&error))?;
+            push_text(text, out)
+        }
+        _ => read::element(reader, peek, out),
+    }
+}
+
+/// Appends the element that `text` spells: a CSV field, or a quoted number.
+///
+/// Nothing, `NaN` and their usual spellings are the NaN of a float.
+///
+/// # Errors
+/// [`salver_core::ErrorKind::InvalidInput`] naming the text and the type.
+pub fn push_text(text: &str, out: &mut Packed) -> Result<()> {
+    if let Packed::Bytes(..) = out {
+        return out.push_bytes(text.as_bytes());
+    }
+    let dtype = out.dtype();
+    let word = text.trim();
+    let spelling = match (dtype, word) {
+        (DataType::Bool, "true" | "True" | "TRUE") => "true".to_owned(),
+        (DataType::Bool, "false" | "False" | "FALSE") => "false".to_owned(),
+        _ if dtype.is_float() => float_spelling(word).unwrap_or_default(),
+        _ => word.to_owned(),
+    };
+    let mut reader = read::reader(spelling.as_bytes());
+    let appended = match reader.peek() {
+        Ok(peek) if peek.is_num() || dtype == DataType::Bool => read::element(&mut reader, peek, out),
+        _ => Err(Error::invalid_input("")),
+    };
+    match appended {
+        Ok(()) if reader.finish().is_ok() => Ok(()),
+        _ => Err(Error::invalid_input(format!("'{}' is not {dtype}", read::clip(word)))),
+    }
+}
+
+/// Spells a float as JSON does: files also have `.5`, `5.`, `+1`, `inf`, and words for a missing value.
+fn float_spelling(word: &str) -> Option<String> {
+    if matches!(word, "" | "NA" | "N/A" | "n/a" | "null" | "NULL" | "None" | "<NA>") {
+        return Some("NaN".to_owned());
+    }
+    let value: f64 = word.parse().ok()?;
+    if value.is_infinite() && !word.contains(['n', 'N']) {
+        return None;
+    }
+    let mut out = Vec::new();
+    write::f64(&mut out, value);
+    String::from_utf8(out).ok()
+}
+
+/// Whether the object that `reader` stands before begins with the key `b64`.
+pub fn is_base64(reader: &Jiter<'_>) -> bool {
+    matches!(reader.clone().next_object(), Ok(Some("b64")))
+}
+
+/// Reads `{"b64": "…"}`, exactly that.
+fn base64(reader: &mut Jiter<'_>, out: &mut Packed) -> Result<()> {
+    let start = reader.current_index();
+    let refuse =
+        || Error::invalid_input(format!("expected text or {{\"b64\": \"...\"}}, got another object at byte {start}"));
+    if reader.known_object().map_err(|error| read::syntax(&error))? != Some("b64") {
+        return Err(refuse());
+    }
+    if reader.peek().map_err(|error| read::syntax(&error))? != Peek::String {
+        return Err(refuse());
+    }
+    let text = reader.known_str().map_err(|error| read::syntax(&error))?;
+    let bytes = STANDARD_PAD_INDIFFERENT
+        .decode(text)
+        .map_err(|error| Error::invalid_input(format!("b64 at byte {start} is not base64: {error}")))?;
+    out.push_bytes(&bytes)?;
+    match reader.next_key().map_err(|error| read::syntax(&error))? {
+        None => Ok(()),
+        Some(_) => Err(refuse()),
+    }
+}
+
+/// How a tensor becomes JSON beside the plain form of its type.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Style {
+    /// `NaN` and `Infinity` as bare tokens; BYTES as text, or as `{"b64": "…"}` where they are no text.
+    Tokens,
+    /// As `Tokens`, and all BYTES as `{"b64": "…"}`.
+    Base64,
+    /// Strict JSON: `null` for what is not finite.
+    Nulls,
+}
+
+/// Appends a whole tensor, nested by its shape.
+///
+/// # Errors
+/// None that the data can cause; the result is that of the writer beneath.
+pub fn write_tensor(out: &mut Vec<u8>, tensor: &Tensor, style: Style) -> Result<()> {
+    out.reserve(tensor.payload_len().saturating_mul(2));
+    write_part(out, tensor, tensor.shape(), 0..tensor.element_count(), style)
+}
+
+/// Appends row `row` of the first dimension, nested by the shape of the others.
+///
+/// # Errors
+/// As [`write_tensor`].
+pub fn write_row(out: &mut Vec<u8>, tensor: &Tensor, row: usize, style: Style) -> Result<()> {
+    let Some((&rows, inner)) = tensor.shape().split_first() else {
+        return write_tensor(out, tensor, style);
+    };
+    let len = tensor.element_count().checked_div(rows).unwrap_or(0);
+    write_part(out, tensor, inner, row * len..(row + 1) * len, style)
+}
+
+/// The most empty lists that one level of an empty tensor prints.
+const MAX_EMPTY_ROWS: usize = 1024;
+
+fn write_part(
+    out: &mut Vec<u8>,
+    tensor: &Tensor,
+    shape: &[usize],
+    range: std::ops::Range<usize>,
+    style: Style,
+) -> Result<()> {
+    let Some((&extent, inner)) = shape.split_first() else {
+        return write_elements(out, tensor, range, style);
+    };
+    out.push(b'[');
+    if inner.is_empty() {
+        write_elements(out, tensor, range, style)?;
+    } else {
+        // `[10^12, 0]` takes no memory as a tensor and must not as text either.
+        let printed = if range.is_empty() { extent.min(MAX_EMPTY_ROWS) } else { extent };
+        let step = range.len().checked_div(extent).unwrap_or(0);
+        for idx in 0..printed {
+            if idx > 0 {
+                out.push(b',');
+            }
+            let start = range.start + idx * step;
+            write_part(out, tensor, inner, start..start + step, style)?;
+        }
+    }
+    out.push(b']');
+    Ok(())
+}
+
+fn write_elements(out: &mut Vec<u8>, tensor: &Tensor, range: std::ops::Range<usize>, style: Style) -> Result<()> {
+    let texts = tensor.elements();
+    if texts.is_none() && !(style == Style::Nulls && tensor.dtype().is_float()) {
+        return write::elements(out, tensor, range.start, range.len());
+    }
+    let first = range.start;
+    for idx in range {
+        if idx > first {
+            out.push(b',');
+        }
+        match texts {
+            Some(elements) => write_text(out, elements.get(idx).unwrap_or_default(), style),
+            None => write_finite(out, tensor, idx)?,
+        }
+    }
+    Ok(())
+}
+
+/// Appends one float, or `null` where it is not finite.
+fn write_finite(out: &mut Vec<u8>, tensor: &Tensor, idx: usize) -> Result<()> {
+    let start = out.len();
+    write::elements(out, tensor, idx, 1)?;
+    if matches!(out.get(start..), Some(b"NaN" | b"Infinity" | b"-Infinity")) {
+        out.truncate(start);
+        out.extend_from_slice(b"null");
+    }
+    Ok(())
+}
+
+/// Appends BYTES as text, or as base64 where they are none or `style` asks for it.
+fn write_text(out: &mut Vec<u8>, element: &[u8], style: Style) {
+    match std::str::from_utf8(element) {
+        Ok(text) if style != Style::Base64 => write::string(out, text),
+        _ => {
+            out.extend_from_slice(b"{\"b64\":\"");
+            out.extend_from_slice(STANDARD.encode(element).as_bytes());
+            out.extend_from_slice(b"\"}");
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;
