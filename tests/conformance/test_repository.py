@@ -68,7 +68,7 @@ def test_load_returns_when_loaded_and_unload_ends_service(explicit):
 
 
 def test_an_unknown_model_cannot_be_loaded_but_its_unload_is_no_error(explicit):
-    server, _, client = explicit
+    _, _, client = explicit
     with pytest.raises(InferenceServerException) as caught:
         client.load_model("nobody")
     assert caught.value.status() in ("404", "StatusCode.NOT_FOUND")
