@@ -53,7 +53,7 @@ fn skip(skipped: &mut Vec<&'static str>, name: &'static str, reason: &anyhow::Er
 
 fn clients(interpreter: &Path, binary: &Path, pytest: &[String]) -> Result<()> {
     let mut tests = Command::new(interpreter);
-    tests.args(["-m", "pytest", "-q", "-p", "no:cacheprovider", "tests/conformance"]).args(pytest);
+    tests.args(["-m", "pytest", "-q", "-p", "no:cacheprovider", "tests/conformance", "tests/docs"]).args(pytest);
     call(tests.env("SALVER_BIN", binary).env("PYTHONDONTWRITEBYTECODE", "1").current_dir(root()))
 }
 
