@@ -1,1 +1,100 @@
-//! Model folders to model specifications: model.toml, Triton, TF Serving, bare files.
+//! Model folders to model specifications.
+//!
+//! [`Repository`] is the [`ModelSource`] over the PATHs that a server was given. What a PATH is, is
+//! decided once, by the first line that holds:
+//!
+//! 1. A file called `*.onnx`: a model called as its stem, version 1.
+//! 2. Any other file: a TF Serving `models.config`.
+//! 3. A folder with `model.toml`: a Salver model.
+//! 4. A folder with `config.pbtxt`: one Triton model.
+//! 5. A folder with numbered folders (leading zeros allowed), none of whose subfolders is a model
+//!    itself: a TF Serving model, without a batch limit.
+//! 6. Any other folder: a folder of models, as a Triton repository is. A subfolder is a Salver
+//!    model (`model.toml`) or a Triton model (`config.pbtxt` or numbered versions); a loose
+//!    `*.onnx` file is a model as in 1. A folder with something in it but no model is refused.
+//!
+//! Hidden files and folders do not count. A broken model is an entry that says so; it never hides
+//! the others. Nothing here reads a graph to serve it: [`onnx`] does so for people.
+
+mod files;
+pub mod model_toml;
+pub mod onnx;
+pub mod pbtxt;
+mod places;
+mod schema;
+mod text;
+pub mod tfserving;
+mod triton;
+mod versions;
+
+pub mod fuzz;
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use salver_core::{Error, ErrorKind, ModelEntry, ModelName, ModelSource, Result};
+
+pub use places::Kind;
+use places::{Place, Root};
+
+/// The models under a list of PATHs.
+pub struct Repository {
+    roots: Vec<Root>,
+}
+
+impl Repository {
+    /// Finds out what each PATH is. The same PATH twice counts once; no PATH is an empty source.
+    ///
+    /// # Errors
+    /// `NotFound` for a PATH that does not exist, `InvalidInput` for one that cannot be understood;
+    /// both say what a PATH may be. A model that is merely broken is no error here.
+    pub fn open(paths: &[PathBuf]) -> Result<Self> {
+        let mut seen = Vec::new();
+        let mut roots = Vec::new();
+        for path in paths {
+            let real = path.canonicalize().unwrap_or_else(|_| path.clone());
+            if !seen.contains(&real) {
+                roots.push(Root::open(path)?);
+                seen.push(real);
+            }
+        }
+        Ok(Self { roots })
+    }
+
+    /// Returns each PATH and what it was found to be.
+    pub fn kinds(&self) -> impl Iterator<Item = (&Path, Kind)> {
+        self.roots.iter().map(|root| (root.path.as_path(), root.kind))
+    }
+
+    fn places(&self) -> BTreeMap<ModelName, Vec<Place>> {
+        let mut by_name: BTreeMap<ModelName, Vec<Place>> = BTreeMap::new();
+        for place in self.roots.iter().flat_map(Root::places) {
+            by_name.entry(place.name.clone()).or_default().push(place);
+        }
+        by_name
+    }
+}
+
+impl ModelSource for Repository {
+    fn scan(&self) -> Vec<ModelEntry> {
+        self.places().into_iter().map(|(name, places)| entry(name, places)).collect()
+    }
+
+    fn find(&self, name: &str) -> Option<ModelEntry> {
+        self.places().remove_entry(name).map(|(name, places)| entry(name, places))
+    }
+}
+
+/// Reads the only place of a model; several are refused.
+fn entry(name: ModelName, places: Vec<Place>) -> ModelEntry {
+    match <[Place; 1]>::try_from(places) {
+        Ok([place]) => place.read(),
+        Err(places) => ModelEntry { versions: Err(ambiguous(&name, &places)), labels: BTreeMap::new(), name },
+    }
+}
+
+fn ambiguous(name: &ModelName, places: &[Place]) -> Error {
+    let paths: Vec<String> = places.iter().map(|place| place.path.display().to_string()).collect();
+    let message = format!("model '{name}': {} have the same model name; rename all but one", paths.join(" and "));
+    Error::new(ErrorKind::Conflict, message)
+}

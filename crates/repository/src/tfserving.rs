@@ -1,0 +1,123 @@
+//! TF Serving's layout: a folder of numbered versions, alone or listed in a `models.config`.
+//!
+//! There is no configuration beside the model, so no batch limit applies. A `models.config` gives
+//! name, place, version policy and labels of each model.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use salver_core::{Error, ModelConfig, ModelName, ModelSpec, Result, VersionPolicy};
+
+use crate::files::{self, Fingerprint, Numbering};
+use crate::schema::tfserving::{
+    self as proto, ModelType, model_server_config::Config, servable_version_policy::PolicyChoice,
+};
+use crate::versions::{self, Version};
+use crate::{pbtxt, text};
+
+/// One model of a `models.config`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ListedModel {
+    /// The model's name.
+    pub name: ModelName,
+    /// The folder of its versions, as written.
+    pub base_path: PathBuf,
+    /// Which versions are served.
+    pub version_policy: VersionPolicy,
+    /// Labels and the versions they stand for.
+    pub labels: BTreeMap<String, u64>,
+}
+
+/// Reads the text of a `models.config`.
+///
+/// # Errors
+/// `InvalidInput` naming line or model and field, `Unsupported` for another platform than `onnx`.
+pub fn parse(text: &str) -> Result<Vec<ListedModel>> {
+    let config: proto::ModelServerConfig = text::parse(text)?;
+    let Some(Config::ModelConfigList(list)) = config.config else {
+        return Err(Error::invalid_input("model_config_list is missing"));
+    };
+    let listed = |config: &proto::ModelConfig| {
+        listed_model(config).map_err(|error| error.context(format!("config of '{}'", config.name.escape_debug())))
+    };
+    list.config.iter().map(listed).collect()
+}
+
+fn listed_model(config: &proto::ModelConfig) -> Result<ListedModel> {
+    if config.base_path.is_empty() {
+        return Err(Error::invalid_input("base_path is missing"));
+    }
+    if !["", "onnx"].contains(&config.model_platform.as_str()) {
+        return Err(Error::unsupported(format!(
+            "model_platform '{}' is not offered; write 'onnx' or leave it out",
+            config.model_platform.escape_debug()
+        )));
+    }
+    if config.model_type() == ModelType::Tensorflow {
+        return Err(Error::unsupported("model_type TENSORFLOW is not offered; only ONNX models are"));
+    }
+    let label = |(label, &version): (&String, &i64)| match u64::try_from(version) {
+        Ok(number) if number > 0 => Ok((label.clone(), number)),
+        _ => Err(Error::invalid_input(format!(
+            "version_labels: '{}' stands for version {version}, which is not a positive number",
+            label.escape_debug()
+        ))),
+    };
+    Ok(ListedModel {
+        name: ModelName::new(&config.name)?,
+        base_path: PathBuf::from(&config.base_path),
+        version_policy: version_policy(config.model_version_policy.as_ref())?,
+        labels: config.version_labels.iter().map(label).collect::<Result<_>>()?,
+    })
+}
+
+fn version_policy(policy: Option<&proto::ServableVersionPolicy>) -> Result<VersionPolicy> {
+    match policy.and_then(|policy| policy.policy_choice.as_ref()) {
+        None => Ok(VersionPolicy::default()),
+        Some(PolicyChoice::Latest(latest)) => Ok(VersionPolicy::Latest(latest.num_versions.max(1))),
+        Some(PolicyChoice::All(_)) => Ok(VersionPolicy::All),
+        Some(PolicyChoice::Specific(specific)) => {
+            pbtxt::specific_versions(&specific.versions).map_err(|error| error.context("model_version_policy"))
+        }
+    }
+}
+
+/// Reads the versions in `folder` that `policy` selects; every label must stand for one of them.
+pub(crate) fn read(
+    name: &ModelName,
+    folder: &Path,
+    policy: &VersionPolicy,
+    labels: &BTreeMap<String, u64>,
+) -> Result<Vec<Arc<ModelSpec>>> {
+    let config = ModelConfig { version_policy: policy.clone(), ..ModelConfig::default() };
+    let found = versions::select(folder, Numbering::Padded, &config)?;
+    let numbers: Vec<u64> = found.iter().map(|version| version.number).collect();
+    if let Some((label, version)) = labels.iter().find(|(_, version)| !numbers.contains(version)) {
+        return Err(Error::invalid_input(format!(
+            "version_labels: '{}' stands for version {version}, but the served versions are {numbers:?}",
+            label.escape_debug()
+        )));
+    }
+    let spec = |Version { number, artifact }: Version| {
+        let mut fingerprint = Fingerprint::default();
+        fingerprint.add_artifact(&artifact);
+        let fingerprint = fingerprint.finish();
+        Arc::new(ModelSpec { fingerprint, ..versions::spec(name, number, artifact, config.clone()) })
+    };
+    Ok(found.into_iter().map(spec).collect())
+}
+
+/// Reads a `models.config`; relative base paths start at its folder.
+pub(crate) fn read_config(path: &Path) -> Result<Vec<ListedModel>> {
+    let text = files::read_text(path, files::CONFIG_LIMIT)?;
+    let mut models = parse(&text).map_err(|error| error.context(path.display()))?;
+    let folder = path.parent().unwrap_or(Path::new(""));
+    for model in &mut models {
+        model.base_path = folder.join(&model.base_path);
+    }
+    Ok(models)
+}
+
+#[cfg(test)]
+mod tests;

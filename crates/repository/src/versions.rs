@@ -1,0 +1,79 @@
+//! Folders of numbered versions: which are served, and where the artifact of each lies.
+//!
+//! Triton's and TF Serving's folders differ in how versions are written, not in this.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use salver_core::{Error, ModelConfig, ModelName, ModelSpec, Result};
+
+use crate::files::{self, Numbering};
+
+/// One version that is to be served.
+pub(crate) struct Version {
+    pub(crate) number: u64,
+    pub(crate) artifact: PathBuf,
+}
+
+/// Picks versions by the policy of `config`.
+///
+/// A version whose artifact is missing stays in the list while another one is good: loading it
+/// then fails on its own, with its reason, and the others serve.
+pub(crate) fn select(folder: &Path, numbering: Numbering, config: &ModelConfig) -> Result<Vec<Version>> {
+    let existing: BTreeMap<u64, PathBuf> = files::versions(folder, numbering)?.into_iter().collect();
+    let numbers: Vec<u64> = existing.keys().copied().collect();
+    if numbers.is_empty() {
+        return Err(Error::not_found(format!(
+            "{} holds no version folder; put the model at {}",
+            folder.display(),
+            folder.join("1").join(&config.default_model_filename).display()
+        )));
+    }
+    let selected = config.version_policy.select(&numbers);
+    let mut versions = Vec::new();
+    for (number, folder) in existing.iter().filter(|(number, _)| selected.contains(number)) {
+        versions.push(Version { number: *number, artifact: artifact(folder, &config.default_model_filename)? });
+    }
+    if versions.is_empty() {
+        return Err(Error::not_found(format!(
+            "the version policy {:?} selects none of the versions {numbers:?} in {}",
+            config.version_policy,
+            folder.display()
+        )));
+    }
+    let mut first_error = None;
+    for version in &versions {
+        match files::check_artifact(&version.artifact) {
+            Ok(()) => return Ok(versions),
+            Err(error) => _ = first_error.get_or_insert(error),
+        }
+    }
+    first_error.map_or(Ok(versions), Err)
+}
+
+/// Finds the artifact in a version folder. As in Triton, it may be a folder of its own name, which
+/// keeps external weights together.
+fn artifact(folder: &Path, filename: &str) -> Result<PathBuf> {
+    let path = folder.join(filename);
+    // The default name is the layout's own; only another one could lead elsewhere.
+    if filename != "model.onnx" && path.exists() {
+        files::inside(folder, filename).map_err(|error| error.context("default_model_filename"))?;
+    }
+    Ok(if path.is_dir() { path.join("model.onnx") } else { path })
+}
+
+/// Makes a spec of which only the obvious is known.
+pub(crate) fn spec(name: &ModelName, version: u64, artifact: PathBuf, config: ModelConfig) -> ModelSpec {
+    ModelSpec {
+        name: name.clone(),
+        version,
+        engine: None,
+        artifact,
+        fingerprint: 0,
+        task: "tensor".to_owned(),
+        columns: BTreeMap::new(),
+        labels: BTreeMap::new(),
+        metrics: BTreeMap::new(),
+        config,
+    }
+}
