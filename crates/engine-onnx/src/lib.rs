@@ -1,1 +1,17 @@
 //! ONNX Runtime as an engine, and how its shared library gets onto a machine.
+//!
+//! The library is not linked: it is found or fetched when it is first needed, then loaded once for
+//! the process. `raw.rs` is the only home of `unsafe`.
+
+mod dtype;
+mod engine;
+mod install;
+mod library;
+mod message;
+mod model;
+mod process;
+mod raw;
+mod signature;
+
+pub use engine::{Fetch, LoadedLibrary, OnnxEngine, OnnxOptions, Status};
+pub use library::{Found, Place, PlaceStatus};

@@ -2,10 +2,12 @@
 //!
 //! Nothing here is part of the product; only dev-dependencies point to this crate.
 
+mod engine_suite;
 mod fake;
 mod gate;
 mod spec;
 
+pub use engine_suite::{EngineModels, engine_suite, run_staged};
 pub use fake::{BatchRecord, FakeEngine, Reaction, tensor, text};
 pub use gate::Gate;
 pub use spec::{repository_path, spec, spec_of};
