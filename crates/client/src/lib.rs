@@ -1,1 +1,17 @@
-//! A typed client over HTTP and gRPC.
+//! A typed client for the server, over HTTP and over gRPC.
+//!
+//! Both clients implement [`Infer`](salver_core::Infer), so whatever works on the local runtime
+//! works on a remote server: [`HttpClient`] speaks the Open Inference Protocol with JSON or binary
+//! tensors and the plain routes for people, [`GrpcClient`] the same protocol over gRPC. Nothing is
+//! retried here: [`ErrorKind::is_retryable`](salver_core::ErrorKind::is_retryable) tells callers
+//! what may be.
+
+mod base;
+mod grpc;
+mod http;
+mod known;
+mod status;
+
+pub use base::BaseUrl;
+pub use grpc::GrpcClient;
+pub use http::{Form, HttpClient, HttpReply};

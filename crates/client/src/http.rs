@@ -1,0 +1,403 @@
+//! The server over HTTP/1.1: inference in the Open Inference Protocol, and the plain routes.
+//!
+//! Connections are pooled. TLS, redirects and proxies are not spoken.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use ::http::header::{CONTENT_TYPE, RETRY_AFTER};
+use ::http::{HeaderMap, HeaderValue, Method, Request};
+use bytes::Bytes;
+use futures::FutureExt as _;
+use http_body_util::{BodyExt as _, Full, Limited};
+use hyper_util::client::legacy::Client;
+use hyper_util::client::legacy::connect::HttpConnector;
+use hyper_util::rt::{TokioExecutor, TokioTimer};
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
+use salver_core::{
+    Batching, BoxFuture, Context, DataType, Error, ErrorKind, Infer, InferRequest, InferResponse, ModelInfo, ModelName,
+    ModelRef, Result, Selector, Signature, TensorSpec, Timings,
+};
+use salver_protocol::oip_rest;
+use serde_json::Value;
+
+use crate::base::BaseUrl;
+use crate::known::Known;
+use crate::status::from_http;
+
+pub use salver_protocol::oip_rest::Form;
+
+/// What stays as it is in a path segment.
+const SEGMENT: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'_').remove(b'.').remove(b'+').remove(b'@');
+
+/// Replies beyond this size are refused.
+const MAX_REPLY_BYTES: usize = 1 << 30;
+
+/// `Inference-Header-Content-Length`: how much of a body is JSON before the tensors' bytes.
+const HEADER_LEN: &str = "inference-header-content-length";
+
+/// A client of one server over HTTP. Clones share connections and what is known of the models.
+#[derive(Clone)]
+pub struct HttpClient {
+    base: BaseUrl,
+    form: Form,
+    pool: Client<HttpConnector, Full<Bytes>>,
+    known: Arc<Known>,
+}
+
+/// What a server replied.
+#[derive(Debug, Clone)]
+pub struct HttpReply {
+    /// The status.
+    pub status: u16,
+    /// The header fields.
+    pub headers: HeaderMap,
+    /// The body.
+    pub body: Bytes,
+}
+
+impl HttpReply {
+    /// Returns this reply if it is a success.
+    ///
+    /// # Errors
+    /// The kind of the status, with the server's message.
+    pub fn success(self) -> Result<Self> {
+        if (200..300).contains(&self.status) {
+            return Ok(self);
+        }
+        let retry_after = self.headers.get(RETRY_AFTER).and_then(|value| value.to_str().ok());
+        Err(from_http(self.status, &self.body, retry_after))
+    }
+
+    /// Reads the body as JSON.
+    ///
+    /// # Errors
+    /// `Engine` if it is none.
+    pub fn json(&self) -> Result<Value> {
+        serde_json::from_slice(&self.body)
+            .map_err(|error| Error::engine("the server's reply is not JSON").with_source(error))
+    }
+}
+
+impl HttpClient {
+    /// Makes a client of the server at `base`, such as `http://127.0.0.1:8080`. Connects on first need.
+    ///
+    /// # Errors
+    /// `InvalidInput` for an address that cannot be one.
+    pub fn new(base: &str) -> Result<Self> {
+        let mut connector = HttpConnector::new();
+        connector.set_nodelay(true);
+        let pool = Client::builder(TokioExecutor::new()).pool_timer(TokioTimer::new()).build(connector);
+        Ok(Self { base: base.parse()?, form: Form::Binary, pool, known: Arc::default() })
+    }
+
+    /// Sends and asks for tensors in `form` from now on; binary where nothing is said.
+    #[must_use]
+    pub fn with_form(mut self, form: Form) -> Self {
+        self.form = form;
+        self
+    }
+
+    /// Returns the server's address.
+    pub fn base(&self) -> &BaseUrl {
+        &self.base
+    }
+
+    /// Fetches what the Open Inference Protocol tells of a model; `describe` knows it from then on.
+    ///
+    /// # Errors
+    /// `NotFound` for an unknown model, `NotReady` for a server that is not reached.
+    pub async fn metadata(&self, model: &ModelRef) -> Result<Arc<ModelInfo>> {
+        let reply = self.get(&format!("/v2/models/{}", model_path(model))).await?;
+        let info = Arc::new(read_metadata(&reply.json()?, model)?);
+        self.known.insert(&info);
+        Ok(info)
+    }
+
+    /// Fetches the description for people: columns, labels, metrics and an example body.
+    ///
+    /// # Errors
+    /// As [`HttpClient::metadata`].
+    pub async fn description(&self, model: &ModelRef) -> Result<Value> {
+        self.get(&format!("/models/{}", model_path(model))).await?.json()
+    }
+
+    /// Asks for predictions the plain way: `body` is the natural JSON for the model, or an `.npy` file.
+    ///
+    /// # Errors
+    /// The kind of the server's status, with its message.
+    pub async fn predict(&self, model: &ModelRef, content_type: &'static str, body: Bytes) -> Result<HttpReply> {
+        let path = format!("/models/{}/predict", model_path(model));
+        let mut headers = HeaderMap::new();
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
+        self.send(Method::POST, &path, headers, body).await?.success()
+    }
+
+    /// Lists the server's models: its reply to the repository index request.
+    ///
+    /// # Errors
+    /// `NotReady` for a server that is not reached.
+    pub async fn index(&self) -> Result<Value> {
+        self.post("/v2/repository/index", Bytes::new()).await?.json()
+    }
+
+    /// Whether the server is ready: every model that should serve does.
+    ///
+    /// # Errors
+    /// `NotReady` for a server that is not reached.
+    pub async fn is_ready(&self) -> Result<bool> {
+        let reply = self.send(Method::GET, "/v2/health/ready", HeaderMap::new(), Bytes::new()).await?;
+        Ok(reply.status == 200)
+    }
+
+    /// Loads or reloads a model under explicit control.
+    ///
+    /// # Errors
+    /// What the server says.
+    pub async fn load(&self, model: &str) -> Result<()> {
+        let path = format!("/v2/repository/models/{}/load", segment(model));
+        self.post(&path, Bytes::from_static(b"{}")).await.map(drop)
+    }
+
+    /// Unloads a model under explicit control.
+    ///
+    /// # Errors
+    /// What the server says.
+    pub async fn unload(&self, model: &str) -> Result<()> {
+        let path = format!("/v2/repository/models/{}/unload", segment(model));
+        self.post(&path, Bytes::from_static(b"{}")).await.map(drop)
+    }
+
+    /// Gets `path`, successfully.
+    ///
+    /// # Errors
+    /// The kind of the server's status, with its message; `NotReady` for a server that is not reached.
+    pub async fn get(&self, path: &str) -> Result<HttpReply> {
+        self.send(Method::GET, path, HeaderMap::new(), Bytes::new()).await?.success()
+    }
+
+    /// Posts JSON to `path`, successfully.
+    ///
+    /// # Errors
+    /// As [`HttpClient::get`].
+    pub async fn post(&self, path: &str, body: Bytes) -> Result<HttpReply> {
+        let mut headers = HeaderMap::new();
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        self.send(Method::POST, path, headers, body).await?.success()
+    }
+
+    /// Sends one request and reads the whole reply, whatever its status.
+    ///
+    /// # Errors
+    /// `NotReady` for a server that is not reached or hangs up.
+    pub async fn send(&self, method: Method, path: &str, headers: HeaderMap, body: Bytes) -> Result<HttpReply> {
+        let unreachable = |error: &dyn std::error::Error| {
+            Error::not_ready(format!("no answer from {}: {}; is `salver serve` running there?", self.base, root(error)))
+        };
+        let mut request = Request::new(Full::new(body));
+        *request.method_mut() = method;
+        *request.headers_mut() = headers;
+        let invalid =
+            |error: ::http::uri::InvalidUri| Error::invalid_input("the request's path is not valid").with_source(error);
+        *request.uri_mut() = self.base.url(path).parse().map_err(invalid)?;
+        let reply = self.pool.request(request).await.map_err(|error| unreachable(&error))?;
+        let (parts, body) = reply.into_parts();
+        let body = Limited::new(body, MAX_REPLY_BYTES).collect().await.map_err(|error| unreachable(&*error))?;
+        Ok(HttpReply { status: parts.status.as_u16(), headers: parts.headers, body: body.to_bytes() })
+    }
+
+    async fn infer_now(&self, request: InferRequest, ctx: &Context) -> Result<InferResponse> {
+        let path = format!("/v2/models/{}/infer", model_path(&request.model));
+        let encoded = oip_rest::encode_request(&request, self.form)?;
+        let headers = context_headers(ctx, encoded.header_len)?;
+        let reply = self.send(Method::POST, &path, headers, encoded.body).await?.success()?;
+        let header_len = match reply.headers.get(HEADER_LEN) {
+            Some(value) => Some(oip_rest::parse_header_len(value.to_str().unwrap_or_default())?),
+            None => None,
+        };
+        let decoded = oip_rest::decode_response(reply.body, header_len).map_err(|error| {
+            Error::engine(format!("the reply of {} to an inference request is not understood", self.base))
+                .with_source(error)
+        })?;
+        let answered = answered_by(&decoded.model_name, &decoded.model_version)?;
+        let model = match self.known.describe(&answered) {
+            Ok(info) => info,
+            Err(_) => self.metadata(&answered).await?,
+        };
+        Ok(InferResponse { model, id: decoded.id, outputs: decoded.outputs, timings: Timings::default() })
+    }
+}
+
+impl Infer for HttpClient {
+    fn infer(&self, request: InferRequest, ctx: Context) -> BoxFuture<'_, Result<InferResponse>> {
+        async move { within(ctx.deadline, self.infer_now(request, &ctx)).await }.boxed()
+    }
+
+    /// Describes what was fetched before, by [`HttpClient::metadata`] or with an answer.
+    fn describe(&self, model: &ModelRef) -> Result<Arc<ModelInfo>> {
+        self.known.describe(model)
+    }
+}
+
+/// Waits for `work`, at most until `deadline`.
+pub(crate) async fn within<T>(deadline: Option<Instant>, work: impl Future<Output = Result<T>>) -> Result<T> {
+    let Some(deadline) = deadline else {
+        return work.await;
+    };
+    match tokio::time::timeout_at(deadline.into(), work).await {
+        Ok(result) => result,
+        Err(_) => Err(Error::new(ErrorKind::Deadline, "no answer from the server before the deadline")),
+    }
+}
+
+/// Reads which version answered.
+pub(crate) fn answered_by(name: &str, version: &str) -> Result<ModelRef> {
+    let version = version
+        .parse()
+        .map_err(|_| Error::engine(format!("the server names version '{version}' of model '{name}'")))?;
+    Ok(ModelRef::version(ModelName::new(name)?, version))
+}
+
+/// Returns the time left until `deadline`, in whole milliseconds, at least one.
+fn millis_left(deadline: Instant) -> u64 {
+    let left = deadline.saturating_duration_since(Instant::now()).as_millis();
+    u64::try_from(left).unwrap_or(u64::MAX).max(1)
+}
+
+fn context_headers(ctx: &Context, header_len: Option<usize>) -> Result<HeaderMap> {
+    let text = |name: &str, value: &str| {
+        HeaderValue::from_str(value)
+            .map_err(|_| Error::invalid_input(format!("{name} holds characters that a header cannot")))
+    };
+    let mut headers = HeaderMap::new();
+    match header_len {
+        Some(len) => {
+            headers.insert(HEADER_LEN, HeaderValue::from(len));
+            headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/octet-stream"));
+        }
+        None => {
+            headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        }
+    }
+    if !ctx.id.is_empty() {
+        headers.insert("x-request-id", text("the request id", &ctx.id)?);
+    }
+    if let Some(trace) = &ctx.traceparent {
+        headers.insert("traceparent", text("traceparent", trace)?);
+    }
+    if let Some(deadline) = ctx.deadline {
+        headers.insert("x-salver-timeout-ms", HeaderValue::from(millis_left(deadline)));
+    }
+    Ok(headers)
+}
+
+fn segment(text: &str) -> String {
+    utf8_percent_encode(text, SEGMENT).to_string()
+}
+
+/// `NAME`, `NAME/versions/V` or `NAME@ALIAS`.
+fn model_path(model: &ModelRef) -> String {
+    let name = segment(&model.name);
+    match &model.selector {
+        Selector::Latest => name,
+        Selector::Version(version) => format!("{name}/versions/{version}"),
+        Selector::Label(label) => format!("{name}@{}", segment(label)),
+    }
+}
+
+/// The innermost cause, which says most to a person: "Connection refused".
+fn root(error: &dyn std::error::Error) -> String {
+    let mut last = error;
+    while let Some(source) = last.source() {
+        last = source;
+    }
+    last.to_string()
+}
+
+/// Reads a model's metadata as the Open Inference Protocol writes it.
+fn read_metadata(value: &Value, model: &ModelRef) -> Result<ModelInfo> {
+    let odd = |what: &str| Error::engine(format!("the server's metadata of model '{model}' has no valid `{what}`"));
+    let text = |key: &str| value.get(key).and_then(Value::as_str);
+    let version = match model.selector {
+        Selector::Version(version) => version,
+        Selector::Latest | Selector::Label(_) => {
+            let versions = value.get("versions").and_then(Value::as_array).into_iter().flatten();
+            versions.filter_map(|version| version.as_str()?.parse().ok()).max().unwrap_or(1)
+        }
+    };
+    let platform = text("platform").unwrap_or_default().to_owned();
+    let signature = Signature {
+        inputs: read_tensors(value.get("inputs")).ok_or_else(|| odd("inputs"))?,
+        outputs: read_tensors(value.get("outputs")).ok_or_else(|| odd("outputs"))?,
+        batching: Batching::Fixed,
+    };
+    Ok(assemble(text("name").ok_or_else(|| odd("name"))?, version, platform, signature))
+}
+
+fn read_tensors(value: Option<&Value>) -> Option<Vec<TensorSpec>> {
+    let read = |tensor: &Value| {
+        let name = tensor.get("name")?.as_str()?;
+        let dtype = DataType::from_wire(tensor.get("datatype")?.as_str()?)?;
+        let shape: Option<Vec<i64>> = tensor.get("shape")?.as_array()?.iter().map(Value::as_i64).collect();
+        Some(TensorSpec::new(name, dtype, &shape?))
+    };
+    value?.as_array()?.iter().map(read).collect()
+}
+
+/// Makes a description of what metadata tells; a free first dimension everywhere means rows.
+pub(crate) fn assemble(name: &str, version: u64, platform: String, mut signature: Signature) -> ModelInfo {
+    let mut all = signature.inputs.iter().chain(&signature.outputs);
+    if all.all(|spec| spec.shape.first() == Some(&salver_core::Dim::Free)) {
+        signature.batching = Batching::Rows { limit: None };
+    }
+    ModelInfo {
+        name: name.into(),
+        version,
+        engine: "remote".into(),
+        platform,
+        columns: vec![Vec::new(); signature.inputs.len()],
+        labels: vec![Vec::new(); signature.outputs.len()],
+        signature,
+        task: "tensor".to_owned(),
+        metrics: Default::default(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn models_are_named_in_paths_without_surprises() {
+        let path = |text: &str| model_path(&text.parse().unwrap());
+        assert_eq!(path("iris"), "iris");
+        assert_eq!(path("iris/3"), "iris/versions/3");
+        assert_eq!(path("iris@stable"), "iris@stable");
+        assert_eq!(path("größe"), "gr%C3%B6%C3%9Fe");
+        assert_eq!(segment("a/b?c#d"), "a%2Fb%3Fc%23d");
+    }
+
+    #[test]
+    fn metadata_tells_types_shapes_and_the_highest_version() {
+        let value = serde_json::json!({
+            "name": "iris", "versions": ["2", "10"], "platform": "onnxruntime_onnx",
+            "inputs": [{"name": "X", "datatype": "FP32", "shape": [-1, 4]}],
+            "outputs": [{"name": "p", "datatype": "FP32", "shape": [-1, 3]}],
+        });
+        let info = read_metadata(&value, &"iris".parse().unwrap()).unwrap();
+        assert_eq!((info.version, info.signature.is_batched()), (10, true));
+        assert_eq!(info.signature.inputs, [TensorSpec::new("X", DataType::Fp32, &[-1, 4])]);
+        let error = read_metadata(&serde_json::json!({"name": "iris"}), &"iris".parse().unwrap()).unwrap_err();
+        assert!(error.message().contains("`inputs`"), "{error}");
+    }
+
+    #[tokio::test]
+    async fn a_server_that_is_not_there_is_named() {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let addr = listener.local_addr().unwrap();
+        drop(listener);
+        let error = HttpClient::new(&addr.to_string()).unwrap().index().await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::NotReady);
+        assert!(error.message().contains(&addr.to_string()), "{error}");
+    }
+}
