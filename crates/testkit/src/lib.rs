@@ -5,9 +5,11 @@
 mod engine_suite;
 mod fake;
 mod gate;
+mod server_process;
 mod spec;
 
 pub use engine_suite::{EngineModels, engine_suite, run_staged};
 pub use fake::{BatchRecord, FakeEngine, Reaction, tensor, text};
 pub use gate::Gate;
+pub use server_process::{ServerOptions, ServerProcess};
 pub use spec::{repository_path, spec, spec_of};
