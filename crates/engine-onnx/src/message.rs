@@ -24,7 +24,13 @@ pub(crate) fn of_load<R>(error: &ort::Error<R>, path: &Path) -> Error {
 
 fn load_kind(code: ErrorCode, message: &str) -> ErrorKind {
     // The code for an unknown operator is the same as for a graph that makes no sense.
-    let unknown = ["No Op registered", "is not a registered function/op", "Unsupported model IR version", "opset"];
+    let unknown = [
+        "No Op registered",
+        "is not a registered function/op",
+        "Unsupported model IR version",
+        "opset",
+        "is not currently registered or supported",
+    ];
     match code {
         ErrorCode::NotImplemented => ErrorKind::Unsupported,
         _ if unknown.iter().any(|text| message.contains(text)) => ErrorKind::Unsupported,
@@ -41,6 +47,9 @@ fn load_kind(code: ErrorCode, message: &str) -> ErrorKind {
 /// Keeps what was wrong and leaves out where in ONNX Runtime's own sources it was noticed.
 fn trim(message: &str) -> String {
     let kept = message.split_once("Status Message: ").map_or(message, |(_, status)| status);
+    // The path is put before the message anyway.
+    let load = kept.strip_prefix("Load model from ").and_then(|rest| rest.split_once(" failed:"));
+    let kept = load.map_or(kept, |(_path, reason)| reason);
     let words: Vec<&str> = kept.split_whitespace().filter(|word| !word.contains("onnxruntime_src")).collect();
     let text = words.join(" ");
     match text.char_indices().nth(MAX_CHARS) {
@@ -63,6 +72,7 @@ mod tests {
         );
         let located = "/onnxruntime_src/onnxruntime/core/graph/model.cc:167 Unsupported model IR version: 99";
         assert_eq!(trim(located), "Unsupported model IR version: 99");
+        assert_eq!(trim("Load model from /m/a.onnx failed:Protobuf parsing failed."), "Protobuf parsing failed.");
         let long = trim(&"é".repeat(1000));
         assert_eq!(long.chars().count(), MAX_CHARS + 1);
     }

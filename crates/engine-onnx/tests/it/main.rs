@@ -1,6 +1,7 @@
 //! The engine against the real library, where it is to be had.
 
 mod contract;
+mod edges;
 mod models;
 
 use std::sync::OnceLock;
