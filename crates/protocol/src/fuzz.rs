@@ -3,6 +3,65 @@
 //! `fuzz/` at the root of the repository wraps them for `cargo fuzz`; the tests here run them over
 //! the committed corpus and its mutations on the stable toolchain. Seeds: `corpus/TARGET/`.
 
+use std::sync::Arc;
+
+use bytes::Bytes;
+use prost::Message;
+use salver_core::{DataType, InferRequest, InferResponse, Result, Timings};
+
+use crate::{Limits, oip_grpc, oip_rest, samples};
+
+/// Feeds `data` to the REST decoders of the inference protocol, and what they accept to the encoders.
+///
+/// The first line is the value of the length header, empty for none; the body follows.
+pub fn oip_rest(data: &[u8]) {
+    let end = data.iter().position(|&byte| byte == b'\n').unwrap_or(data.len());
+    let header = std::str::from_utf8(&data[..end]).unwrap_or_default();
+    let header_len = oip_rest::parse_header_len(header).ok();
+    let body = Bytes::copy_from_slice(data.get(end + 1..).unwrap_or_default());
+    for info in [samples::one_input(DataType::Fp32, &[-1, -1]), samples::one_input(DataType::Bytes, &[-1, 1])] {
+        let describe = || Ok(Arc::new(info));
+        let decoded =
+            oip_rest::decode_infer(body.clone(), header_len, samples::reference(), describe, &Limits::default());
+        if let Ok((request, options)) = decoded {
+            // Encoders are total too; outputs without a JSON form are errors, not panics.
+            let _ = oip_rest::encode_request(&request, oip_rest::Form::Binary);
+            let _ = oip_rest::encode_request(&request, oip_rest::Form::Json);
+            let _ = oip_rest::encode_infer(&echo(request), &options).map(read_back);
+        }
+    }
+    let _ = oip_rest::decode_response(body.clone(), header_len);
+    let _ = oip_rest::decode_index_request(&body);
+    let _ = oip_rest::decode_load_request(&body);
+}
+
+fn read_back(reply: crate::Reply) -> Result<oip_rest::Decoded> {
+    oip_rest::decode_response(reply.body, reply.inference_header_len)
+}
+
+/// Feeds `data`, an encoded `ModelInferRequest` or `ModelInferResponse`, to the gRPC decoders.
+pub fn oip_grpc(data: &[u8]) {
+    if let Ok(message) = oip_grpc::inference::ModelInferRequest::decode(data)
+        && let Ok(request) = oip_grpc::decode_infer(message, &Limits::default())
+    {
+        let _ = oip_grpc::encode_request(&request);
+        let _ = oip_grpc::encode_infer(&echo(request)).and_then(oip_grpc::decode_response);
+    }
+    if let Ok(message) = oip_grpc::inference::ModelInferResponse::decode(data) {
+        let _ = oip_grpc::decode_response(message);
+    }
+}
+
+/// Answers a request with its own inputs.
+fn echo(request: InferRequest) -> InferResponse {
+    InferResponse {
+        model: Arc::new(samples::two_inputs()),
+        id: request.id,
+        outputs: request.inputs,
+        timings: Timings::default(),
+    }
+}
+
 /// Feeds `data` to the TF Serving decoder.
 pub fn tfserving(data: &[u8]) {
     let _ = data;
@@ -22,3 +81,6 @@ pub fn plain(data: &[u8]) {
 pub fn npy(data: &[u8]) {
     let _ = data;
 }
+
+#[cfg(test)]
+mod tests;

@@ -93,4 +93,4 @@ pub fn encode_error(error: &Error) -> Reply {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

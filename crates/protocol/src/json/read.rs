@@ -146,7 +146,7 @@ pub fn members<'j>(
             Some((key, bit)) if seen & bit != 0 => return Err(duplicate(key, what)),
             Some((key, bit)) => {
                 seen |= bit;
-                visit(reader, key).map_err(|error| error.context(what))?;
+                visit(reader, key)?;
             }
         }
         next = reader.next_key().map_err(fault)?.map(find);
@@ -405,6 +405,14 @@ impl FromJson for bool {
     }
 }
 
+/// Returns a whole number of any form, unless it has more than 127 bits.
+pub(crate) fn whole(number: NumberInt) -> Option<i128> {
+    match number {
+        NumberInt::Int(value) => Some(value.into()),
+        NumberInt::BigInt(value) => i128::try_from(value).ok(),
+    }
+}
+
 macro_rules! integer {
     ($($type:ty),*) => {$(
         impl FromJson for $type {
@@ -412,7 +420,7 @@ macro_rules! integer {
             fn take(reader: &mut Jiter<'_>, peek: Peek) -> Result<Option<Self>, JiterError> {
                 match reader.known_int(peek) {
                     Ok(NumberInt::Int(value)) => Ok(<$type>::try_from(value).ok()),
-                    Ok(NumberInt::BigInt(value)) => Ok(<$type>::try_from(value).ok()),
+                    Ok(big) => Ok(whole(big).and_then(|value| <$type>::try_from(value).ok())),
                     // `known_int` stops at a fraction; read on, so that a message can show it all.
                     Err(error) => match reader.known_float(peek) {
                         Ok(_) => Ok(None),
@@ -489,3 +497,6 @@ fn expectation(dtype: DataType) -> &'static str {
         DataType::Bytes => "BYTES (a string)",
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -230,3 +230,6 @@ fn text_len_guess(tensor: &Tensor) -> usize {
     };
     tensor.element_count().saturating_mul(per_element).saturating_add(2)
 }
+
+#[cfg(test)]
+mod tests;

@@ -120,7 +120,7 @@ fn output(reader: &mut Jiter<'_>, idx: usize, limits: &Limits) -> Result<(String
     let depth = limits.json_depth.saturating_sub(3);
     read::members(reader, &place, &["name", "parameters"], depth, |reader, key| {
         match key {
-            "name" => name = Some(read::string(reader, "name")?),
+            "name" => name = Some(read::string(reader, "name").map_err(|error| error.context(&place))?),
             _ => parameters = tensors::parameters(reader, &place, limits)?,
         }
         Ok(())

@@ -63,19 +63,27 @@ fn draft(reader: &mut Jiter<'_>, role: &str, idx: usize, limits: &Limits) -> Res
     let mut fields = Fields::default();
     let depth = limits.json_depth.saturating_sub(LEVELS_ABOVE);
     read::members(reader, &place, &["name", "datatype", "shape", "parameters", "data"], depth, |reader, key| {
-        match key {
-            "name" => fields.name = Some(read::string(reader, "name")?),
-            "datatype" => fields.datatype = Some(read::string(reader, "datatype")?),
-            "shape" => fields.shape = Some(shape(reader)?),
-            "parameters" => fields.parameters = parameters(reader, &place, limits)?,
-            _ => fields.read_data(reader, depth)?,
-        }
-        Ok(())
+        let read = fields.read(reader, key, depth, limits);
+        read.map_err(|error| match &fields.name {
+            Some(name) => error.context(format!("{role} '{}'", clip(name))),
+            None => error.context(&place),
+        })
     })?;
     fields.finish(&place, role, depth, limits)
 }
 
 impl<'j> Fields<'j> {
+    fn read(&mut self, reader: &mut Jiter<'j>, key: &str, depth: usize, limits: &Limits) -> Result<()> {
+        match key {
+            "name" => self.name = Some(read::string(reader, "name")?),
+            "datatype" => self.datatype = Some(read::string(reader, "datatype")?),
+            "shape" => self.shape = Some(shape(reader)?),
+            "parameters" => self.parameters = parameters(reader, "the tensor", limits)?,
+            _ => self.read_data(reader, depth)?,
+        }
+        Ok(())
+    }
+
     fn read_data(&mut self, reader: &mut Jiter<'j>, depth: usize) -> Result<()> {
         let data = match self.datatype.as_deref().and_then(DataType::from_wire) {
             Some(dtype) => JsonData::Read(json_data(reader, dtype, self.shape.as_ref(), depth)?),
@@ -146,10 +154,8 @@ fn shape(reader: &mut Jiter<'_>) -> Result<Shape> {
         if dims.len() == Shape::MAX_RANK {
             return Err(Error::invalid_input(format!("'shape' has more than {} dimensions", Shape::MAX_RANK)));
         }
-        let Ok(NumberInt::Int(dim)) = reader.known_int(peek) else {
-            return Err(refuse());
-        };
-        dims.push(usize::try_from(dim).map_err(|_| refuse())?);
+        let dim = reader.known_int(peek).ok().and_then(read::whole).and_then(|dim| usize::try_from(dim).ok());
+        dims.push(dim.ok_or_else(refuse)?);
         next = reader.array_step().map_err(|error| read::syntax(&error))?;
     }
     Ok(Shape::new(&dims))
@@ -180,8 +186,7 @@ fn scalar(reader: &mut Jiter<'_>, what: &str, name: &str) -> Result<Parameter> {
         Peek::String => Parameter::Text(read::string(reader, name)?),
         Peek::True | Peek::False => Parameter::Bool(reader.known_bool(peek).map_err(|error| read::syntax(&error))?),
         peek if peek.is_num() => match reader.known_number(peek).map_err(|error| read::syntax(&error))? {
-            NumberAny::Int(NumberInt::Int(value)) => Parameter::Int(value),
-            NumberAny::Int(NumberInt::BigInt(value)) => Parameter::Uint(u64::try_from(value).map_err(|_| wrong())?),
+            NumberAny::Int(value) => whole_parameter(value).ok_or_else(wrong)?,
             NumberAny::Float(value) if value.is_infinite() && !reader.slice_to_current(start).contains(&b'I') => {
                 return Err(wrong());
             }
@@ -189,6 +194,12 @@ fn scalar(reader: &mut Jiter<'_>, what: &str, name: &str) -> Result<Parameter> {
         },
         _ => return Err(wrong()),
     })
+}
+
+fn whole_parameter(value: NumberInt) -> Option<Parameter> {
+    let value = read::whole(value)?;
+    let unsigned = || u64::try_from(value).ok().map(Parameter::Uint);
+    i64::try_from(value).ok().map(Parameter::Int).or_else(unsigned)
 }
 
 /// Gives every draft its data: JSON as read, blobs as consecutive slices of `blobs`.
