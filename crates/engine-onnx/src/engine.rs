@@ -109,11 +109,6 @@ impl OnnxEngine {
         let cache = self.places.cache.as_deref().ok_or_else(|| {
             Error::invalid_input("there is no cache folder: set SALVER_CACHE to one that can be written")
         })?;
-        // A damaged library is replaced; `install` itself goes by the length only.
-        let damaged = install::is_intact(&install::cached_library(cache)).is_err();
-        if damaged {
-            let _ = std::fs::remove_file(install::cached_library(cache));
-        }
         install::install(cache, from)
     }
 
@@ -214,3 +209,6 @@ fn log(level: LogLevel, category: &str, id: &str, _location: &str, message: &str
         _ => tracing::debug!(target: "onnxruntime", category, id, "{message}"),
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -93,8 +93,8 @@ pub(crate) fn install(cache: &Path, from: Option<&Path>) -> Result<PathBuf> {
     let lock_path = folder.join(".lock");
     let lock = File::create(&lock_path).map_err(|error| io_error(&error, "make the lock file", &lock_path))?;
     lock.lock().map_err(|error| io_error(&error, "lock", &lock_path))?;
-    // Whoever held the lock before may have done the work.
-    if from.is_none() && is_complete(&target).is_ok() {
+    // Whoever held the lock before may have done the work. A damaged library is replaced.
+    if from.is_none() && is_intact(&target).is_ok() {
         return Ok(target);
     }
     let scratch = Scratch::new(folder)?;

@@ -169,9 +169,13 @@ fn look_at_cached(path: Option<&Path>) -> Result<Found, String> {
 
 fn python_folder(python: &str) -> Result<PathBuf, String> {
     let printed = process::output(Command::new(python).args(["-c", PYTHON_PROBE]), PYTHON_LIMIT)?;
-    let package = Path::new(printed.trim_end()).parent().filter(|folder| folder.is_absolute());
-    let package = package.ok_or_else(|| format!("`{python}` has no package onnxruntime"))?;
-    Ok(package.join("capi"))
+    package_libraries(&printed).ok_or_else(|| format!("`{python}` has no package onnxruntime"))
+}
+
+/// Reads the path of the package's first file, as the probe prints it.
+fn package_libraries(printed: &str) -> Option<PathBuf> {
+    let package = Path::new(printed.trim_end()).parent()?;
+    package.is_absolute().then(|| package.join("capi"))
 }
 
 /// A version as in a file's name. Ordered, so that the newest of several is taken.

@@ -53,6 +53,7 @@ pub fn engine_suite(engine: &dyn Engine, models: &EngineModels) {
     }
     only_the_cpu_is_there(engine);
     instances_run_at_the_same_time(engine);
+    a_shared_net_mixes_no_rows_up(engine);
     trained_models_reach_their_accuracy(engine);
 }
 
@@ -323,6 +324,33 @@ fn instances_run_at_the_same_time(engine: &dyn Engine) {
                         _ => run_staged(&mut *instance, &inputs).expect("a staged run"),
                     };
                     check_add_sub(&inputs, &outputs);
+                }
+            });
+        }
+    });
+}
+
+/// As above, with a model whose steps hold memory in between.
+fn a_shared_net_mixes_no_rows_up(engine: &dyn Engine) {
+    let model = load(engine, &repository_path("examples/demo/digits/model.onnx"));
+    let name = model.signature().inputs[0].name.clone();
+    let picture = |idx: usize| -> Vec<f32> { (0..64).map(|pixel| ((pixel * (idx + 3)) % 17) as f32).collect() };
+    let mut alone = instance(&*model);
+    let expected: Vec<Vec<f32>> =
+        (0..16).map(|idx| floats(&run(&mut *alone, &[tensor(&name, &[1, 1, 8, 8], &picture(idx))])[0])).collect();
+    std::thread::scope(|scope| {
+        for worker in 0..4 {
+            let (mut instance, name, expected) = (instance(&*model), name.clone(), &expected);
+            scope.spawn(move || {
+                for round in 0..100 {
+                    let rows: Vec<usize> =
+                        (0..1 + round % 8).map(|row_idx| (worker * 5 + round + row_idx) % 16).collect();
+                    let pictures: Vec<f32> = rows.iter().flat_map(|&idx| picture(idx)).collect();
+                    let outputs = run(&mut *instance, &[tensor(&name, &[rows.len(), 1, 8, 8], &pictures)]);
+                    for (got, &idx) in floats(&outputs[0]).chunks(10).zip(&rows) {
+                        let close = got.iter().zip(&expected[idx]).all(|(a, b)| (a - b).abs() < 1e-4);
+                        assert!(close, "picture {idx}: expected {:?}, got {got:?}", expected[idx]);
+                    }
                 }
             });
         }

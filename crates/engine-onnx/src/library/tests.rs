@@ -78,3 +78,13 @@ fn python_without_the_package_is_no_error() {
     let found = places(folder.path()).look(Place::Python).found;
     assert!(found.unwrap_err().starts_with("start `salver-no-such-python`"));
 }
+
+#[test]
+fn the_probe_of_python_names_an_absolute_folder_or_nothing() {
+    let folder = |printed| package_libraries(printed);
+    let expected = Path::new("/v/site-packages/onnxruntime/capi");
+    assert_eq!(folder("/v/site-packages/onnxruntime/__init__.py\n").as_deref(), Some(expected));
+    for nothing in ["", "\n", "None\n", "onnxruntime/__init__.py\n", "/"] {
+        assert_eq!(folder(nothing), None, "{nothing:?}");
+    }
+}

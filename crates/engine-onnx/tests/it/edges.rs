@@ -11,11 +11,11 @@ fn path(name: &str) -> PathBuf {
 }
 
 fn instance(model: &Arc<dyn Model>) -> Box<dyn Instance> {
-    model.instance(&Placement { device: "cpu".to_owned(), threads: 1 }).unwrap()
+    model.instance(&Placement { device: "cpu".to_owned(), threads: 1 }).expect("an instance on the cpu")
 }
 
 fn floats(tensor: &Tensor) -> Vec<f32> {
-    tensor.to_vec().unwrap()
+    tensor.to_vec().expect("FP32")
 }
 
 #[test]

@@ -2,6 +2,7 @@
 
 mod contract;
 mod edges;
+mod installing;
 mod models;
 
 use std::sync::OnceLock;

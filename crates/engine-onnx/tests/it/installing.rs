@@ -1,0 +1,26 @@
+//! Fetching the library for real: 24 MB over the network, so only when asked for.
+
+use salver_engine_onnx::{OnnxEngine, OnnxOptions, Place};
+
+#[test]
+#[ignore = "fetches 24 MB with pip: cargo test -p salver-engine-onnx -- --ignored"]
+fn two_at_once_fetch_it_once_and_damage_is_repaired() {
+    let cache = tempfile::tempdir().unwrap();
+    let options = OnnxOptions { cache: Some(cache.path().to_owned()), ..OnnxOptions::default() };
+    let engine = OnnxEngine::new(&options);
+    let paths: Vec<_> = std::thread::scope(|scope| {
+        let installers: Vec<_> = (0..2).map(|_| scope.spawn(|| engine.install(None).unwrap())).collect();
+        installers.into_iter().map(|installer| installer.join().unwrap()).collect()
+    });
+    assert_eq!(paths[0], paths[1]);
+    let cached = || engine.status().places.into_iter().find(|place| place.place == Place::Cache).unwrap().found;
+    assert_eq!(cached().unwrap().path, paths[0]);
+
+    let whole = std::fs::read(&paths[0]).unwrap();
+    let mut damaged = whole.clone();
+    damaged[1 << 20] ^= 1;
+    std::fs::write(&paths[0], &damaged).unwrap();
+    assert!(cached().unwrap_err().contains("damaged"));
+    engine.install(None).unwrap();
+    assert!(std::fs::read(&paths[0]).unwrap() == whole);
+}
