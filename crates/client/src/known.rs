@@ -5,11 +5,14 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use salver_core::{Error, ModelInfo, ModelRef, Result, Selector};
 
+/// By name and version.
+type Versions = HashMap<(Arc<str>, u64), Arc<ModelInfo>>;
+
 /// The descriptions fetched so far. Bounded: a full table is emptied, its entries are only a
 /// round trip away.
 #[derive(Default)]
 pub(crate) struct Known {
-    versions: Mutex<HashMap<(Arc<str>, u64), Arc<ModelInfo>>>,
+    versions: Mutex<Versions>,
 }
 
 impl Known {

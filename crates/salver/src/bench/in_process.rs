@@ -1,0 +1,43 @@
+//! The same load without a server and sockets: batching, worker threads and engine alone.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use anyhow::{Context as _, Result};
+use salver_core::{Context, Infer as _, InferRequest, ModelRef};
+use salver_runtime::Runtime;
+
+use super::load::{self, CallError, Caller};
+use super::report::{Report, Run};
+use super::{plan, request};
+use crate::cli::BenchOptions;
+use crate::wiring;
+
+struct RuntimeCaller {
+    runtime: Arc<Runtime>,
+    request: InferRequest,
+}
+
+impl Caller for RuntimeCaller {
+    async fn call(&mut self) -> Result<(), CallError> {
+        let answer = self.runtime.infer(self.request.clone(), Context::new("bench")).await;
+        answer.map(drop).map_err(|error| CallError::Refused(error.to_string()))
+    }
+}
+
+/// Loads the model at `path` and measures it.
+///
+/// # Errors
+/// Where it does not load.
+pub(crate) async fn measure(path: &Path, options: &BenchOptions) -> Result<Report> {
+    let local = wiring::open_local(path, &options.engine).await?;
+    let model = ModelRef::latest(local.name.clone());
+    let info = local.runtime.describe(&model)?;
+    let request = request::sample(&info, model, options.rows)?;
+    local.runtime.infer(request.clone(), Context::new("bench")).await.context("check one answer before measuring")?;
+    let caller = || RuntimeCaller { runtime: local.runtime.clone(), request: request.clone() };
+    let figures = load::run((0..options.connections).map(|_| caller()).collect(), plan(options)).await?;
+    local.runtime.shutdown().await;
+    let what = format!("{} in process ({})", local.name, info.engine);
+    Ok(Report::new(options, vec![Run { what, is_constant: false, figures }]))
+}

@@ -1,0 +1,351 @@
+//! Puts load on something that can be called, and measures it.
+//!
+//! Closed loop: every caller sends its next request when the last one is answered; what ends
+//! within the window counts. Fixed rate: request `i` is meant to start at `i / rate`, whoever is
+//! free takes it, and its latency counts from that moment, so requests that had to wait for a
+//! stalled server show the stall (no coordinated omission).
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use anyhow::Result;
+use hdrhistogram::Histogram;
+use rustix::time::{ClockId, clock_gettime};
+use serde::Serialize;
+use tokio::sync::Semaphore;
+use tokio::task::JoinSet;
+
+/// How long after the end of the window answers are still waited for.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// Something that sends one request at a time.
+pub(crate) trait Caller: Send + 'static {
+    /// Sends a request and waits for a good answer.
+    fn call(&mut self) -> impl Future<Output = Result<(), CallError>> + Send;
+}
+
+/// Why a call did not succeed.
+#[derive(Debug)]
+pub(crate) enum CallError {
+    /// An answer came, but not the right one.
+    Refused(String),
+    /// No answer will come this way any more.
+    Lost(String),
+}
+
+/// When requests start.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(crate) enum Pace {
+    /// When the last one is answered.
+    ClosedLoop,
+    /// So many per second, whatever happens.
+    PerSecond(f64),
+}
+
+/// How long and how fast.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Plan {
+    /// How long requests are sent that do not count.
+    pub warmup: Duration,
+    /// How long requests count.
+    pub duration: Duration,
+    /// When requests start.
+    pub pace: Pace,
+}
+
+/// What one run gave.
+#[derive(Debug, Clone, Serialize)]
+pub(crate) struct Figures {
+    /// Good answers.
+    pub requests: u64,
+    /// Calls without a good answer.
+    pub errors: u64,
+    /// What the first of them said.
+    pub first_error: Option<String>,
+    /// Good answers per second.
+    pub per_second: f64,
+    /// Half of the answers took at most this long.
+    pub p50_ms: f64,
+    /// Nine of ten answers took at most this long.
+    pub p90_ms: f64,
+    /// 99 of 100 answers took at most this long.
+    pub p99_ms: f64,
+    /// The slowest answer.
+    pub max_ms: f64,
+    /// Processor cores that this process used meanwhile: the load generator's own share.
+    pub generator_cores: f64,
+}
+
+/// What one caller saw.
+struct Tally {
+    latencies: Histogram<u64>,
+    errors: u64,
+    first_error: Option<String>,
+    last_end: Option<Instant>,
+}
+
+impl Tally {
+    fn new() -> Result<Self> {
+        // From a microsecond to five minutes, three digits.
+        let latencies = Histogram::new_with_bounds(1_000, 300_000_000_000, 3)?;
+        Ok(Self { latencies, errors: 0, first_error: None, last_end: None })
+    }
+
+    fn succeed(&mut self, took: Duration, end: Instant) {
+        self.latencies.saturating_record(u64::try_from(took.as_nanos()).unwrap_or(u64::MAX));
+        self.last_end = self.last_end.max(Some(end));
+    }
+
+    fn fail(&mut self, text: String) {
+        self.errors += 1;
+        self.first_error.get_or_insert(text);
+    }
+
+    fn merge(&mut self, other: Self) -> Result<()> {
+        self.latencies.add(&other.latencies)?;
+        self.errors += other.errors;
+        self.first_error = self.first_error.take().or(other.first_error);
+        self.last_end = self.last_end.max(other.last_end);
+        Ok(())
+    }
+}
+
+/// The part of a run that counts.
+#[derive(Debug, Clone, Copy)]
+struct Window {
+    start: Instant,
+    begin: Instant,
+    end: Instant,
+}
+
+/// Runs `plan` over all `callers` at once.
+///
+/// # Errors
+/// Only where the measuring itself fails; calls that fail are counted.
+pub(crate) async fn run<C: Caller>(callers: Vec<C>, plan: Plan) -> Result<Figures> {
+    let start = Instant::now();
+    let window = Window { start, begin: start + plan.warmup, end: start + plan.warmup + plan.duration };
+    let mut workers = JoinSet::new();
+    let schedule = match plan.pace {
+        Pace::ClosedLoop => None,
+        Pace::PerSecond(rate) => Some(Arc::new(Schedule::new(window, rate, callers.len()))),
+    };
+    for caller in callers {
+        let mut tally = Tally::new()?;
+        let schedule = schedule.clone();
+        workers.spawn(async move {
+            let work = async {
+                match &schedule {
+                    None => closed_loop(caller, window, &mut tally).await,
+                    Some(schedule) => on_schedule(caller, schedule, &mut tally).await,
+                }
+            };
+            if tokio::time::timeout_at((window.end + PATIENCE).into(), work).await.is_err() {
+                tally.fail(format!("no answer within {} s after the end", PATIENCE.as_secs()));
+            }
+            tally
+        });
+    }
+    let clock = schedule.as_ref().map(|schedule| {
+        let schedule = schedule.clone();
+        std::thread::spawn(move || schedule.release())
+    });
+    let generator_cores = cpu_share(window).await;
+    let mut total = Tally::new()?;
+    while let Some(tally) = workers.join_next().await {
+        total.merge(tally?)?;
+    }
+    if let Some(schedule) = &schedule {
+        schedule.count_unsent(&mut total);
+    }
+    if let Some(clock) = clock {
+        clock.join().map_err(|_| anyhow::anyhow!("the schedule's thread panicked"))?;
+    }
+    Ok(figures(&total, window, generator_cores))
+}
+
+async fn closed_loop<C: Caller>(mut caller: C, window: Window, tally: &mut Tally) {
+    let mut lost = 0;
+    loop {
+        let start = Instant::now();
+        if start >= window.end {
+            return;
+        }
+        let result = caller.call().await;
+        let end = Instant::now();
+        lost = if matches!(result, Err(CallError::Lost(_))) { lost + 1 } else { 0 };
+        match result {
+            Ok(()) if (window.begin..window.end).contains(&end) => tally.succeed(end - start, end),
+            Ok(()) => {}
+            // Failures count whenever they happen: a benchmark with failing warm-up is none.
+            Err(CallError::Refused(text) | CallError::Lost(text)) => tally.fail(text),
+        }
+        if lost > 1 {
+            return;
+        }
+    }
+}
+
+/// Hands out the moments at which requests are meant to start.
+struct Schedule {
+    window: Window,
+    rate: f64,
+    total: u64,
+    callers: usize,
+    due: Semaphore,
+    next: AtomicU64,
+}
+
+impl Schedule {
+    fn new(window: Window, rate: f64, callers: usize) -> Self {
+        let total = ((window.end - window.start).as_secs_f64() * rate).floor() as u64;
+        Self { window, rate, total, callers, due: Semaphore::new(0), next: AtomicU64::new(0) }
+    }
+
+    fn intended(&self, idx: u64) -> Instant {
+        self.window.start + Duration::from_secs_f64(idx as f64 / self.rate)
+    }
+
+    /// Makes each request due at its time. A thread of its own: the runtime's timers only know
+    /// milliseconds.
+    fn release(&self) {
+        let mut released = 0;
+        while released < self.total {
+            let now = Instant::now();
+            let next = self.intended(released);
+            if now < next {
+                std::thread::park_timeout(next - now);
+                continue;
+            }
+            let due = ((now - self.window.start).as_secs_f64() * self.rate).floor() as u64 + 1;
+            let due = due.clamp(released + 1, self.total);
+            self.due.add_permits(usize::try_from(due - released).unwrap_or(0));
+            released = due;
+        }
+        // One more for each caller tells it that the schedule is over.
+        self.due.add_permits(self.callers);
+    }
+
+    async fn take(&self) -> Option<Instant> {
+        self.due.acquire().await.ok()?.forget();
+        let idx = self.next.fetch_add(1, Ordering::Relaxed);
+        (idx < self.total).then(|| self.intended(idx))
+    }
+
+    /// Requests that nobody was left to send are failures, not silence.
+    fn count_unsent(&self, tally: &mut Tally) {
+        let sent = self.next.load(Ordering::Relaxed).min(self.total);
+        if sent < self.total {
+            tally.errors += self.total - sent;
+            tally.first_error.get_or_insert_with(|| "not sent: no connection was free in time".to_owned());
+        }
+    }
+}
+
+async fn on_schedule<C: Caller>(mut caller: C, schedule: &Schedule, tally: &mut Tally) {
+    let mut lost = 0;
+    while let Some(intended) = schedule.take().await {
+        let result = caller.call().await;
+        let end = Instant::now();
+        lost = if matches!(result, Err(CallError::Lost(_))) { lost + 1 } else { 0 };
+        match result {
+            Ok(()) if intended >= schedule.window.begin => tally.succeed(end.saturating_duration_since(intended), end),
+            Ok(()) => {}
+            Err(CallError::Refused(text) | CallError::Lost(text)) => tally.fail(text),
+        }
+        if lost > 1 {
+            return;
+        }
+    }
+}
+
+/// Waits for the window to pass; returns the cores that this process used in it.
+async fn cpu_share(window: Window) -> f64 {
+    tokio::time::sleep_until(window.begin.into()).await;
+    let (began, used) = (Instant::now(), cpu_time());
+    tokio::time::sleep_until(window.end.into()).await;
+    let wall = began.elapsed().as_secs_f64().max(1e-9);
+    cpu_time().saturating_sub(used).as_secs_f64() / wall
+}
+
+fn cpu_time() -> Duration {
+    let time = clock_gettime(ClockId::ProcessCPUTime);
+    let seconds = u64::try_from(time.tv_sec).unwrap_or(0);
+    Duration::new(seconds, u32::try_from(time.tv_nsec).unwrap_or(0))
+}
+
+fn figures(tally: &Tally, window: Window, generator_cores: f64) -> Figures {
+    let millis = |quantile: f64| tally.latencies.value_at_quantile(quantile) as f64 / 1e6;
+    let last = tally.last_end.map_or(window.end, |end| end.max(window.end));
+    let requests = tally.latencies.len();
+    Figures {
+        requests,
+        errors: tally.errors,
+        first_error: tally.first_error.clone(),
+        per_second: requests as f64 / (last - window.begin).as_secs_f64().max(1e-9),
+        p50_ms: millis(0.5),
+        p90_ms: millis(0.9),
+        p99_ms: millis(0.99),
+        max_ms: tally.latencies.max() as f64 / 1e6,
+        generator_cores,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Answers at once, except that the first answer waits for `stall`.
+    struct Stalling {
+        stall: Option<Duration>,
+    }
+
+    impl Caller for Stalling {
+        async fn call(&mut self) -> Result<(), CallError> {
+            if let Some(stall) = self.stall.take() {
+                tokio::time::sleep(stall).await;
+            }
+            tokio::task::yield_now().await;
+            Ok(())
+        }
+    }
+
+    struct Failing;
+
+    impl Caller for Failing {
+        async fn call(&mut self) -> Result<(), CallError> {
+            Err(CallError::Lost("gone".to_owned()))
+        }
+    }
+
+    fn plan(pace: Pace, ms: u64) -> Plan {
+        Plan { warmup: Duration::ZERO, duration: Duration::from_millis(ms), pace }
+    }
+
+    #[tokio::test]
+    async fn a_stall_shows_in_the_latency_of_every_request_that_it_delayed() {
+        // One caller, 1000 per second for 300 ms, stalled for the first 200 ms: the 200 requests
+        // meant to start meanwhile waited 100 ms on average. A closed loop would see one.
+        let callers = vec![Stalling { stall: Some(Duration::from_millis(200)) }];
+        let figures = run(callers, plan(Pace::PerSecond(1000.0), 300)).await.unwrap();
+        assert_eq!((figures.requests, figures.errors), (300, 0));
+        assert!(figures.p50_ms > 25.0, "{figures:?}");
+    }
+
+    #[tokio::test]
+    async fn a_closed_loop_counts_every_answer() {
+        let callers = (0..3).map(|_| Stalling { stall: None }).collect();
+        let figures = run(callers, plan(Pace::ClosedLoop, 50)).await.unwrap();
+        assert!(figures.requests > 0 && figures.errors == 0, "{figures:?}");
+    }
+
+    #[tokio::test]
+    async fn lost_connections_end_the_run_and_are_counted() {
+        let figures = run(vec![Failing, Failing], plan(Pace::ClosedLoop, 20)).await.unwrap();
+        assert_eq!((figures.requests, figures.errors), (0, 4));
+        assert_eq!(figures.first_error.as_deref(), Some("gone"));
+        let figures = run(vec![Failing], plan(Pace::PerSecond(1000.0), 20)).await.unwrap();
+        assert_eq!((figures.requests, figures.errors), (0, 20));
+    }
+}

@@ -1,0 +1,337 @@
+//! The command line: what can be asked for, and the words that explain it.
+//!
+//! Nothing is done here; `main.rs` hands each action to its module.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::builder::RangedU64ValueParser;
+use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
+
+use crate::settings::layers::with_env_names;
+use crate::settings::{GrpcAddr, ServeOptions, parse_addr, parse_grpc};
+
+const INTRO: &str = "\
+Salver serves trained models over HTTP and gRPC.
+
+It reads .onnx files, model folders, Triton repositories and TF Serving folders, and speaks the Open
+Inference Protocol, the TF Serving and KServe v1 API, MLflow scoring and plain JSON.
+
+Examples:
+  salver demo                             see two trained models predict
+  salver serve iris.onnx                  serve a file on http://127.0.0.1:8080
+  salver predict iris --input '[[5.1, 3.5, 1.4, 0.2]]'
+                                          ask the running server";
+
+/// One binary between a trained model and the people who use its predictions.
+#[derive(Debug, Parser)]
+#[command(name = "salver", version, long_about = INTRO, arg_required_else_help = true, propagate_version = false)]
+pub(crate) struct Cli {
+    /// What to do.
+    #[command(subcommand)]
+    pub action: Action,
+}
+
+/// What `salver` can do.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Action {
+    /// Serve models over HTTP and gRPC.
+    ///
+    /// Prints "http listening on ADDR" and "grpc listening on ADDR" once connections are accepted;
+    /// models load meanwhile, and /v2/health/ready tells when all are there. Ctrl-C or SIGTERM
+    /// finishes what is in flight and stops; a second one stops at once.
+    Serve(Box<ServeOptions>),
+    /// Show every setting of `serve`, its value and where it came from.
+    Config(Box<ConfigOptions>),
+    /// Get predictions for rows or tensors.
+    ///
+    /// MODEL is the name of a model on a running server, or a path: a .onnx file or model folder
+    /// is loaded right here, without a server.
+    Predict(PredictOptions),
+    /// Show what a model file or folder takes, gives and consists of.
+    Inspect(InspectOptions),
+    /// List the models of a running server.
+    Models(ModelsOptions),
+    /// Load every model of the given paths once and say which do not work, and why.
+    Check(CheckOptions),
+    /// See or install the ONNX Runtime library.
+    Runtime(RuntimeCommand),
+    /// Watch two trained models predict held-out flowers and handwritten digits.
+    Demo(DemoOptions),
+    /// Measure how fast a server or a model answers.
+    ///
+    /// A closed loop by default: each connection sends its next request when the last one is
+    /// answered. With --rate, requests start on a fixed schedule and latency is counted from the
+    /// time that the schedule intended, so a stall of the server shows up.
+    Bench(Box<BenchOptions>),
+    /// Print a completion script for a shell.
+    ///
+    /// For bash: salver completions bash > ~/.local/share/bash-completion/completions/salver
+    Completions(CompletionsOptions),
+}
+
+/// Which engines may be used, and where ONNX Runtime is.
+#[derive(Debug, Clone, Default, Args)]
+pub(crate) struct EngineArgs {
+    /// Use this ONNX Runtime library (libonnxruntime.so, 1.31 or newer).
+    #[arg(long, value_name = "FILE", env = "SALVER_ORT_LIB", hide_env = true, help_heading = "Models")]
+    pub ort_lib: Option<PathBuf>,
+
+    /// Never fetch ONNX Runtime; without it, the built-in engine serves what it can.
+    #[arg(long, value_name = "BOOL", env = "SALVER_NO_RUNTIME_INSTALL", hide_env = true, default_value_t = false, num_args = 0..=1, require_equals = true, default_missing_value = "true", hide_possible_values = true, help_heading = "Models")]
+    pub no_runtime_install: bool,
+}
+
+/// Which running server is meant.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct ServerArgs {
+    /// The running server.
+    #[arg(long, value_name = "URL", env = "SALVER_SERVER", hide_env = true, default_value = "http://127.0.0.1:8080")]
+    pub server: String,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ConfigOptions {
+    /// Print JSON.
+    #[arg(long)]
+    pub json: bool,
+    #[command(flatten)]
+    pub serve: ServeOptions,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct PredictOptions {
+    /// NAME, NAME/VERSION or NAME@ALIAS on a server, or the path of a model.
+    pub model: String,
+
+    /// JSON text, @FILE, - for standard input, or the path of a .json, .csv or .npy file.
+    #[arg(long, short, value_name = "INPUT")]
+    pub input: String,
+
+    /// Print the server's JSON answer instead of a table.
+    #[arg(long)]
+    pub json: bool,
+
+    #[command(flatten)]
+    pub server: ServerArgs,
+    #[command(flatten)]
+    pub engine: EngineArgs,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct InspectOptions {
+    /// A .onnx file or a folder of models.
+    pub path: PathBuf,
+
+    /// Print JSON.
+    #[arg(long)]
+    pub json: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ModelsOptions {
+    /// Print JSON.
+    #[arg(long)]
+    pub json: bool,
+
+    #[command(flatten)]
+    pub server: ServerArgs,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct CheckOptions {
+    /// What `serve` takes: files, folders, repositories.
+    #[arg(required = true, value_name = "PATH")]
+    pub paths: Vec<PathBuf>,
+
+    /// Print JSON.
+    #[arg(long)]
+    pub json: bool,
+
+    #[command(flatten)]
+    pub engine: EngineArgs,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct RuntimeCommand {
+    #[command(subcommand)]
+    pub action: RuntimeAction,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum RuntimeAction {
+    /// Show where the library is looked for, what is there and which one is used.
+    Status {
+        /// Print JSON.
+        #[arg(long)]
+        json: bool,
+        #[command(flatten)]
+        engine: EngineArgs,
+    },
+    /// Put the library into the user's cache, from the package index or from a wheel.
+    Install {
+        /// Take it from this wheel (for machines without network).
+        #[arg(long, value_name = "WHEEL")]
+        from: Option<PathBuf>,
+    },
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct DemoOptions {
+    /// End after the predictions instead of serving on.
+    #[arg(long)]
+    pub exit: bool,
+
+    /// Listen here for HTTP (default: 127.0.0.1:8080, or a free port where that one is taken).
+    #[arg(long, value_name = "ADDR", value_parser = parse_addr)]
+    pub http: Option<std::net::SocketAddr>,
+
+    /// Listen here for gRPC (default: 127.0.0.1:8081, or a free port), or "off": gRPC is then
+    /// asked on the HTTP port.
+    #[arg(long, value_name = "ADDR", value_parser = parse_grpc)]
+    pub grpc: Option<GrpcAddr>,
+
+    #[command(flatten)]
+    pub engine: EngineArgs,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct BenchOptions {
+    /// The model to ask, as NAME or NAME/VERSION.
+    #[arg(long, short, value_name = "NAME", default_value = "iris")]
+    pub model: String,
+
+    #[command(flatten)]
+    pub server: ServerArgs,
+
+    /// How to ask.
+    #[arg(long, short, value_enum, default_value_t = BenchProtocol::HttpJson)]
+    pub protocol: BenchProtocol,
+
+    /// Requests in flight: a connection each over HTTP, 16 to a connection over gRPC.
+    #[arg(long, short, value_name = "N", default_value_t = 64, value_parser = RangedU64ValueParser::<usize>::new().range(1..=10_000))]
+    pub connections: usize,
+
+    /// Start this many requests per second instead of as many as possible.
+    #[arg(long, value_name = "PER_SECOND", value_parser = parse_rate)]
+    pub rate: Option<f64>,
+
+    /// How long to measure, such as 10s or 500ms.
+    #[arg(long, short, value_name = "TIME", default_value = "10s", value_parser = parse_duration)]
+    pub duration: Duration,
+
+    /// How long to send requests first that do not count.
+    #[arg(long, value_name = "TIME", default_value = "2s", value_parser = parse_duration)]
+    pub warmup: Duration,
+
+    /// Send this body (JSON of the Open Inference Protocol) instead of one made from the model's
+    /// metadata.
+    #[arg(long, value_name = "FILE")]
+    pub input: Option<PathBuf>,
+
+    /// Rows of each request.
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = RangedU64ValueParser::<usize>::new().range(1..=100_000))]
+    pub rows: usize,
+
+    /// Ask /bench/constant, which answers without a model (`salver serve --bench`).
+    #[arg(long, conflicts_with_all = ["pairs", "in_process"])]
+    pub constant: bool,
+
+    /// Measure the constant route and the model N times in turn, and print their ratio.
+    #[arg(long, value_name = "N", conflicts_with = "in_process", value_parser = RangedU64ValueParser::<usize>::new().range(1..=1000))]
+    pub pairs: Option<usize>,
+
+    /// Measure the model at PATH through batching and engine, without a server and sockets.
+    #[arg(long, value_name = "PATH", conflicts_with = "rate")]
+    pub in_process: Option<PathBuf>,
+
+    /// Print JSON.
+    #[arg(long)]
+    pub json: bool,
+
+    #[command(flatten)]
+    pub engine: EngineArgs,
+}
+
+/// How `bench` asks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum BenchProtocol {
+    /// Open Inference Protocol over HTTP, tensors as JSON.
+    HttpJson,
+    /// Open Inference Protocol over HTTP, tensors as bytes.
+    HttpBinary,
+    /// Open Inference Protocol over gRPC.
+    Grpc,
+}
+
+impl BenchProtocol {
+    /// Returns the name as on the command line.
+    pub(crate) fn as_str(self) -> &'static str {
+        match self {
+            Self::HttpJson => "http-json",
+            Self::HttpBinary => "http-binary",
+            Self::Grpc => "grpc",
+        }
+    }
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct CompletionsOptions {
+    /// The shell.
+    pub shell: clap_complete::Shell,
+}
+
+/// Builds the whole command line, with the environment variables of the settings.
+pub(crate) fn command() -> clap::Command {
+    with_env_names(Cli::command())
+}
+
+/// Reads `10s`, `500ms`, `2m` or a number of seconds.
+fn parse_duration(text: &str) -> Result<Duration, String> {
+    let split = text.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(text.len());
+    let (number, unit) = text.split_at(split);
+    let seconds_per_unit = match unit {
+        "ms" => 0.001,
+        "" | "s" => 1.0,
+        "m" => 60.0,
+        _ => return Err(format!("unknown unit '{unit}'; use ms, s or m")),
+    };
+    let number: f64 = number.parse().map_err(|_| "expected a number and a unit, such as 10s".to_owned())?;
+    let seconds = number * seconds_per_unit;
+    if seconds > 86_400.0 {
+        return Err("at most a day".to_owned());
+    }
+    Duration::try_from_secs_f64(seconds).map_err(|error| error.to_string())
+}
+
+fn parse_rate(text: &str) -> Result<f64, String> {
+    match text.parse() {
+        Ok(rate) if (0.01..=10_000_000.0).contains(&rate) => Ok(rate),
+        _ => Err("expected requests per second, from 0.01 to 10000000".to_owned()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn times_have_units() {
+        let read = |text: &str| parse_duration(text).map(|time| time.as_millis());
+        assert_eq!(read("500ms"), Ok(500));
+        assert_eq!(read("1.5s"), Ok(1500));
+        assert_eq!(read("2m"), Ok(120_000));
+        assert_eq!(read("3"), Ok(3000));
+        for bad in ["", "s", "1h", "-1s", "1.2.3s", "9999999s"] {
+            assert!(parse_duration(bad).is_err(), "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn a_rate_is_a_positive_number() {
+        assert_eq!(parse_rate("1000"), Ok(1000.0));
+        for bad in ["0", "-1", "NaN", "inf", "x"] {
+            assert!(parse_rate(bad).is_err(), "{bad:?}");
+        }
+    }
+}

@@ -1,0 +1,229 @@
+//! `salver inspect`: what a model file takes, gives and consists of.
+//!
+//! Reads the file itself; no engine is loaded. What only a configuration says (columns, labels,
+//! metrics) is shown where there is one.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use anyhow::{Context as _, Result, bail};
+use salver_core::{BatchRule, Batching, DataType, Dim, ModelInfo, ModelSource as _, ModelSpec, Signature, TensorSpec};
+use salver_repository::Repository;
+use salver_repository::onnx::{OnnxDim, OnnxSummary, OnnxType, OnnxValue, summarize};
+use serde_json::{Value, json};
+
+use crate::cli::InspectOptions;
+use crate::{curl, out};
+
+/// Where the curl lines point to: the server's default address.
+const SERVER: &str = "http://127.0.0.1:8080";
+
+/// Runs the command.
+///
+/// # Errors
+/// Where the path is no model, or the file is none.
+pub(crate) fn run(options: &InspectOptions) -> Result<()> {
+    let specs = specs(&options.path)?;
+    let mut models = Vec::with_capacity(specs.len());
+    for spec in specs {
+        let summary = summarize(&spec.artifact)?;
+        models.push(Inspected { info: describe(&spec, &summary), spec, summary });
+    }
+    if options.json {
+        let all: Vec<Value> = models.iter().map(Inspected::json).collect();
+        return match all.as_slice() {
+            [only] => out::json(only),
+            several => out::json(several),
+        };
+    }
+    models.iter().for_each(Inspected::print);
+    out::line(format!("Serve it: salver serve {}", options.path.display()));
+    for model in &models {
+        out::line(format!("Ask it:   {}", curl::predict(SERVER, &model.info)));
+    }
+    Ok(())
+}
+
+/// Every version of every model at `path`.
+fn specs(path: &Path) -> Result<Vec<Arc<ModelSpec>>> {
+    let mut specs = Vec::new();
+    for entry in Repository::open(&[path.to_owned()])?.scan() {
+        specs.extend(entry.versions.with_context(|| format!("model {}", entry.name))?);
+    }
+    if specs.is_empty() {
+        bail!("there is no model in {}", path.display());
+    }
+    Ok(specs)
+}
+
+struct Inspected {
+    spec: Arc<ModelSpec>,
+    summary: OnnxSummary,
+    info: ModelInfo,
+}
+
+impl Inspected {
+    fn print(&self) {
+        let summary = &self.summary;
+        let opset = |(domain, version): (&String, &i64)| match domain.as_str() {
+            "" => format!("opset {version}"),
+            domain => format!("{domain} {version}"),
+        };
+        let opsets: Vec<String> = summary.opsets.iter().map(opset).collect();
+        let operators: Vec<String> = summary.operators.iter().map(|(name, count)| operator(name, *count)).collect();
+        out::line(format!("{} version {}: {}", self.spec.name, self.spec.version, self.spec.artifact.display()));
+        out::line(format!("  format      ONNX IR {}, {}", summary.ir_version, opsets.join(", ")));
+        if !summary.producer.is_empty() {
+            out::line(format!("  made by     {}", out::printable(&summary.producer)));
+        }
+        out::line(format!("  size        {}", bytes(summary.file_bytes)));
+        let weights = bytes(summary.parameter_bytes);
+        out::line(format!("  parameters  {} ({weights})", thousands(summary.parameter_count)));
+        out::line(format!("  operators   {}", out::printable(&operators.join(", "))));
+        for file in &summary.external_files {
+            out::line(format!("  weights in  {}", out::printable(file)));
+        }
+        for (name, value) in &self.spec.metrics {
+            out::line(format!("  {name:<11} {value} (measured when the model was made)"));
+        }
+        let mut table = out::Rows::new(&["", "name", "type", "columns or labels"]);
+        for value in &summary.inputs {
+            let columns = self.spec.columns.get(&value.name).map(|columns| columns.join(", ")).unwrap_or_default();
+            table.push(["input", &value.name, &value.kind.to_string(), &columns]);
+        }
+        for value in &summary.outputs {
+            let labels = self.spec.labels.get(&value.name).or_else(|| self.spec.labels.get(""));
+            let labels = labels.map(|labels| labels.join(", ")).unwrap_or_default();
+            table.push(["output", &value.name, &value.kind.to_string(), &labels]);
+        }
+        table.print();
+    }
+
+    fn json(&self) -> Value {
+        let summary = &self.summary;
+        let operator = |((domain, name), count): (&(String, String), &usize)| json!({ "domain": domain, "name": name, "count": count });
+        json!({
+            "model": &*self.spec.name,
+            "version": self.spec.version,
+            "artifact": self.spec.artifact,
+            "ir_version": summary.ir_version,
+            "producer": summary.producer,
+            "opsets": summary.opsets,
+            "inputs": summary.inputs.iter().map(value_json).collect::<Vec<_>>(),
+            "outputs": summary.outputs.iter().map(value_json).collect::<Vec<_>>(),
+            "operators": summary.operators.iter().map(operator).collect::<Vec<_>>(),
+            "parameter_count": summary.parameter_count,
+            "parameter_bytes": summary.parameter_bytes,
+            "file_bytes": summary.file_bytes,
+            "external_files": summary.external_files,
+            "metadata": summary.metadata,
+            "columns": self.spec.columns,
+            "labels": self.spec.labels,
+            "metrics": self.spec.metrics,
+            "curl": curl::predict(SERVER, &self.info),
+        })
+    }
+}
+
+fn operator((domain, name): &(String, String), count: usize) -> String {
+    let name = if domain.is_empty() { name.clone() } else { format!("{domain}.{name}") };
+    if count == 1 { name } else { format!("{name} x{count}") }
+}
+
+fn value_json(value: &OnnxValue) -> Value {
+    let dims = match &value.kind {
+        OnnxType::Tensor { dims: Some(dims), .. } => dims.iter().map(dim_json).collect(),
+        OnnxType::Tensor { dims: None, .. } | OnnxType::Other(_) => Value::Null,
+    };
+    let datatype = match &value.kind {
+        OnnxType::Tensor { dtype, .. } => dtype.map(DataType::as_str),
+        OnnxType::Other(_) => None,
+    };
+    json!({ "name": value.name, "type": value.kind.to_string(), "datatype": datatype, "dims": dims })
+}
+
+fn dim_json(dim: &OnnxDim) -> Value {
+    match dim {
+        OnnxDim::Fixed(extent) => json!(extent),
+        OnnxDim::Named(name) => json!(name),
+        OnnxDim::Unknown => Value::Null,
+    }
+}
+
+/// Describes the model as far as the file tells, for an example request.
+fn describe(spec: &ModelSpec, summary: &OnnxSummary) -> ModelInfo {
+    let tensors = |values: &[OnnxValue]| values.iter().filter_map(tensor).collect::<Vec<_>>();
+    let (inputs, outputs) = (tensors(&summary.inputs), tensors(&summary.outputs));
+    let free = inputs.iter().chain(&outputs).all(|tensor| tensor.shape.first() == Some(&Dim::Free));
+    let batching = match spec.config.batch {
+        BatchRule::Never => Batching::Fixed,
+        BatchRule::Derive { .. } if !free => Batching::Fixed,
+        BatchRule::Derive { .. } | BatchRule::Max(_) => Batching::Rows { limit: None },
+    };
+    let columns = |input: &TensorSpec| spec.columns.get(&*input.name).cloned().unwrap_or_default();
+    ModelInfo {
+        name: spec.name.shared().clone(),
+        version: spec.version,
+        engine: spec.engine.clone().unwrap_or_default().into(),
+        platform: String::new(),
+        columns: inputs.iter().map(columns).collect(),
+        labels: vec![Vec::new(); outputs.len()],
+        signature: Signature { inputs, outputs, batching },
+        task: spec.task.clone(),
+        metrics: spec.metrics.clone(),
+    }
+}
+
+/// A value as a tensor that a request can carry, if it is one.
+fn tensor(value: &OnnxValue) -> Option<TensorSpec> {
+    let OnnxType::Tensor { dtype: Some(dtype), dims, .. } = &value.kind else {
+        return None;
+    };
+    let extent = |dim: &OnnxDim| match dim {
+        OnnxDim::Fixed(extent) => *extent,
+        OnnxDim::Named(_) | OnnxDim::Unknown => -1,
+    };
+    let shape: Vec<i64> = dims.iter().flatten().map(extent).collect();
+    Some(TensorSpec::new(value.name.as_str(), *dtype, &shape))
+}
+
+/// `1.5 MiB`, or exact bytes for little.
+fn bytes(count: u64) -> String {
+    let units = ["KiB", "MiB", "GiB", "TiB"];
+    let mut value = count as f64 / 1024.0;
+    for unit in units {
+        if value < 1024.0 {
+            return if count < 1024 { format!("{count} bytes") } else { format!("{value:.1} {unit}") };
+        }
+        value /= 1024.0;
+    }
+    format!("{count} bytes")
+}
+
+/// `1,234,567`.
+fn thousands(count: u64) -> String {
+    let digits = count.to_string();
+    let mut grouped = String::with_capacity(digits.len() * 4 / 3);
+    for (idx, digit) in digits.chars().enumerate() {
+        if idx > 0 && (digits.len() - idx).is_multiple_of(3) {
+            grouped.push(',');
+        }
+        grouped.push(digit);
+    }
+    grouped
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sizes_are_readable() {
+        assert_eq!(bytes(440), "440 bytes");
+        assert_eq!(bytes(15_972), "15.6 KiB");
+        assert_eq!(bytes(3 << 30), "3.0 GiB");
+        assert_eq!(thousands(3_818), "3,818");
+        assert_eq!(thousands(1_234_567), "1,234,567");
+        assert_eq!(thousands(12), "12");
+    }
+}

@@ -1,0 +1,84 @@
+//! The one place that writes to standard output: lines, tables and JSON.
+//!
+//! A reader that went away (`salver models | head -1`) is no error: writing simply has no effect.
+
+use std::fmt::Display;
+use std::io::{IsTerminal as _, Write as _};
+
+use comfy_table::{Cell, CellAlignment, Table, presets};
+use serde::Serialize;
+
+/// Prints a line.
+pub(crate) fn line(text: impl Display) {
+    let mut out = std::io::stdout().lock();
+    // Standard output that is closed cannot be told that it is.
+    let _ = writeln!(out, "{text}").and_then(|()| out.flush());
+}
+
+/// Prints raw bytes.
+pub(crate) fn raw(bytes: &[u8]) {
+    let mut out = std::io::stdout().lock();
+    let _ = out.write_all(bytes).and_then(|()| out.flush());
+}
+
+/// Prints to standard error.
+pub(crate) fn error(text: impl Display) {
+    let _ = writeln!(std::io::stderr().lock(), "{text}");
+}
+
+/// Whether a person is watching standard output.
+pub(crate) fn is_terminal() -> bool {
+    std::io::stdout().is_terminal()
+}
+
+/// Prints indented JSON.
+pub(crate) fn json<T: Serialize + ?Sized>(value: &T) -> anyhow::Result<()> {
+    line(serde_json::to_string_pretty(value)?);
+    Ok(())
+}
+
+/// A table for people. Headers that start with `>` mark columns of numbers.
+pub(crate) struct Rows {
+    table: Table,
+}
+
+impl Rows {
+    /// Starts a table.
+    pub(crate) fn new(headers: &[&str]) -> Self {
+        let mut table = Table::new();
+        table.load_style(presets::UTF8_HORIZONTAL_ONLY);
+        table.set_header(headers.iter().map(|header| header.trim_start_matches('>')));
+        for (idx, _) in headers.iter().enumerate().filter(|(_, header)| header.starts_with('>')) {
+            if let Some(column) = table.column_mut(idx) {
+                column.set_cell_alignment(CellAlignment::Right);
+            }
+        }
+        Self { table }
+    }
+
+    /// Adds a row; control characters in foreign text are made visible.
+    pub(crate) fn push<S: AsRef<str>>(&mut self, cells: impl IntoIterator<Item = S>) {
+        self.table.add_row(cells.into_iter().map(|cell| Cell::new(printable(cell.as_ref()))));
+    }
+
+    /// Prints the table.
+    pub(crate) fn print(&self) {
+        line(self.table.trim_fmt());
+    }
+}
+
+/// Makes control characters other than line breaks visible, so that foreign text cannot steer a terminal.
+pub(crate) fn printable(text: &str) -> String {
+    let is_safe = |c: &char| *c == '\n' || !c.is_control();
+    text.chars().map(|c| if is_safe(&c) { c } else { '\u{fffd}' }).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn foreign_text_cannot_steer_a_terminal() {
+        assert_eq!(printable("a\u{1b}[31mb\nc"), "a\u{fffd}[31mb\nc");
+    }
+}

@@ -1,0 +1,256 @@
+//! `salver serve`: listens, loads, tells what is there, and stops without losing a request.
+//!
+//! Order at the start: listeners first, so that health and readiness answer while models load.
+//! Order at the end: the server finishes what is in flight, then the runtime takes models down.
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use anyhow::{Context as _, Result, bail};
+use salver_core::{Infer as _, ModelControl as _, ModelName, ModelRef, ModelState, ModelStatus};
+use salver_runtime::Runtime;
+use salver_telemetry::Metrics;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+
+use crate::settings::ServeOptions;
+use crate::{curl, out, wiring};
+
+/// Where models are looked for when no path is given.
+const DEFAULT_PATH: &str = "./models";
+
+/// Exit code of a process that was told twice to stop.
+const EXIT_INTERRUPTED: i32 = 130;
+
+/// Runs the command.
+///
+/// # Errors
+/// Where an address cannot be used, a path holds nothing to serve, or requests were dropped at the end.
+pub(crate) async fn run(options: &ServeOptions) -> Result<()> {
+    init_logging(options)?;
+    check_exposure(options)?;
+    let mut options = options.clone();
+    options.paths = paths(&options.paths, Path::new(DEFAULT_PATH));
+    let mut serving = Serving::bind(&options).await?;
+    let stop = serving.stop_on_signal();
+    let loaded = tokio::select! {
+        loaded = serving.load() => loaded,
+        () = stop.cancelled() => Ok(()),
+    };
+    if loaded.is_ok() && !stop.is_cancelled() {
+        serving.announce_models();
+        serving.ended().await;
+    }
+    let finished = serving.finish().await;
+    loaded.and(finished)
+}
+
+/// Starts logging as the settings say.
+///
+/// # Errors
+/// Where the level is not understood.
+pub(crate) fn init_logging(options: &ServeOptions) -> Result<()> {
+    wiring::init_logging(&options.log_level, options.log_format)
+}
+
+/// A server on its addresses, with its models.
+pub(crate) struct Serving {
+    runtime: Arc<Runtime>,
+    http: SocketAddr,
+    grpc: Option<SocketAddr>,
+    stop: CancellationToken,
+    server: JoinHandle<salver_core::Result<()>>,
+    has_paths: bool,
+}
+
+impl Serving {
+    /// Takes the addresses, says so on standard output, and answers from then on. No model is
+    /// loaded yet.
+    ///
+    /// # Errors
+    /// Where an address or a path cannot be used.
+    pub(crate) async fn bind(options: &ServeOptions) -> Result<Self> {
+        let metrics = Metrics::new();
+        let runtime = wiring::runtime(&options.paths, &options.engine, &metrics, wiring::runtime_options(options))?;
+        let services = wiring::services(&runtime, metrics, options);
+        let bound = salver_server::bind(services, wiring::server_options(options)).await?;
+        let (http, grpc) = (bound.http_addr(), bound.grpc_addr());
+        let stop = CancellationToken::new();
+        let server = tokio::spawn(bound.serve(stop.clone()));
+        out::line(format!("http listening on {http}"));
+        if let Some(grpc) = grpc {
+            out::line(format!("grpc listening on {grpc}"));
+        }
+        Ok(Self { runtime, http, grpc, stop, server, has_paths: !options.paths.is_empty() })
+    }
+
+    /// Loads what the settings say; models that do not load show in the index.
+    ///
+    /// # Errors
+    /// Where the settings contradict each other.
+    pub(crate) async fn load(&self) -> Result<()> {
+        Ok(self.runtime.start().await?)
+    }
+
+    /// Returns the address of HTTP.
+    pub(crate) fn http_addr(&self) -> SocketAddr {
+        self.http
+    }
+
+    /// Returns the address of gRPC, where it has one of its own.
+    pub(crate) fn grpc_addr(&self) -> Option<SocketAddr> {
+        self.grpc
+    }
+
+    /// Returns what serves the models.
+    pub(crate) fn runtime(&self) -> &Runtime {
+        &self.runtime
+    }
+
+    /// Returns why no version of a model serves, if none does.
+    pub(crate) fn problem(&self, name: &str) -> Option<String> {
+        wiring::problem(&self.runtime, name)
+    }
+
+    /// Stops on SIGTERM or SIGINT; a second one ends the process at once. The token tells when.
+    pub(crate) fn stop_on_signal(&self) -> CancellationToken {
+        let stop = self.stop.clone();
+        let told = stop.clone();
+        tokio::spawn(async move {
+            if let Err(error) = wait_for_signals(&stop).await {
+                tracing::error!(%error, "signals cannot be received; only SIGKILL will stop this server");
+            }
+        });
+        told
+    }
+
+    /// Waits until the server ends, by a signal or by itself.
+    pub(crate) async fn ended(&mut self) {
+        self.stop.cancelled().await;
+    }
+
+    /// Stops the server, finishes what is in flight, then takes the models down.
+    ///
+    /// # Errors
+    /// Where requests were still in flight after the grace and were dropped.
+    pub(crate) async fn finish(self) -> Result<()> {
+        self.stop.cancel();
+        let served = self.server.await.context("the server's task")?;
+        self.runtime.shutdown().await;
+        Ok(served?)
+    }
+
+    /// Tells people which models serve and how to ask them.
+    fn announce_models(&self) {
+        let index = self.runtime.index();
+        let ready = index.iter().filter(|status| status.state == Some(ModelState::Ready)).count();
+        tracing::info!(ready, failed = failures(&index).len(), "models loaded");
+        if !self.has_paths {
+            out::line(format!(
+                "No models yet: give a model's path (salver serve iris.onnx), or put models into {DEFAULT_PATH} and \
+                 start again."
+            ));
+        }
+        if !out::is_terminal() || index.is_empty() {
+            return;
+        }
+        print_index(&index);
+        let http = format!("http://{}", self.http);
+        let first = index.iter().find(|status| status.state == Some(ModelState::Ready));
+        let info = first.and_then(|status| {
+            let name = ModelName::new(&status.name).ok()?;
+            self.runtime.describe(&ModelRef::latest(name)).ok()
+        });
+        if let Some(info) = info {
+            out::line(format!("Try: {}", curl::predict(&http, &info)));
+        }
+        out::line(format!("Page, API and metrics: {http}/  {http}/openapi.json  {http}/metrics"));
+    }
+}
+
+/// Prints one line for each version.
+pub(crate) fn print_index(index: &[ModelStatus]) {
+    let mut table = out::Rows::new(&["model", ">version", "state", "reason"]);
+    for status in index {
+        table.push([
+            status.name.clone(),
+            status.version.map(|version| version.to_string()).unwrap_or_default(),
+            status.state.map(|state| format!("{state:?}").to_lowercase()).unwrap_or_else(|| "not loaded".to_owned()),
+            status.reason.clone(),
+        ]);
+    }
+    table.print();
+}
+
+/// Returns the entries that failed.
+pub(crate) fn failures(index: &[ModelStatus]) -> Vec<&ModelStatus> {
+    let failed = |status: &&ModelStatus| match status.state {
+        Some(ModelState::Failed) => true,
+        None => !status.reason.is_empty(),
+        Some(_) => false,
+    };
+    index.iter().filter(failed).collect()
+}
+
+/// Returns `given`, or the default path where nothing was given and it is there.
+fn paths(given: &[PathBuf], default: &Path) -> Vec<PathBuf> {
+    if given.is_empty() && default.is_dir() { vec![default.to_owned()] } else { given.to_vec() }
+}
+
+/// Refuses addresses that others can reach, unless that was asked for.
+fn check_exposure(options: &ServeOptions) -> Result<()> {
+    for addr in options.exposed() {
+        if !options.insecure {
+            bail!(
+                "{addr} can be reached from other machines, and nobody is asked for a key: \
+                 whoever reaches it may use every model. Add --insecure if that is wanted, or use 127.0.0.1"
+            );
+        }
+        tracing::warn!(%addr, "--insecure: whoever reaches this address may use every model");
+    }
+    Ok(())
+}
+
+async fn wait_for_signals(stop: &CancellationToken) -> std::io::Result<()> {
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let mut next = async || {
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+    };
+    next().await;
+    tracing::info!("stopping: finishing what is in flight; a second signal stops at once");
+    stop.cancel();
+    next().await;
+    tracing::warn!("stopped by a second signal");
+    std::process::exit(EXIT_INTERRUPTED);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_models_folder_is_the_default_only_where_it_exists() {
+        let folder = tempfile::tempdir().unwrap();
+        let default = folder.path().join("models");
+        assert!(paths(&[], &default).is_empty());
+        std::fs::create_dir(&default).unwrap();
+        assert_eq!(paths(&[], &default), std::slice::from_ref(&default));
+        assert_eq!(paths(&["a.onnx".into()], &default), [PathBuf::from("a.onnx")]);
+    }
+
+    #[test]
+    fn exposure_needs_a_word() {
+        let mut options = ServeOptions::defaults().unwrap();
+        options.http = "0.0.0.0:0".parse().unwrap();
+        let error = check_exposure(&options).unwrap_err().to_string();
+        assert!(error.contains("0.0.0.0:0") && error.contains("--insecure"), "{error}");
+        options.insecure = true;
+        check_exposure(&options).unwrap();
+    }
+}

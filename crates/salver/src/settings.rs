@@ -1,0 +1,271 @@
+//! Every setting of the server, each declared once.
+//!
+//! A field is a flag, an environment variable (`SALVER_` and its name in capitals) and a key of
+//! the configuration file at the same time; its doc comment is the help text. How the four
+//! layers are laid over each other is the business of [`layers`]. What the settings do is not
+//! decided here but in `wiring.rs`.
+
+pub(crate) mod layers;
+#[cfg(test)]
+mod tests;
+
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use clap::builder::RangedU64ValueParser;
+use clap::{Args, FromArgMatches as _, ValueEnum};
+
+use crate::cli::EngineArgs;
+
+/// Settings of `salver serve`.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct ServeOptions {
+    /// What to serve: a .onnx file, a model folder (with model.toml), a folder of models, a Triton
+    /// model repository, a TF Serving folder of numbered versions or a TF Serving models.config.
+    ///
+    /// Without a PATH, ./models is served if it is there, else the server starts empty.
+    #[arg(value_name = "PATH")]
+    pub paths: Vec<PathBuf>,
+
+    /// Read settings from this TOML file; its keys are the long flags with _ for -.
+    ///
+    /// Flags beat environment variables (SALVER_HTTP for --http), which beat the file, which beats
+    /// the defaults. Relative paths in it start from the current folder. `salver config` shows
+    /// the result.
+    #[arg(long, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+
+    /// Listen here for HTTP; gRPC is answered on the same port.
+    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:8080", value_parser = parse_addr, help_heading = "Listening")]
+    pub http: SocketAddr,
+
+    /// Listen here for gRPC as well, or "off".
+    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:8081", value_parser = parse_grpc, help_heading = "Listening")]
+    pub grpc: GrpcAddr,
+
+    /// Allow an address that other machines can reach. Nobody is asked for a key: whoever reaches
+    /// the port may use every model.
+    #[arg(long, value_name = "BOOL", default_value_t = false, num_args = 0..=1, require_equals = true, default_missing_value = "true", hide_possible_values = true, help_heading = "Listening")]
+    pub insecure: bool,
+
+    /// Let pages of this origin call the server from a browser ("*": any page). Repeatable.
+    #[arg(long, value_name = "ORIGIN", value_delimiter = ',', help_heading = "Listening")]
+    pub cors: Vec<String>,
+
+    /// Threads that serve connections (default: one per core).
+    #[arg(long, value_name = "N", value_parser = RangedU64ValueParser::<usize>::new().range(1..=1024), help_heading = "Listening")]
+    pub threads: Option<usize>,
+
+    /// How models come and go: "none" loads all at the start, "poll" follows the folders,
+    /// "explicit" loads and unloads on request.
+    #[arg(long, value_name = "MODE", value_enum, default_value_t = ControlMode::None, hide_possible_values = true, help_heading = "Models")]
+    pub model_control: ControlMode,
+
+    /// How often "poll" looks at the folders.
+    #[arg(long, value_name = "MS", default_value_t = 15_000, value_parser = RangedU64ValueParser::<u64>::new().range(10..), help_heading = "Models")]
+    pub poll_interval_ms: u64,
+
+    /// Load this model at the start under explicit control ("*": every model). Repeatable.
+    #[arg(long, value_name = "NAME", value_delimiter = ',', help_heading = "Models")]
+    pub load_model: Vec<String>,
+
+    /// Answer with this model on routes that name none, such as /invocations.
+    #[arg(long, value_name = "NAME", value_parser = parse_name, help_heading = "Models")]
+    pub default_model: Option<salver_core::ModelName>,
+
+    #[command(flatten)]
+    pub engine: EngineArgs,
+
+    /// Requests that may wait for one model before more are refused
+    /// (default: four batches for each instance, at least 128).
+    #[arg(long, value_name = "N", value_parser = RangedU64ValueParser::<usize>::new().range(1..=1_000_000), help_heading = "Models")]
+    pub max_queue: Option<usize>,
+
+    /// Where Salver keeps what it stores itself.
+    #[arg(long, value_name = "DIR", default_value = "./salver-data", help_heading = "Running")]
+    pub data: PathBuf,
+
+    /// What to log: error, warn, info, debug or trace; or directives such as
+    /// "info,salver_runtime=debug".
+    #[arg(long, value_name = "LEVEL", default_value = "info", help_heading = "Running")]
+    pub log_level: String,
+
+    /// How logs look: "human", "json", or "auto" (human on a terminal, JSON elsewhere).
+    #[arg(long, value_name = "FORMAT", value_enum, default_value_t = LogStyle::Auto, hide_possible_values = true, help_heading = "Running")]
+    pub log_format: LogStyle,
+
+    /// Warn of inferences slower than this (0: never).
+    #[arg(long, value_name = "MS", default_value_t = 1000, help_heading = "Running")]
+    pub slow_ms: u64,
+
+    /// How long a stopping server may finish what is in flight.
+    #[arg(long, value_name = "MS", default_value_t = 30_000, help_heading = "Running")]
+    pub shutdown_grace_ms: u64,
+
+    /// Answer /bench/constant too, the yardstick of `salver bench`.
+    #[arg(long, value_name = "BOOL", default_value_t = false, num_args = 0..=1, require_equals = true, default_missing_value = "true", hide_possible_values = true, help_heading = "Running")]
+    pub bench: bool,
+
+    #[command(flatten)]
+    pub limits: LimitOptions,
+}
+
+/// What one client may ask of the server.
+#[derive(Debug, Clone, Args)]
+#[command(next_help_heading = "Limits")]
+pub(crate) struct LimitOptions {
+    /// Largest request body, before and after decompression.
+    #[arg(long, value_name = "BYTES", default_value_t = 64 << 20, value_parser = RangedU64ValueParser::<usize>::new().range(1..))]
+    pub body_limit_bytes: usize,
+
+    /// How many times larger a compressed body may become.
+    #[arg(long, value_name = "N", default_value_t = 100, value_parser = RangedU64ValueParser::<usize>::new().range(1..))]
+    pub decompression_ratio_limit: usize,
+
+    /// All header lines of a request together.
+    #[arg(long, value_name = "BYTES", default_value_t = 32 << 10, value_parser = RangedU64ValueParser::<usize>::new().range(1024..=1 << 20))]
+    pub header_limit_bytes: usize,
+
+    /// Header lines of a request.
+    #[arg(long, value_name = "N", default_value_t = 100, value_parser = RangedU64ValueParser::<usize>::new().range(8..=10_000))]
+    pub max_headers: usize,
+
+    /// Longest path and query.
+    #[arg(long, value_name = "BYTES", default_value_t = 8 << 10, value_parser = RangedU64ValueParser::<usize>::new().range(64..=64 << 10))]
+    pub uri_limit_bytes: usize,
+
+    /// Time for a request's header to arrive.
+    #[arg(long, value_name = "MS", default_value_t = 10_000, value_parser = RangedU64ValueParser::<u64>::new().range(1..))]
+    pub header_timeout_ms: u64,
+
+    /// How long a connection may stay open without a request.
+    #[arg(long, value_name = "MS", default_value_t = 60_000, value_parser = RangedU64ValueParser::<u64>::new().range(1..))]
+    pub idle_timeout_ms: u64,
+
+    /// Slowest body that is waited for, in bytes per second.
+    #[arg(long, value_name = "BYTES", default_value_t = 1024)]
+    pub min_body_rate_bytes: usize,
+
+    /// Time for a body before that rate counts.
+    #[arg(long, value_name = "MS", default_value_t = 5_000)]
+    pub body_grace_ms: u64,
+
+    /// Calls at a time on one HTTP/2 connection.
+    #[arg(long, value_name = "N", default_value_t = 256, value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    pub max_streams: u32,
+
+    /// Connections at a time; more wait to be accepted.
+    #[arg(long, value_name = "N", default_value_t = 10_000, value_parser = RangedU64ValueParser::<usize>::new().range(1..=1_000_000))]
+    pub max_connections: usize,
+
+    /// How long an idle connection stays open once the server stops, for a request on its way.
+    #[arg(long, value_name = "MS", default_value_t = 500)]
+    pub drain_linger_ms: u64,
+
+    /// Time for one request that sets no limit of its own.
+    #[arg(long, value_name = "MS", default_value_t = 30_000, value_parser = RangedU64ValueParser::<u64>::new().range(1..))]
+    pub default_timeout_ms: u64,
+
+    /// Inputs of one request.
+    #[arg(long, value_name = "N", default_value_t = 256, value_parser = RangedU64ValueParser::<usize>::new().range(1..))]
+    pub max_inputs: usize,
+
+    /// Outputs that one request may name.
+    #[arg(long, value_name = "N", default_value_t = 256, value_parser = RangedU64ValueParser::<usize>::new().range(1..))]
+    pub max_outputs: usize,
+
+    /// Deepest nesting of lists and objects in a JSON body.
+    #[arg(long, value_name = "N", default_value_t = 100, value_parser = RangedU64ValueParser::<usize>::new().range(2..=200))]
+    pub json_depth_limit: usize,
+
+    /// Longest name of a tensor or parameter.
+    #[arg(long, value_name = "BYTES", default_value_t = 128, value_parser = RangedU64ValueParser::<usize>::new().range(1..=4096))]
+    pub name_limit_bytes: usize,
+}
+
+/// Where gRPC is answered besides the HTTP port.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum GrpcAddr {
+    /// Nowhere.
+    Off,
+    /// On a port of its own.
+    At(SocketAddr),
+}
+
+impl GrpcAddr {
+    /// Returns the address to bind, if there is one.
+    pub(crate) fn addr(self) -> Option<SocketAddr> {
+        match self {
+            Self::Off => None,
+            Self::At(addr) => Some(addr),
+        }
+    }
+}
+
+/// How models come and go, with Triton's meaning.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum ControlMode {
+    /// All are loaded at the start; the folders are not looked at again.
+    None,
+    /// The folders are looked at again and again.
+    Poll,
+    /// Models are loaded and unloaded on request.
+    Explicit,
+}
+
+/// How logs look.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum LogStyle {
+    /// Human on a terminal, JSON elsewhere.
+    Auto,
+    /// One readable line per event.
+    Human,
+    /// One JSON object per event.
+    Json,
+}
+
+impl ServeOptions {
+    /// Returns the settings that hold where nothing is said: no flag, no file, but the environment.
+    ///
+    /// # Errors
+    /// Where an environment variable holds a value that cannot be.
+    pub(crate) fn defaults() -> anyhow::Result<Self> {
+        let matches = crate::cli::command().try_get_matches_from(["salver", "serve"])?;
+        let (_, serve) = matches.subcommand().context("the command serve")?;
+        Ok(Self::from_arg_matches(serve)?)
+    }
+
+    /// Returns the addresses that machines other than this one can reach.
+    pub(crate) fn exposed(&self) -> Vec<SocketAddr> {
+        let addrs = [Some(self.http), self.grpc.addr()];
+        addrs.into_iter().flatten().filter(|addr| !addr.ip().is_loopback()).collect()
+    }
+
+    /// Returns how long a stopping server may finish what is in flight.
+    pub(crate) fn shutdown_grace(&self) -> Duration {
+        Duration::from_millis(self.shutdown_grace_ms)
+    }
+}
+
+/// Reads `IP:PORT` or `localhost:PORT`.
+pub(crate) fn parse_addr(text: &str) -> Result<SocketAddr, String> {
+    if let Some(port) = text.strip_prefix("localhost:") {
+        let port = port.parse().map_err(|_| format!("'{port}' is no port number"))?;
+        return Ok(SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), port));
+    }
+    text.parse().map_err(|_| "expected an IP address and a port, such as 127.0.0.1:8080 or [::1]:8080".to_owned())
+}
+
+/// Reads `off` or what [`parse_addr`] reads.
+pub(crate) fn parse_grpc(text: &str) -> Result<GrpcAddr, String> {
+    match text {
+        "off" => Ok(GrpcAddr::Off),
+        addr => parse_addr(addr).map(GrpcAddr::At).map_err(|error| format!("{error}, or \"off\"")),
+    }
+}
+
+fn parse_name(text: &str) -> Result<salver_core::ModelName, String> {
+    salver_core::ModelName::new(text).map_err(|error| error.to_string())
+}

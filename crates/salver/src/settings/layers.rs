@@ -1,0 +1,210 @@
+//! Lays flags over environment over file over defaults, and tells where each value came from.
+//!
+//! The file's values become the defaults of the very arguments that they are named after, so
+//! clap alone decides who wins and one parser reads every layer. A file is checked on its own
+//! first: an unknown key or a value that does not parse is reported with its line.
+
+use std::collections::BTreeMap;
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, bail};
+use clap::parser::ValueSource;
+use clap::{Arg, ArgMatches, Command};
+use serde::Serialize;
+use toml::de::{DeTable, DeValue};
+
+/// The subcommands that take the server's settings.
+const COMMANDS: [&str; 2] = ["serve", "config"];
+
+/// Where a value came from.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Source {
+    /// The command line.
+    Flag,
+    /// This environment variable.
+    Env(String),
+    /// This file.
+    File(PathBuf),
+    /// Nobody set it.
+    Default,
+}
+
+impl std::fmt::Display for Source {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Flag => f.write_str("flag"),
+            Self::Env(name) => write!(f, "env {name}"),
+            Self::File(path) => write!(f, "file {}", path.display()),
+            Self::Default => f.write_str("default"),
+        }
+    }
+}
+
+/// One setting with its merged value.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub(crate) struct Setting {
+    /// The name as in the configuration file.
+    pub name: String,
+    /// The values; several for a repeatable option, none where nothing is set.
+    pub values: Vec<String>,
+    /// Where they came from.
+    pub source: Source,
+}
+
+/// The command line merged with the other layers.
+pub(crate) struct Merged {
+    /// What clap understood.
+    pub matches: ArgMatches,
+    /// The server's settings, if the command takes them.
+    pub settings: Vec<Setting>,
+}
+
+/// Gives every long option of the server's settings its environment variable.
+pub(crate) fn with_env_names(command: Command) -> Command {
+    COMMANDS.iter().fold(command, |command, name| {
+        command.mut_subcommand(name, |sub| {
+            sub.mut_args(|arg| match arg.get_long() {
+                Some("help" | "json") | None => arg,
+                Some(long) => {
+                    let name = format!("SALVER_{}", long.replace('-', "_").to_uppercase());
+                    arg.env(name).hide_env(true)
+                }
+            })
+        })
+    })
+}
+
+/// Parses `args` by `command`, with the values of the configuration file below them.
+///
+/// # Errors
+/// A [`clap::Error`] for the command line (help and version included), else what is wrong with
+/// the file and in which line.
+pub(crate) fn merge(command: Command, args: &[OsString]) -> Result<Merged> {
+    let first = command.clone().try_get_matches_from(args)?;
+    let Some((name, sub)) = first.subcommand().filter(|(name, _)| COMMANDS.contains(name)) else {
+        return Ok(Merged { matches: first, settings: Vec::new() });
+    };
+    let name = name.to_owned();
+    let Some(path) = sub.get_one::<PathBuf>("config").cloned() else {
+        let settings = explain(&command, &name, sub, None);
+        return Ok(Merged { matches: first, settings });
+    };
+    let file = FileLayer::read(&path, &option_args(&command, &name))?;
+    let matches = file.apply(command.clone(), &name).try_get_matches_from(args)?;
+    let settings = match matches.subcommand() {
+        Some((_, sub)) => explain(&command, &name, sub, Some(&file)),
+        None => Vec::new(),
+    };
+    Ok(Merged { matches, settings })
+}
+
+/// The arguments of `salver NAME` that are settings.
+fn option_args(command: &Command, name: &str) -> Vec<Arg> {
+    let Some(sub) = command.find_subcommand(name) else {
+        return Vec::new();
+    };
+    let is_setting = |arg: &&Arg| !matches!(arg.get_id().as_str(), "help" | "json");
+    sub.get_arguments().filter(is_setting).cloned().collect()
+}
+
+fn explain(command: &Command, name: &str, matches: &ArgMatches, file: Option<&FileLayer>) -> Vec<Setting> {
+    let describe = |arg: &Arg| {
+        let id = arg.get_id().as_str();
+        let raw = matches.get_raw(id).into_iter().flatten();
+        let values = raw.map(|value| value.to_string_lossy().into_owned()).collect();
+        let source = match (matches.value_source(id), file) {
+            (Some(ValueSource::CommandLine), _) => Source::Flag,
+            (Some(ValueSource::EnvVariable), _) => {
+                Source::Env(arg.get_env().map(|env| env.to_string_lossy().into_owned()).unwrap_or_default())
+            }
+            (_, Some(file)) if file.values.contains_key(id) => Source::File(file.path.clone()),
+            _ => Source::Default,
+        };
+        Setting { name: id.to_owned(), values, source }
+    };
+    option_args(command, name).iter().map(describe).collect()
+}
+
+/// The values of a configuration file, as text, by option.
+struct FileLayer {
+    path: PathBuf,
+    values: BTreeMap<String, Vec<String>>,
+}
+
+impl FileLayer {
+    fn read(path: &Path, known: &[Arg]) -> Result<Self> {
+        let text = std::fs::read_to_string(path)
+            .with_context(|| format!("read the configuration file {} (--config)", path.display()))?;
+        let values = parse(&text, known).with_context(|| format!("configuration file {}", path.display()))?;
+        Ok(Self { path: path.to_owned(), values })
+    }
+
+    fn apply(&self, command: Command, name: &str) -> Command {
+        command.mut_subcommand(name, |sub| {
+            self.values.iter().fold(sub, |sub, (id, values)| sub.mut_arg(id, |arg| arg.default_values(values.clone())))
+        })
+    }
+}
+
+/// Reads and checks a file's text.
+fn parse(text: &str, known: &[Arg]) -> Result<BTreeMap<String, Vec<String>>> {
+    let table = DeTable::parse(text)?;
+    let mut values = BTreeMap::new();
+    for (key, value) in table.get_ref() {
+        let line = line_of(text, key.span().start);
+        let name: &str = key.get_ref();
+        let Some(arg) = known.iter().find(|arg| arg.get_id() == name && name != "config") else {
+            bail!("line {line}: unknown key `{name}`; the keys are {}", key_list(known));
+        };
+        let read = texts(value.get_ref()).with_context(|| format!("line {line}: `{name}`"))?;
+        check(arg, &read).with_context(|| format!("line {line}: `{name}`"))?;
+        values.insert(name.to_owned(), read);
+    }
+    Ok(values)
+}
+
+fn key_list(known: &[Arg]) -> String {
+    let names: Vec<&str> = known.iter().map(|arg| arg.get_id().as_str()).filter(|&name| name != "config").collect();
+    names.join(", ")
+}
+
+fn line_of(text: &str, offset: usize) -> usize {
+    text.bytes().take(offset).filter(|&byte| byte == b'\n').count() + 1
+}
+
+/// The words that stand for a value on a command line.
+fn texts(value: &DeValue<'_>) -> Result<Vec<String>> {
+    let one = |value: &DeValue<'_>| match value {
+        DeValue::String(text) => Ok(text.to_string()),
+        DeValue::Integer(number) => match i128::from_str_radix(number.as_str(), number.radix()) {
+            Ok(number) => Ok(number.to_string()),
+            Err(_) => bail!("the number {} is too large", number.as_str()),
+        },
+        DeValue::Boolean(value) => Ok(value.to_string()),
+        DeValue::Float(_) | DeValue::Datetime(_) | DeValue::Array(_) | DeValue::Table(_) => {
+            bail!("expected a string, a whole number, a boolean or a list of strings, got {}", value.type_str())
+        }
+    };
+    match value {
+        DeValue::Array(items) => items.iter().map(|item| one(item.get_ref())).collect(),
+        single => Ok(vec![one(single)?]),
+    }
+}
+
+/// Lets the argument's own parser read the values.
+fn check(arg: &Arg, values: &[String]) -> Result<()> {
+    let alone = arg.clone().env(clap::builder::Resettable::Reset).default_values(Vec::<String>::new()).required(false);
+    let words: Vec<String> = match arg.get_long() {
+        Some(long) => values.iter().map(|value| format!("--{long}={value}")).collect(),
+        None => std::iter::once("--".to_owned()).chain(values.iter().cloned()).collect(),
+    };
+    let parser = Command::new("file").no_binary_name(true).disable_help_flag(true).arg(alone);
+    let Err(error) = parser.try_get_matches_from(words) else {
+        return Ok(());
+    };
+    let text = error.to_string();
+    let first = text.lines().next().unwrap_or_default();
+    bail!("{}", first.strip_prefix("error: ").unwrap_or(first))
+}

@@ -1,0 +1,109 @@
+//! Tests of the settings: who wins, who is named as the source, what a bad file says.
+
+use std::ffi::OsString;
+use std::io::Write as _;
+
+use clap::Parser as _;
+
+use super::layers::{Merged, Setting, merge};
+use crate::cli::{Cli, command};
+
+fn file(text: &str) -> tempfile::NamedTempFile {
+    let mut file = tempfile::NamedTempFile::new().unwrap();
+    file.write_all(text.as_bytes()).unwrap();
+    file
+}
+
+fn merged(args: &[&str]) -> anyhow::Result<Merged> {
+    let args: Vec<OsString> = std::iter::once("salver").chain(args.iter().copied()).map(OsString::from).collect();
+    merge(command(), &args)
+}
+
+fn setting<'a>(merged: &'a Merged, name: &str) -> &'a Setting {
+    merged.settings.iter().find(|setting| setting.name == name).unwrap()
+}
+
+#[track_caller]
+fn check(merged: &Merged, name: &str, value: &str, source: &str) {
+    let setting = setting(merged, name);
+    assert_eq!((setting.values.join(" ").as_str(), setting.source.to_string().as_str()), (value, source), "{name}");
+}
+
+#[track_caller]
+fn refused(text: &str, expected: &[&str]) {
+    let file = file(text);
+    let path = file.path().to_str().unwrap();
+    let Err(error) = merged(&["serve", "--config", path]) else { panic!("accepted {text:?}") };
+    let error = format!("{error:#}");
+    for part in expected.iter().chain([&path]) {
+        assert!(error.contains(part), "{error:?} lacks {part:?}");
+    }
+}
+
+#[test]
+fn a_flag_beats_the_file_and_the_file_beats_the_default() {
+    let file = file("http = \"127.0.0.1:9000\"\nslow_ms = 5\nbench = true\nload_model = [\"a\", \"b\"]\n");
+    let path = file.path().to_str().unwrap();
+    let merged = merged(&["config", "--config", path, "--slow-ms", "7"]).unwrap();
+    let from_file = format!("file {path}");
+    check(&merged, "http", "127.0.0.1:9000", &from_file);
+    check(&merged, "bench", "true", &from_file);
+    check(&merged, "load_model", "a b", &from_file);
+    check(&merged, "slow_ms", "7", "flag");
+    check(&merged, "grpc", "127.0.0.1:8081", "default");
+    check(&merged, "threads", "", "default");
+}
+
+#[test]
+fn a_switch_that_the_file_sets_can_be_taken_back() {
+    let file = file("bench = true\n");
+    let merged = merged(&["config", "--config", file.path().to_str().unwrap(), "--bench=false"]).unwrap();
+    check(&merged, "bench", "false", "flag");
+}
+
+#[test]
+fn a_bad_file_is_refused_with_its_line() {
+    refused("http = \"127.0.0.1:1\"\nhtp = 1\n", &["line 2", "unknown key `htp`", "http"]);
+    refused("\n\nhttp = \"nowhere\"\n", &["line 3", "`http`", "nowhere", "127.0.0.1:8080"]);
+    refused("threads = 0\n", &["line 1", "`threads`"]);
+    refused("threads = 1.5\n", &["line 1", "`threads`", "whole number"]);
+    refused("model_control = \"often\"\n", &["line 1", "`model_control`", "often"]);
+    refused("config = \"other.toml\"\n", &["line 1", "unknown key `config`"]);
+    refused("[limits]\nbody_limit_bytes = 1\n", &["line 1", "unknown key `limits`"]);
+    refused("http = \n", &["line 1"]);
+}
+
+#[test]
+fn a_missing_file_is_named() {
+    let Err(error) = merged(&["serve", "--config", "/nowhere/salver.toml"]) else { panic!("accepted") };
+    assert!(format!("{error:#}").contains("/nowhere/salver.toml"), "{error:#}");
+}
+
+#[test]
+fn every_setting_has_an_environment_variable_and_a_sentence() {
+    let command = command();
+    let serve = command.find_subcommand("serve").unwrap();
+    for arg in serve.get_arguments().filter(|arg| arg.get_long().is_some_and(|long| long != "help")) {
+        let name = arg.get_id().as_str();
+        assert_eq!(arg.get_env().unwrap().to_str().unwrap(), format!("SALVER_{}", name.to_uppercase()));
+        assert!(arg.get_help().is_some_and(|help| help.to_string().len() > 10), "{name}");
+    }
+}
+
+#[test]
+fn the_command_line_is_consistent() {
+    command().debug_assert();
+}
+
+#[test]
+fn addresses_beyond_this_machine_are_recognised() {
+    let exposed = |http: &str, grpc: &str| {
+        let cli = Cli::try_parse_from(["salver", "serve", "--http", http, "--grpc", grpc]).unwrap();
+        let crate::cli::Action::Serve(options) = cli.action else { panic!("not serve") };
+        options.exposed().len()
+    };
+    assert_eq!(exposed("127.0.0.1:0", "off"), 0);
+    assert_eq!(exposed("localhost:0", "[::1]:0"), 0);
+    assert_eq!(exposed("0.0.0.0:0", "off"), 1);
+    assert_eq!(exposed("[::]:0", "10.0.0.1:1"), 2);
+}

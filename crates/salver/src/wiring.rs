@@ -1,0 +1,175 @@
+//! Joins the parts: the only place that names concrete engines, sources and the runtime.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, bail};
+use salver_core::{Engine, ModelControl as _, ModelName, ModelSource as _, ModelState};
+use salver_engine_onnx::{Fetch, OnnxEngine, OnnxOptions};
+use salver_engine_rten::RtenEngine;
+use salver_repository::Repository;
+use salver_runtime::{Runtime, RuntimeOptions};
+use salver_server::{Limits, ServerOptions, Services};
+use salver_telemetry::{LogFormat, Metrics};
+
+use crate::cli::EngineArgs;
+use crate::settings::{ControlMode, LimitOptions, LogStyle, ServeOptions};
+
+/// Makes the ONNX Runtime engine; nothing is loaded yet.
+pub(crate) fn onnx_engine(args: &EngineArgs) -> OnnxEngine {
+    let fetch = if args.no_runtime_install { Fetch::Never } else { Fetch::Allowed };
+    OnnxEngine::new(&OnnxOptions { library: args.ort_lib.clone(), cache: None, fetch })
+}
+
+/// Makes the engines, best one first.
+fn engines(args: &EngineArgs) -> Vec<Arc<dyn Engine>> {
+    vec![Arc::new(onnx_engine(args)), Arc::new(RtenEngine::new())]
+}
+
+/// Makes a runtime over `paths`; nothing is loaded yet.
+///
+/// # Errors
+/// Where a path does not exist or holds nothing that can be served.
+pub(crate) fn runtime(
+    paths: &[PathBuf],
+    args: &EngineArgs,
+    metrics: &Arc<Metrics>,
+    options: RuntimeOptions,
+) -> Result<Arc<Runtime>> {
+    let source = Repository::open(paths)?;
+    Ok(Runtime::new(engines(args), Arc::new(source), metrics.clone(), options))
+}
+
+/// Models loaded right here, without a server.
+pub(crate) struct LocalModels {
+    /// Runs them.
+    pub runtime: Arc<Runtime>,
+    /// The only one.
+    pub name: ModelName,
+}
+
+/// Loads the one model at `path`.
+///
+/// # Errors
+/// Where it does not load, or there are several.
+pub(crate) async fn open_local(path: &Path, args: &EngineArgs) -> Result<LocalModels> {
+    let paths = [path.to_owned()];
+    let entries = Repository::open(&paths)?.scan();
+    let name = match entries.as_slice() {
+        [only] => only.name.clone(),
+        [] => bail!("there is no model in {}", path.display()),
+        several => {
+            let names: Vec<&str> = several.iter().map(|entry| &*entry.name).collect();
+            bail!("{} holds several models: {}; give the path of one", path.display(), names.join(", "))
+        }
+    };
+    let runtime = runtime(&paths, args, &Metrics::new(), RuntimeOptions::default())?;
+    runtime.start().await?;
+    if let Some(reason) = problem(&runtime, &name) {
+        bail!("model {name} of {} does not load: {reason}", path.display());
+    }
+    Ok(LocalModels { runtime, name })
+}
+
+/// Returns why no version of `name` serves, if none does.
+pub(crate) fn problem(runtime: &Runtime, name: &str) -> Option<String> {
+    let all = runtime.index();
+    let versions: Vec<_> = all.iter().filter(|status| status.name == name).collect();
+    if versions.iter().any(|status| status.state == Some(ModelState::Ready)) {
+        return None;
+    }
+    let reason = versions.iter().map(|status| &status.reason).find(|reason| !reason.is_empty());
+    Some(reason.cloned().unwrap_or_else(|| "it is not loaded".to_owned()))
+}
+
+/// Turns settings into the runtime's options.
+pub(crate) fn runtime_options(options: &ServeOptions) -> RuntimeOptions {
+    let control = match options.model_control {
+        ControlMode::None => salver_runtime::ControlMode::None,
+        ControlMode::Poll => salver_runtime::ControlMode::Poll(Duration::from_millis(options.poll_interval_ms)),
+        ControlMode::Explicit => salver_runtime::ControlMode::Explicit,
+    };
+    RuntimeOptions {
+        control,
+        load: options.load_model.clone(),
+        max_queue: options.max_queue,
+        slow: (options.slow_ms > 0).then(|| Duration::from_millis(options.slow_ms)),
+    }
+}
+
+/// Turns settings into the server's options.
+pub(crate) fn server_options(options: &ServeOptions) -> ServerOptions {
+    ServerOptions {
+        http: options.http,
+        grpc: options.grpc.addr(),
+        limits: limits(&options.limits),
+        cors: options.cors.clone(),
+        constant_route: options.bench,
+        shutdown_grace: options.shutdown_grace(),
+        explicit_control: options.model_control == ControlMode::Explicit,
+    }
+}
+
+fn limits(options: &LimitOptions) -> Limits {
+    let millis = Duration::from_millis;
+    Limits {
+        body_bytes: options.body_limit_bytes,
+        decompressed_ratio: options.decompression_ratio_limit,
+        protocol: salver_protocol::Limits {
+            max_inputs: options.max_inputs,
+            max_outputs: options.max_outputs,
+            json_depth: options.json_depth_limit,
+            max_name_bytes: options.name_limit_bytes,
+            max_body_bytes: options.body_limit_bytes,
+        },
+        header_bytes: options.header_limit_bytes,
+        headers: options.max_headers,
+        uri_bytes: options.uri_limit_bytes,
+        header_timeout: millis(options.header_timeout_ms),
+        idle_timeout: millis(options.idle_timeout_ms),
+        min_body_rate: options.min_body_rate_bytes,
+        body_grace: millis(options.body_grace_ms),
+        h2_streams: options.max_streams,
+        default_deadline: millis(options.default_timeout_ms),
+        connections: options.max_connections,
+        drain_linger: millis(options.drain_linger_ms),
+    }
+}
+
+/// Joins the runtime with what the server needs besides.
+pub(crate) fn services(runtime: &Arc<Runtime>, metrics: Arc<Metrics>, options: &ServeOptions) -> Services {
+    Services {
+        infer: runtime.clone(),
+        control: runtime.clone(),
+        metrics,
+        server_name: "salver".to_owned(),
+        server_version: env!("CARGO_PKG_VERSION").to_owned(),
+        default_model: options.default_model.clone(),
+        engines: vec!["onnx: ONNX Runtime, found or fetched on first need".to_owned(), "rten: built in".to_owned()],
+    }
+}
+
+/// Starts logging as the settings say.
+///
+/// # Errors
+/// Where the level is not understood.
+pub(crate) fn init_logging(level: &str, style: LogStyle) -> Result<()> {
+    let format = match style {
+        LogStyle::Auto => LogFormat::Auto,
+        LogStyle::Human => LogFormat::Human,
+        LogStyle::Json => LogFormat::Json,
+    };
+    salver_telemetry::init_logging(level, format).map_err(anyhow::Error::msg).context("--log-level")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_defaults_of_flags_are_the_defaults_of_the_limits() {
+        let options = ServeOptions::defaults().unwrap();
+        assert_eq!(limits(&options.limits), Limits::default());
+    }
+}

@@ -1,0 +1,8 @@
+//! The real binary, as people and service managers meet it.
+
+#![expect(clippy::unwrap_used, reason = "helpers of tests may panic as tests do")]
+
+mod cli;
+mod demo;
+mod serving;
+mod support;
