@@ -4,7 +4,6 @@ use std::path::PathBuf;
 use std::{env, error, fs};
 
 fn main() -> Result<(), Box<dyn error::Error>> {
-    // The cargo protocol is spoken on standard output.
     println!("cargo::rerun-if-changed=proto");
     let mut compiler = protox::Compiler::new(["proto"])?;
     compiler.include_source_info(false).open_files(["model_config.proto", "model_server_config.proto"])?;

@@ -71,8 +71,14 @@ pub(crate) fn inside(folder: &Path, name: &str) -> Result<PathBuf> {
 /// Whether `name` is a relative path that only goes down.
 pub(crate) fn is_plain(name: &str) -> bool {
     // A backslash or a drive letter means something to other systems.
-    let mut parts = Path::new(name).components();
-    !name.is_empty() && !name.contains(['\\', '\0', ':']) && parts.all(|part| matches!(part, Component::Normal(_)))
+    let down = |part: Component<'_>| matches!(part, Component::Normal(_) | Component::CurDir);
+    let names_something = Path::new(name).file_name().is_some();
+    names_something && !name.contains(['\\', '\0', ':']) && Path::new(name).components().all(down)
+}
+
+/// Whether something of this name stands there, be it a link that leads nowhere.
+pub(crate) fn is_there(path: &Path) -> bool {
+    fs::symlink_metadata(path).is_ok()
 }
 
 /// Checks that `path` is a file with something in it.

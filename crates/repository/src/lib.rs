@@ -17,6 +17,7 @@
 //! the others. Nothing here reads a graph to serve it: [`onnx`] does so for people.
 
 mod files;
+mod kind;
 pub mod model_toml;
 pub mod onnx;
 pub mod pbtxt;
@@ -34,7 +35,7 @@ use std::path::{Path, PathBuf};
 
 use salver_core::{Error, ErrorKind, ModelEntry, ModelName, ModelSource, Result};
 
-pub use places::Kind;
+pub use kind::Kind;
 use places::{Place, Root};
 
 /// The models under a list of PATHs.

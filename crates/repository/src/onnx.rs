@@ -270,8 +270,8 @@ fn element_type(number: i32) -> (&'static str, Option<DataType>) {
 
 /// Returns the product of the extents; nonsense counts nothing.
 fn element_count(tensor: &TensorProto) -> u64 {
-    let extents = tensor.dims.iter().map(|&dim| u64::try_from(dim).ok());
-    extents.fold(Some(1u64), |product, extent| product?.checked_mul(extent?)).unwrap_or(0)
+    let mut extents = tensor.dims.iter().map(|&dim| u64::try_from(dim).ok());
+    extents.try_fold(1u64, |product, extent| product.checked_mul(extent?)).unwrap_or(0)
 }
 
 fn byte_count(data_type: i32, count: u64) -> u64 {

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use salver_core::{Error, ModelConfig, ModelName, ModelSpec, Result};
+use salver_core::{IoConfig, ModelConfig, ModelName, ModelSpec, Result};
 
 use crate::files::{self, Fingerprint, Numbering};
 use crate::pbtxt;
@@ -18,22 +18,24 @@ pub(crate) const CONFIG: &str = "config.pbtxt";
 
 /// Whether `folder` looks like a Triton model.
 pub(crate) fn is_model(folder: &Path) -> bool {
-    folder.join(CONFIG).is_file() || files::versions(folder, Numbering::Plain).is_ok_and(|found| !found.is_empty())
+    files::is_there(&folder.join(CONFIG))
+        || files::versions(folder, Numbering::Plain).is_ok_and(|found| !found.is_empty())
 }
 
 /// Reads the versions that the folder's policy selects.
 pub(crate) fn read(name: &ModelName, folder: &Path) -> Result<Vec<Arc<ModelSpec>>> {
     let config_file = folder.join(CONFIG);
-    let config = if config_file.is_file() {
+    let config = if files::is_there(&config_file) {
         let text = files::read_text(&config_file, files::CONFIG_LIMIT)?;
         pbtxt::parse(&text, name).map_err(|error| error.context(config_file.display()))?
     } else {
         pbtxt::derived()
     };
     let found = versions::select(folder, Numbering::Plain, &config)?;
-    let (labels, label_files) = labels(folder, &config)?;
+    let label_files = label_files(folder, &config)?;
+    let labels = read_labels(&label_files)?;
     let mut shared = Fingerprint::default();
-    label_files.iter().chain([&config_file]).for_each(|file| shared.add(file));
+    label_files.values().chain([&config_file]).for_each(|file| shared.add(file));
     let spec = |Version { number, artifact }: Version| {
         let mut fingerprint = shared.clone();
         fingerprint.add_artifact(&artifact);
@@ -46,15 +48,16 @@ pub(crate) fn read(name: &ModelName, folder: &Path) -> Result<Vec<Arc<ModelSpec>
     Ok(found.into_iter().map(spec).collect())
 }
 
-/// Reads the label files of the outputs; they lie in the model's folder, above the versions.
-fn labels(folder: &Path, config: &ModelConfig) -> Result<(BTreeMap<String, Vec<String>>, Vec<PathBuf>)> {
-    let (mut labels, mut read) = (BTreeMap::new(), Vec::new());
-    for output in config.outputs.iter().filter(|output| !output.label_filename.is_empty()) {
-        let context =
-            |error: Error| error.context(format!("label_filename of output '{}'", output.name.escape_debug()));
-        let path = files::inside(folder, &output.label_filename).map_err(context)?;
-        labels.insert(output.name.clone(), files::read_labels(&path).map_err(context)?);
-        read.push(path);
-    }
-    Ok((labels, read))
+/// Finds the label files by output; they lie in the model's folder, above the versions.
+fn label_files(folder: &Path, config: &ModelConfig) -> Result<BTreeMap<String, PathBuf>> {
+    let labelled = config.outputs.iter().filter(|output| !output.label_filename.is_empty());
+    let find = |output: &IoConfig| match files::inside(folder, &output.label_filename) {
+        Ok(path) => Ok((output.name.clone(), path)),
+        Err(error) => Err(error.context(format!("label_filename of output '{}'", output.name.escape_debug()))),
+    };
+    labelled.map(find).collect()
+}
+
+fn read_labels(label_files: &BTreeMap<String, PathBuf>) -> Result<BTreeMap<String, Vec<String>>> {
+    label_files.iter().map(|(output, path)| Ok((output.clone(), files::read_labels(path)?))).collect()
 }

@@ -1,0 +1,14 @@
+//! The repository over real folders: those of `tests/models/`, and trees made for one test.
+
+#[cfg(test)]
+mod layouts;
+#[cfg(test)]
+mod robust;
+#[cfg(test)]
+mod salver_folders;
+#[cfg(test)]
+mod tfserving;
+#[cfg(test)]
+mod tree;
+#[cfg(test)]
+mod triton;

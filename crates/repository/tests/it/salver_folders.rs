@@ -1,0 +1,92 @@
+//! Salver's own model folders.
+
+use salver_core::ErrorKind;
+use salver_repository::Kind;
+
+use crate::tree::{Tree, error, open, outline, project, spec};
+
+#[test]
+fn the_demo_models_are_read() {
+    let repository = open(&[project("examples/demo")]);
+    assert_eq!(outline(&repository), "digits: 1; iris: 1");
+    let iris = spec(&repository, "iris");
+    assert_eq!((iris.task.as_str(), iris.engine.as_deref()), ("tabular", Some("onnx")));
+    assert_eq!(iris.columns["X"].len(), 4);
+    assert_eq!(iris.labels[""], ["setosa", "versicolor", "virginica"]);
+    assert!(iris.metrics["accuracy"] > 0.9);
+    let alone = open(&[project("examples/demo/iris")]);
+    assert_eq!(alone.kinds().map(|(_, kind)| kind).collect::<Vec<_>>(), [Kind::SalverModel]);
+    assert_eq!(spec(&alone, "iris").fingerprint, spec(&open(&[project("examples/demo/iris")]), "iris").fingerprint);
+}
+
+#[test]
+fn an_empty_manifest_is_enough() {
+    let tree = Tree::new(&[("flowers/model.toml", ""), ("flowers/net.onnx", "a")]);
+    let repository = tree.open("flowers");
+    let flowers = spec(&repository, "flowers");
+    assert_eq!((flowers.version, flowers.artifact.clone()), (1, tree.path("flowers/net.onnx")));
+    assert_eq!((flowers.task.as_str(), flowers.labels.len()), ("tensor", 0));
+    tree.write("flowers/other.onnx", "a");
+    assert!(error(&repository, "flowers").message().ends_with("model.onnx does not exist"), "which of the two?");
+    tree.write("flowers/model.onnx", "a");
+    assert_eq!(spec(&repository, "flowers").artifact, tree.path("flowers/model.onnx"));
+}
+
+#[test]
+fn name_version_and_label_file_come_from_the_manifest() {
+    let manifest = "name = 'iris'\nversion = 7\nlabels = 'names/labels.txt'\nartifact = 'a/m.onnx'";
+    let tree = Tree::new(&[("x/model.toml", manifest), ("x/a/m.onnx", "a"), ("x/names/labels.txt", "one\ntwo\n")]);
+    let repository = tree.open("x");
+    assert_eq!(outline(&repository), "iris: 7");
+    let before = spec(&repository, "iris");
+    assert_eq!(before.labels[""], ["one", "two"]);
+    tree.write("x/names/labels.txt", "one\n");
+    assert_ne!(spec(&repository, "iris").fingerprint, before.fingerprint);
+    tree.write("x/model.toml", "name = 'iris' # changed\nversion = 7\nartifact = 'a/m.onnx'");
+    assert_ne!(spec(&repository, "iris").fingerprint, before.fingerprint);
+}
+
+#[test]
+fn a_broken_manifest_is_an_entry_under_the_folders_name() {
+    for (manifest, expected) in [
+        ("name = 'iris'\nverison = 1", "model.toml: line 2: unknown field `verison`"),
+        ("name = '../iris'", "model.toml: name: model name '../iris' must start with"),
+        ("artifact = '../secret.onnx'", "model.toml: artifact: '../secret.onnx' must be a path inside the folder"),
+        ("artifact = '/etc/passwd'", "model.toml: artifact: '/etc/passwd' must be a path inside the folder"),
+        ("labels = '../labels.txt'", "model.toml: labels: '../labels.txt' must be a path inside the folder"),
+        ("artifact = 'none.onnx'", "x/none.onnx does not exist"),
+        ("artifact = 'empty.onnx'", "x/empty.onnx is empty; is it still being written?"),
+        ("artifact = 'folder'", "x/folder is not a file"),
+        ("engine = 'python'", "engine 'python' is not offered yet"),
+    ] {
+        let tree = Tree::new(&[("x/model.toml", manifest), ("x/model.onnx", "a"), ("x/empty.onnx", "")]);
+        tree.write("x/folder/f", "");
+        tree.write("secret.onnx", "a");
+        let error = error(&tree.open("x"), "x");
+        assert!(error.message().starts_with("model 'x': "), "{error}");
+        assert!(error.message().contains(expected), "{error}");
+    }
+}
+
+#[cfg(unix)]
+#[test]
+fn an_artifact_that_links_out_of_the_folder_is_refused() {
+    let tree = Tree::new(&[("secret.onnx", "a"), ("x/model.toml", "")]);
+    std::os::unix::fs::symlink("../secret.onnx", tree.path("x/model.onnx")).unwrap();
+    let error = error(&tree.open("x"), "x");
+    assert_eq!(error.kind(), ErrorKind::InvalidInput);
+    assert!(error.message().contains("without links that lead out of it"), "{error}");
+}
+
+#[test]
+fn a_manifest_that_breaks_later_leaves_the_model_its_name() {
+    for path in ["r/x", "r"] {
+        let tree = Tree::new(&[("r/x/model.toml", "name = 'iris'"), ("r/x/model.onnx", "a")]);
+        let repository = tree.open(path);
+        assert_eq!(outline(&repository), "iris: 1");
+        tree.write("r/x/model.toml", "name = 'ir");
+        assert_eq!(outline(&repository), "iris: !", "not gone, and not called x");
+        tree.write("r/x/model.toml", "name = 'rose'");
+        assert_eq!(outline(&repository), "rose: 1");
+    }
+}
