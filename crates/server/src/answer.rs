@@ -1,0 +1,121 @@
+//! The one skeleton of every inference request: decode, infer within the deadline, encode.
+//!
+//! A protocol says only how its bytes become an [`InferRequest`] and how an [`InferResponse`] or
+//! an error becomes its reply. Deadlines, logs and where heavy work runs are settled here, once.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use salver_core::{Context, Error, ErrorKind, InferRequest, InferResponse, Result, Tensor};
+
+use crate::app::App;
+use crate::coding::offload;
+
+/// Requests and replies from this size on are decoded and encoded away from the async threads.
+const OFFLOAD_BYTES: usize = 1 << 20;
+
+/// How one protocol's requests become core requests and back. One value serves one request.
+pub(crate) trait Protocol: Send + Sized + 'static {
+    /// What the socket gave.
+    type Raw: Send + 'static;
+    /// What the socket takes.
+    type Reply: Send + 'static;
+    /// What the socket takes instead, after an error.
+    type Refusal;
+
+    /// Returns the size of a raw request in bytes, roughly.
+    fn raw_len(raw: &Self::Raw) -> usize;
+
+    /// Decodes a request and keeps what the reply will need.
+    ///
+    /// # Errors
+    /// Whatever the protocol finds wrong.
+    fn decode(&mut self, raw: Self::Raw, app: &App) -> Result<InferRequest>;
+
+    /// Encodes a reply.
+    ///
+    /// # Errors
+    /// `InvalidInput` where the protocol has no form for an output.
+    fn encode(&self, response: &InferResponse) -> Result<Self::Reply>;
+
+    /// Renders an error in the protocol's own shape.
+    fn encode_error(error: &Error) -> Self::Refusal;
+}
+
+/// A reply and the version that made it.
+pub(crate) struct Answer<R> {
+    pub reply: R,
+    pub version: u64,
+}
+
+/// Answers one request. A context without a deadline gets the default one.
+///
+/// # Errors
+/// Those of the three steps; `Deadline` when time is up first.
+pub(crate) async fn answer<P: Protocol>(
+    app: &Arc<App>,
+    protocol: P,
+    raw: P::Raw,
+    mut ctx: Context,
+) -> Result<Answer<P::Reply>> {
+    let deadline = match ctx.deadline {
+        Some(deadline) => deadline,
+        None => Instant::now() + app.limits().default_deadline,
+    };
+    ctx.deadline = Some(deadline);
+    let id = ctx.id.clone();
+    let steps = run_steps(app, protocol, raw, ctx);
+    let outcome = match tokio::time::timeout_at(deadline.into(), steps).await {
+        Ok(outcome) => outcome,
+        Err(_) => Err(deadline_passed()),
+    };
+    outcome.inspect_err(|error| log_failure(&id, error))
+}
+
+async fn run_steps<P: Protocol>(app: &Arc<App>, protocol: P, raw: P::Raw, ctx: Context) -> Result<Answer<P::Reply>> {
+    let (protocol, request) = decode(app, protocol, raw).await?;
+    let response = app.services.infer.infer(request, ctx).await?;
+    let version = response.model.version;
+    let reply = encode(protocol, response).await?;
+    Ok(Answer { reply, version })
+}
+
+async fn decode<P: Protocol>(app: &Arc<App>, mut protocol: P, raw: P::Raw) -> Result<(P, InferRequest)> {
+    if P::raw_len(&raw) < OFFLOAD_BYTES {
+        let request = protocol.decode(raw, app)?;
+        return Ok((protocol, request));
+    }
+    let app = app.clone();
+    offload(move || protocol.decode(raw, &app).map(|request| (protocol, request))).await?
+}
+
+async fn encode<P: Protocol>(protocol: P, response: InferResponse) -> Result<P::Reply> {
+    if response.outputs.iter().map(Tensor::payload_len).sum::<usize>() < OFFLOAD_BYTES {
+        return protocol.encode(&response);
+    }
+    offload(move || protocol.encode(&response)).await?
+}
+
+/// Says that time is up.
+pub(crate) fn deadline_passed() -> Error {
+    Error::new(ErrorKind::Deadline, "the deadline passed before the answer was there")
+}
+
+/// Logs what somebody has to look into; the rest is the client's to know.
+pub(crate) fn log_failure(id: &str, error: &Error) {
+    match error.kind() {
+        ErrorKind::Engine | ErrorKind::Full => tracing::error!(request_id = id, ?error, "request failed"),
+        ErrorKind::InvalidInput
+        | ErrorKind::TooLarge
+        | ErrorKind::Unauthenticated
+        | ErrorKind::Forbidden
+        | ErrorKind::NotFound
+        | ErrorKind::Conflict
+        | ErrorKind::Overloaded
+        | ErrorKind::NotReady
+        | ErrorKind::Deadline
+        | ErrorKind::Cancelled
+        | ErrorKind::Unsupported
+        | ErrorKind::Gone => tracing::debug!(request_id = id, ?error, "request refused"),
+    }
+}

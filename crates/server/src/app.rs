@@ -1,0 +1,93 @@
+//! What every handler shares: the services, the options and a few questions about models.
+
+use std::sync::Arc;
+
+use salver_core::{Error, ModelName, ModelRef, ModelState, Result};
+
+use crate::connection::Shutdown;
+use crate::cors::Cors;
+use crate::{Limits, ServerOptions, Services};
+
+/// The shared state of the server.
+pub(crate) struct App {
+    pub services: Services,
+    pub options: ServerOptions,
+    pub shutdown: Shutdown,
+    pub cors: Cors,
+}
+
+impl App {
+    /// Checks the options and joins them with the services.
+    ///
+    /// # Errors
+    /// `InvalidInput` for a CORS origin that is none.
+    pub(crate) fn new(services: Services, mut options: ServerOptions) -> Result<Arc<Self>> {
+        // One limit, not two that must agree.
+        options.limits.protocol.max_body_bytes = options.limits.body_bytes;
+        let cors = Cors::new(&options.cors)?;
+        Ok(Arc::new(Self { services, options, shutdown: Shutdown::default(), cors }))
+    }
+
+    /// Returns the bounds on requests.
+    pub(crate) fn limits(&self) -> &Limits {
+        &self.options.limits
+    }
+
+    /// Returns the bounds on what a decoded request may claim.
+    pub(crate) fn protocol_limits(&self) -> &salver_protocol::Limits {
+        &self.options.limits.protocol
+    }
+
+    /// Whether every model serves that should, and the server is not stopping.
+    pub(crate) fn is_ready(&self) -> bool {
+        !self.shutdown.is_draining() && self.services.control.is_ready()
+    }
+
+    /// Returns the versions of `model` that serve, ascending.
+    pub(crate) fn ready_versions(&self, model: &str) -> Vec<u64> {
+        let index = self.services.control.index();
+        let ready = index.into_iter().filter(|status| status.name == model && status.state == Some(ModelState::Ready));
+        let mut versions: Vec<u64> = ready.filter_map(|status| status.version).collect();
+        versions.sort_unstable();
+        versions
+    }
+
+    /// Returns the names of all models, ascending.
+    pub(crate) fn model_names(&self) -> Vec<String> {
+        let mut names: Vec<String> = self.services.control.index().into_iter().map(|status| status.name).collect();
+        names.sort_unstable();
+        names.dedup();
+        names
+    }
+
+    /// Returns the model of routes that name none.
+    ///
+    /// # Errors
+    /// `NotFound`, saying how to choose one.
+    pub(crate) fn default_model(&self) -> Result<ModelRef> {
+        if let Some(name) = &self.services.default_model {
+            return Ok(ModelRef::latest(name.clone()));
+        }
+        match self.model_names().as_slice() {
+            [only] => Ok(ModelRef::latest(ModelName::new(only)?)),
+            [] => Err(Error::not_found("no model is loaded")),
+            several => Err(Error::not_found(format!(
+                "{} models are loaded and none is the default; start the server with --default-model NAME",
+                several.len()
+            ))),
+        }
+    }
+
+    /// Refuses to load or unload outside explicit control.
+    ///
+    /// # Errors
+    /// `NotReady`, saying which setting allows it.
+    pub(crate) fn check_explicit_control(&self) -> Result<()> {
+        if self.options.explicit_control {
+            return Ok(());
+        }
+        Err(Error::not_ready(
+            "explicit model load / unload is not allowed; start the server with --model-control explicit",
+        ))
+    }
+}

@@ -1,0 +1,195 @@
+//! Drives one accepted connection: HTTP/1.1 or HTTP/2, its time-outs and its end.
+//!
+//! The end has two phases. Draining: HTTP/2 peers are told to go, HTTP/1 replies say
+//! `Connection: close`, and an idle HTTP/1 connection stays open for a moment, because a request
+//! may be on its way. Abort: what is left is dropped.
+
+use std::convert::Infallible;
+use std::future::poll_fn;
+use std::pin::{Pin, pin};
+use std::sync::Arc;
+use std::task::Poll;
+use std::time::Duration;
+
+use hyper::body::Incoming;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::server::conn::auto;
+use tokio::net::TcpStream;
+use tokio::time::{Instant, sleep_until};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use self::activity::{Activity, Verdict};
+use self::io::{HeadReport, WatchedIo};
+use crate::Limits;
+use crate::edge::{Edge, Peer};
+
+pub(crate) mod activity;
+pub(crate) mod head_scan;
+pub(crate) mod io;
+
+/// How often a peer with open streams must show that it is alive.
+const HTTP2_PING_INTERVAL: Duration = Duration::from_secs(60);
+const HTTP2_PING_TIMEOUT: Duration = Duration::from_secs(20);
+/// hyper's own number of header fields, kept on the stack.
+const HYPER_HEADERS: usize = 100;
+
+/// The two phases of the end, seen by every connection.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Shutdown {
+    /// Finish what there is, take nothing new.
+    pub drain: CancellationToken,
+    /// Drop everything.
+    pub abort: CancellationToken,
+}
+
+/// Spawns the tasks of HTTP/2 streams so that they are counted and can be stopped.
+#[derive(Debug, Clone)]
+pub(crate) struct OwnedExecutor {
+    tracker: TaskTracker,
+    abort: CancellationToken,
+}
+
+impl<F> hyper::rt::Executor<F> for OwnedExecutor
+where
+    F: Future + Send + 'static,
+    F::Output: Send + 'static,
+{
+    fn execute(&self, future: F) {
+        let abort = self.abort.clone();
+        self.tracker.spawn(async move { abort.run_until_cancelled_owned(future).await });
+    }
+}
+
+/// Makes the connection settings that every listener shares.
+pub(crate) fn builder(limits: &Limits, tracker: TaskTracker, shutdown: &Shutdown) -> auto::Builder<OwnedExecutor> {
+    let mut builder = auto::Builder::new(OwnedExecutor { tracker, abort: shutdown.abort.clone() });
+    // Heads are timed by the watchdog: hyper's own time-out counts the wait for a request too.
+    builder.http1().header_read_timeout(None).half_close(false);
+    if limits.headers > HYPER_HEADERS {
+        builder.http1().max_headers(limits.headers);
+    }
+    builder
+        .http2()
+        .timer(TokioTimer::new())
+        .max_concurrent_streams(limits.h2_streams)
+        .max_header_list_size(u32::try_from(limits.header_bytes).unwrap_or(u32::MAX))
+        .keep_alive_interval(HTTP2_PING_INTERVAL)
+        .keep_alive_timeout(HTTP2_PING_TIMEOUT);
+    builder
+}
+
+/// Serves one connection until it ends.
+pub(crate) async fn serve(
+    stream: TcpStream,
+    edge: Arc<Edge>,
+    builder: Arc<auto::Builder<OwnedExecutor>>,
+    shutdown: Shutdown,
+) {
+    let activity = Arc::new(Activity::new());
+    let report = Arc::new(HeadReport::default());
+    let io = TokioIo::new(WatchedIo::new(stream, activity.clone(), report.clone()));
+    let peer = Peer { activity: activity.clone(), head_report: report };
+    let limits = edge.limits().clone();
+    let service = service_fn(move |request: http::Request<Incoming>| {
+        let (edge, peer) = (edge.clone(), peer.clone());
+        async move { Ok::<_, Infallible>(edge.handle(peer, request).await) }
+    });
+    let connection = pin!(builder.serve_connection(io, service));
+    shutdown.abort.clone().run_until_cancelled_owned(Driver { connection, activity, limits, shutdown }.run()).await;
+}
+
+/// What both kinds of connection can do.
+trait GracefulConnection: Future<Output = Result<(), Box<dyn std::error::Error + Send + Sync>>> {
+    fn say_goodbye(self: Pin<&mut Self>);
+}
+
+impl<I, S, B> GracefulConnection for auto::Connection<'_, I, S, OwnedExecutor>
+where
+    I: hyper::rt::Read + hyper::rt::Write + Unpin + 'static,
+    S: hyper::service::Service<http::Request<Incoming>, Response = http::Response<B>>,
+    S::Future: Send + 'static,
+    S::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+    B: http_body::Body + Send + 'static,
+    B::Data: Send,
+    B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+{
+    fn say_goodbye(self: Pin<&mut Self>) {
+        self.graceful_shutdown();
+    }
+}
+
+struct Driver<'a, C> {
+    connection: Pin<&'a mut C>,
+    activity: Arc<Activity>,
+    limits: Limits,
+    shutdown: Shutdown,
+}
+
+impl<C: GracefulConnection> Driver<'_, C> {
+    async fn run(mut self) {
+        let mut timer = pin!(sleep_until(Instant::now() + self.recheck()));
+        loop {
+            tokio::select! {
+                ended = self.connection.as_mut() => return note_end(ended),
+                () = self.shutdown.drain.cancelled() => break,
+                () = timer.as_mut() => {}
+            }
+            match self.judge() {
+                Verdict::Wait(time) => timer.as_mut().reset(Instant::now() + time),
+                Verdict::CloseIdle => {
+                    self.connection.as_mut().say_goodbye();
+                    // HTTP/2 closes once its peer has heard; give that the same patience.
+                    timer.as_mut().reset(Instant::now() + self.limits.idle_timeout);
+                }
+                Verdict::Abort => return,
+            }
+        }
+        self.drain().await;
+    }
+
+    /// The time until the first look; short enough to notice a slow head soon.
+    fn recheck(&self) -> Duration {
+        self.limits.header_timeout.min(self.limits.idle_timeout)
+    }
+
+    fn judge(&self) -> Verdict {
+        self.activity.judge(self.limits.header_timeout, self.limits.idle_timeout)
+    }
+
+    async fn drain(mut self) {
+        if self.activity.is_http2() {
+            self.connection.as_mut().say_goodbye();
+            return note_end(self.connection.await);
+        }
+        let mut timer = pin!(sleep_until(Instant::now() + self.limits.drain_linger));
+        loop {
+            tokio::select! {
+                ended = self.connection.as_mut() => return note_end(ended),
+                () = timer.as_mut() => {}
+            }
+            if self.judge() == Verdict::Abort {
+                return;
+            }
+            self.activity.ask_for_last_look();
+            if let Poll::Ready(ended) = self.poll_once().await {
+                return note_end(ended);
+            }
+            if self.activity.is_idle() {
+                self.connection.as_mut().say_goodbye();
+            }
+            timer.as_mut().reset(Instant::now() + self.limits.drain_linger.max(Duration::from_millis(10)));
+        }
+    }
+
+    async fn poll_once(&mut self) -> Poll<C::Output> {
+        poll_fn(|cx| Poll::Ready(self.connection.as_mut().poll(cx))).await
+    }
+}
+
+fn note_end(ended: Result<(), Box<dyn std::error::Error + Send + Sync>>) {
+    if let Err(error) = ended {
+        tracing::debug!(%error, "connection ended");
+    }
+}

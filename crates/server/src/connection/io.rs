@@ -1,0 +1,133 @@
+//! The socket of one connection, with a look at what passes.
+//!
+//! Tells the books ([`Activity`]) when a head begins and when bytes leave, recognises HTTP/2 by
+//! its preface, and scans HTTP/1 heads ([`HeadScan`]). It changes no byte and closes nothing.
+
+use std::io;
+use std::mem::MaybeUninit;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU8, Ordering};
+use std::task::{Context, Poll, ready};
+
+use socket2::SockRef;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::TcpStream;
+
+use super::activity::Activity;
+use super::head_scan::HeadScan;
+
+/// What the scan of the latest HTTP/1 head found.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum HeadLength {
+    /// A `Content-Length` stood there.
+    Present,
+    /// None stood there.
+    Absent,
+    /// The head came together with an earlier request, so nobody looked.
+    Unseen,
+}
+
+/// Carries the result of a scan from the socket to the handler of the request.
+#[derive(Debug, Default)]
+pub(crate) struct HeadReport(AtomicU8);
+
+impl HeadReport {
+    fn put(&self, has_length: bool) {
+        self.0.store(if has_length { 2 } else { 1 }, Ordering::Relaxed);
+    }
+
+    /// Returns the result for the request that begins now, once.
+    pub(crate) fn take(&self) -> HeadLength {
+        match self.0.swap(0, Ordering::Relaxed) {
+            1 => HeadLength::Absent,
+            2 => HeadLength::Present,
+            _ => HeadLength::Unseen,
+        }
+    }
+}
+
+/// A socket under observation.
+pub(crate) struct WatchedIo {
+    stream: TcpStream,
+    activity: Arc<Activity>,
+    report: Arc<HeadReport>,
+    scan: HeadScan,
+    is_first_read: bool,
+}
+
+impl WatchedIo {
+    /// Observes `stream` on behalf of `activity` and `report`.
+    pub(crate) fn new(stream: TcpStream, activity: Arc<Activity>, report: Arc<HeadReport>) -> Self {
+        Self { stream, activity, report, scan: HeadScan::default(), is_first_read: true }
+    }
+
+    fn saw(&mut self, bytes: &[u8]) {
+        // No HTTP/1 method begins like the HTTP/2 preface.
+        if std::mem::take(&mut self.is_first_read) && bytes.starts_with(b"PRI") {
+            self.activity.set_http2();
+        }
+        if self.activity.is_http2() || bytes.is_empty() || !self.activity.is_quiet() {
+            return;
+        }
+        self.activity.head_bytes();
+        if self.scan.is_done() {
+            self.scan = HeadScan::default();
+        }
+        self.scan.feed(bytes);
+        if self.scan.is_done() {
+            self.report.put(self.scan.has_length());
+        }
+    }
+
+    /// Notes bytes that lie in the kernel while the runtime does not know of them yet.
+    fn look_behind_the_runtime(&self) {
+        let mut byte = [MaybeUninit::uninit()];
+        if SockRef::from(&self.stream).peek(&mut byte).is_ok_and(|len| len > 0) {
+            self.activity.head_bytes();
+        }
+    }
+}
+
+impl AsyncRead for WatchedIo {
+    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        let before = buf.filled().len();
+        let polled = Pin::new(&mut self.stream).poll_read(cx, buf);
+        match polled {
+            Poll::Ready(Ok(())) => self.saw(&buf.filled()[before..]),
+            Poll::Pending if self.activity.wants_last_look() => self.look_behind_the_runtime(),
+            Poll::Ready(Err(_)) | Poll::Pending => {}
+        }
+        polled
+    }
+}
+
+impl AsyncWrite for WatchedIo {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        let written = ready!(Pin::new(&mut self.stream).poll_write(cx, buf))?;
+        self.activity.wrote();
+        Poll::Ready(Ok(written))
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        let written = ready!(Pin::new(&mut self.stream).poll_write_vectored(cx, bufs))?;
+        self.activity.wrote();
+        Poll::Ready(Ok(written))
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.stream.is_write_vectored()
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(cx)
+    }
+}

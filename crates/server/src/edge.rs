@@ -1,0 +1,311 @@
+//! The outermost layer, the same for every request of every protocol.
+//!
+//! Checks the head against the limits, gives the request its id, bounds its body, sends it to the
+//! gRPC services or the HTTP routes, and adds what every reply carries. A panic further in becomes
+//! a 500 here.
+
+use std::panic::AssertUnwindSafe;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use axum::Router;
+use axum::body::Body;
+use bytes::Bytes;
+use futures::FutureExt;
+use http::header::{CONNECTION, CONTENT_TYPE, TRANSFER_ENCODING};
+use http::{HeaderMap, HeaderValue, Request, Response, StatusCode, Version};
+use http_body::{Frame, SizeHint};
+use hyper::body::Incoming;
+use salver_protocol::Reply;
+use tower::ServiceExt;
+
+use crate::Limits;
+use crate::app::App;
+use crate::body::{GuardedBody, MinRate};
+use crate::call::{Call, REQUEST_ID};
+use crate::connection::activity::{Activity, Busy};
+use crate::connection::io::{HeadLength, HeadReport};
+use crate::cors::Cors;
+use crate::{grpc, http as routes};
+
+/// RFC 9113 §6.5.2: what a field costs beyond its name and value.
+const FIELD_OVERHEAD: usize = 32;
+
+/// What the edge knows of the connection that a request came on.
+#[derive(Clone)]
+pub(crate) struct Peer {
+    pub activity: Arc<Activity>,
+    pub head_report: Arc<HeadReport>,
+}
+
+/// The outermost service.
+pub(crate) struct Edge {
+    app: Arc<App>,
+    http: Router,
+    grpc: Router,
+}
+
+/// Which family of routes a request belongs to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Family {
+    Http(&'static str),
+    Grpc,
+    GrpcStream,
+}
+
+impl Edge {
+    /// Builds the routes.
+    pub(crate) fn new(app: Arc<App>) -> Self {
+        let (http, grpc) = (routes::router(app.clone()), grpc::router(&app));
+        Self { app, http, grpc }
+    }
+
+    /// Returns the bounds on requests and connections.
+    pub(crate) fn limits(&self) -> &Limits {
+        self.app.limits()
+    }
+
+    /// Answers one request.
+    pub(crate) async fn handle(&self, peer: Peer, mut request: Request<Incoming>) -> Response<ReplyBody> {
+        let mut busy = peer.activity.begin();
+        let call = Call::new(request.headers());
+        let family = Family::of(&request);
+        let is_http1 = request.version() < Version::HTTP_2;
+        let origin = self.app.cors.allowed(request.headers());
+        let access = AccessLog::new(&call, &request);
+        let framing = check_framing(&peer, &request);
+
+        let refused = match framing {
+            Framing::Refused => Some(refuse(400, "Content-Length and Transfer-Encoding together are refused")),
+            Framing::Sound | Framing::Unseen => check_head(self.limits(), &request),
+        };
+        let mut closes = framing != Framing::Sound;
+        let mut response = match refused {
+            Some(refusal) => {
+                closes = true;
+                match family {
+                    Family::Http(_) => refusal.into_response(),
+                    Family::Grpc | Family::GrpcStream => refusal.into_grpc(),
+                }
+            }
+            None => {
+                request.extensions_mut().insert(call.clone());
+                match AssertUnwindSafe(self.route(family, request)).catch_unwind().await {
+                    Ok(response) => response,
+                    Err(_) => panicked(&call, family),
+                }
+            }
+        };
+
+        let headers = response.headers_mut();
+        if let Ok(id) = HeaderValue::from_str(&call.id) {
+            headers.insert(REQUEST_ID, id);
+        }
+        self.app.cors.decorate(origin, headers);
+        if is_http1 && (closes || self.app.shutdown.is_draining()) {
+            headers.insert(CONNECTION, HeaderValue::from_static("close"));
+        }
+        self.app.services.metrics.count_request(family.label(), code_of(family, &response));
+        access.write(&response);
+        // An open gRPC call may be silent for long; a plain reply is to be read.
+        if let Family::Http(_) = family {
+            busy.replying();
+        }
+        response.map(|inner| ReplyBody { inner, _busy: busy })
+    }
+
+    async fn route(&self, family: Family, request: Request<Incoming>) -> Response<Body> {
+        if self.app.cors.is_preflight(request.method(), request.headers()) {
+            let mut response = Response::new(Body::empty());
+            *response.status_mut() = StatusCode::NO_CONTENT;
+            Cors::permit(response.headers_mut());
+            return response;
+        }
+        let limits = self.limits();
+        let rate = MinRate {
+            window: limits.body_grace,
+            bytes: (limits.min_body_rate as f64 * limits.body_grace.as_secs_f64()) as usize,
+        };
+        let routed = match family {
+            Family::Http(_) => {
+                let request = request.map(|body| Body::new(GuardedBody::new(body, limits.body_bytes, Some(rate))));
+                self.http.clone().oneshot(request).await
+            }
+            // A stream is as long as its client wants; each of its messages is bounded by tonic.
+            Family::GrpcStream => self.grpc.clone().oneshot(request.map(Body::new)).await,
+            Family::Grpc => {
+                let limit = grpc::body_limit(limits);
+                let guarded = request.map(|body| Body::new(grpc::guard(GuardedBody::new(body, limit, Some(rate)))));
+                self.grpc.clone().oneshot(guarded).await.map(grpc::correct_status)
+            }
+        };
+        routed.unwrap_or_else(|never| match never {})
+    }
+}
+
+impl Family {
+    fn of(request: &Request<Incoming>) -> Self {
+        let path = request.uri().path();
+        let content_type = request.headers().get(CONTENT_TYPE).map_or(&b""[..], HeaderValue::as_bytes);
+        if request.version() == Version::HTTP_2 && grpc::is_grpc(content_type) {
+            return if grpc::is_streaming(path) { Self::GrpcStream } else { Self::Grpc };
+        }
+        let first = path.trim_start_matches('/').split('/').next().unwrap_or_default();
+        Self::Http(match first {
+            "v2" => "oip",
+            "v1" => "tfserving",
+            "invocations" | "ping" | "version" => "mlflow",
+            "models" => "plain",
+            _ => "other",
+        })
+    }
+
+    fn label(self) -> &'static str {
+        match self {
+            Self::Http(label) => label,
+            Self::Grpc | Self::GrpcStream => "grpc",
+        }
+    }
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Framing {
+    /// One length, or none.
+    Sound,
+    /// Two lengths: what one side takes for a body, another may take for a request.
+    Refused,
+    /// Chunked, and the raw head was not seen; the connection is closed after the reply.
+    Unseen,
+}
+
+fn check_framing(peer: &Peer, request: &Request<Incoming>) -> Framing {
+    if request.version() >= Version::HTTP_2 {
+        return Framing::Sound;
+    }
+    // Taken for every request, so that no report is left for a later one.
+    let head = peer.head_report.take();
+    if !request.headers().contains_key(TRANSFER_ENCODING) {
+        return Framing::Sound;
+    }
+    match head {
+        HeadLength::Absent => Framing::Sound,
+        HeadLength::Present => Framing::Refused,
+        HeadLength::Unseen => Framing::Unseen,
+    }
+}
+
+/// A reply to a request that no route has seen.
+struct Refusal {
+    status: u16,
+    message: &'static str,
+}
+
+fn refuse(status: u16, message: &'static str) -> Refusal {
+    Refusal { status, message }
+}
+
+impl Refusal {
+    fn into_response(self) -> Response<Body> {
+        routes::plain_response(Reply::json_value(self.status, &serde_json::json!({ "error": self.message })))
+    }
+
+    fn into_grpc(self) -> Response<Body> {
+        let code = if self.status == 400 { tonic::Code::InvalidArgument } else { tonic::Code::ResourceExhausted };
+        tonic::Status::new(code, self.message).into_http()
+    }
+}
+
+fn check_head(limits: &Limits, request: &Request<Incoming>) -> Option<Refusal> {
+    let uri_bytes = request.uri().path_and_query().map_or(0, |path| path.as_str().len());
+    if uri_bytes > limits.uri_bytes {
+        return Some(refuse(414, "the path and query are longer than the server allows"));
+    }
+    if request.headers().len() > limits.headers {
+        return Some(refuse(431, "there are more header fields than the server allows"));
+    }
+    let header_bytes = header_bytes(request.headers());
+    (header_bytes > limits.header_bytes).then(|| refuse(431, "the header fields are larger than the server allows"))
+}
+
+fn header_bytes(headers: &HeaderMap) -> usize {
+    headers.iter().map(|(name, value)| name.as_str().len() + value.len() + FIELD_OVERHEAD).sum()
+}
+
+fn panicked(call: &Call, family: Family) -> Response<Body> {
+    tracing::error!(request_id = &*call.id, "the handler of a request panicked");
+    const MESSAGE: &str = "the server made a mistake; its log tells more under this request's id";
+    match family {
+        Family::Http(_) => refuse(500, MESSAGE).into_response(),
+        Family::Grpc | Family::GrpcStream => tonic::Status::internal(MESSAGE).into_http(),
+    }
+}
+
+/// Returns the HTTP status, or the gRPC code where it is known when the reply begins.
+fn code_of(family: Family, response: &Response<Body>) -> u16 {
+    match family {
+        Family::Http(_) => response.status().as_u16(),
+        Family::Grpc | Family::GrpcStream => {
+            let status = response.headers().get("grpc-status").and_then(|value| value.to_str().ok());
+            status.and_then(|code| code.parse().ok()).unwrap_or(0)
+        }
+    }
+}
+
+/// One line per request at debug level; costs nothing where that is off.
+struct AccessLog(Option<Access>);
+
+struct Access {
+    call: Call,
+    method: http::Method,
+    path: String,
+}
+
+impl AccessLog {
+    fn new(call: &Call, request: &Request<Incoming>) -> Self {
+        let is_wanted = tracing::enabled!(target: "salver::access", tracing::Level::DEBUG);
+        Self(is_wanted.then(|| Access {
+            call: call.clone(),
+            method: request.method().clone(),
+            path: request.uri().path().to_owned(),
+        }))
+    }
+
+    fn write(self, response: &Response<Body>) {
+        let Some(Access { call, method, path }) = self.0 else {
+            return;
+        };
+        tracing::debug!(
+            target: "salver::access",
+            request_id = &*call.id,
+            %method,
+            path,
+            status = response.status().as_u16(),
+            took_us = call.started.elapsed().as_micros() as u64,
+            "request"
+        );
+    }
+}
+
+/// A reply's body; the request counts as open until it is gone.
+pub(crate) struct ReplyBody {
+    inner: Body,
+    _busy: Busy,
+}
+
+impl http_body::Body for ReplyBody {
+    type Data = Bytes;
+    type Error = axum::Error;
+
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
+        Pin::new(&mut self.inner).poll_frame(cx)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.inner.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.inner.size_hint()
+    }
+}

@@ -1,0 +1,381 @@
+//! `inference.GRPCInferenceService`: the Open Inference Protocol with Triton's extensions.
+//!
+//! Methods of extensions that are not offered answer UNIMPLEMENTED.
+
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use futures::{Stream, StreamExt, stream};
+use salver_core::{Context, Error, InferRequest, InferResponse, ModelRef};
+use salver_protocol::oip_grpc::{self, inference as wire};
+use tonic::codec::CompressionEncoding;
+use tonic::metadata::{MetadataMap, MetadataValue};
+use tonic::{Request, Response, Status, Streaming};
+use wire::grpc_inference_service_server::{GrpcInferenceService, GrpcInferenceServiceServer};
+use wire::{ModelInferRequest, ModelInferResponse, ModelStreamInferResponse};
+
+use crate::answer::{Answer, Protocol, answer, log_failure};
+use crate::app::App;
+use crate::call::Call;
+use crate::connection::Shutdown;
+use crate::http::oip::{EXTENSIONS, index};
+
+/// Requests of one stream that are worked on at the same time.
+const STREAM_IN_FLIGHT: usize = 64;
+/// The version that answered, as over HTTP.
+const MODEL_VERSION: &str = crate::call::MODEL_VERSION_NAME;
+/// How many times as long as an idle one a busy stream is still read once shutdown began.
+const BUSY_LINGERS: u32 = 4;
+
+pub(super) fn service(app: Arc<App>) -> GrpcInferenceServiceServer<OipGrpc> {
+    let limit = app.limits().body_bytes;
+    // Replies are not compressed: most clients accept gzip without a thought, and would pay for
+    // it on every call.
+    GrpcInferenceServiceServer::new(OipGrpc { app })
+        .accept_compressed(CompressionEncoding::Gzip)
+        .accept_compressed(CompressionEncoding::Deflate)
+        .max_decoding_message_size(limit)
+}
+
+pub(super) struct OipGrpc {
+    app: Arc<App>,
+}
+
+fn raw_len(message: &ModelInferRequest) -> usize {
+    let typed = message.inputs.iter().filter_map(|input| input.contents.as_ref()).map(typed_len);
+    message.raw_input_contents.iter().map(bytes::Bytes::len).chain(typed).sum()
+}
+
+/// Returns the number of typed elements, weighed as eight bytes each.
+fn typed_len(contents: &wire::InferTensorContents) -> usize {
+    let counts = [
+        contents.bool_contents.len(),
+        contents.int_contents.len(),
+        contents.int64_contents.len(),
+        contents.uint_contents.len(),
+        contents.uint64_contents.len(),
+        contents.fp32_contents.len(),
+        contents.fp64_contents.len(),
+        contents.bytes_contents.len(),
+    ];
+    counts.iter().sum::<usize>().saturating_mul(8)
+}
+
+/// One call.
+struct Unary;
+
+impl Protocol for Unary {
+    type Raw = ModelInferRequest;
+    type Reply = ModelInferResponse;
+    type Refusal = Status;
+
+    fn raw_len(raw: &ModelInferRequest) -> usize {
+        raw_len(raw)
+    }
+
+    fn decode(&mut self, raw: ModelInferRequest, app: &App) -> salver_core::Result<InferRequest> {
+        oip_grpc::decode_infer(raw, app.protocol_limits())
+    }
+
+    fn encode(&self, response: &InferResponse) -> salver_core::Result<ModelInferResponse> {
+        oip_grpc::encode_infer(response)
+    }
+
+    fn encode_error(error: &Error) -> Status {
+        refusal(error)
+    }
+}
+
+/// One request of a stream.
+struct Streamed {
+    mark_final: bool,
+}
+
+impl Protocol for Streamed {
+    type Raw = ModelInferRequest;
+    type Reply = ModelStreamInferResponse;
+    type Refusal = Status;
+
+    fn raw_len(raw: &ModelInferRequest) -> usize {
+        raw_len(raw)
+    }
+
+    fn decode(&mut self, raw: ModelInferRequest, app: &App) -> salver_core::Result<InferRequest> {
+        let request = oip_grpc::decode_infer(raw, app.protocol_limits())?;
+        self.mark_final = oip_grpc::wants_final_response(&request.parameters);
+        Ok(request)
+    }
+
+    fn encode(&self, response: &InferResponse) -> salver_core::Result<ModelStreamInferResponse> {
+        oip_grpc::encode_stream(response, self.mark_final)
+    }
+
+    fn encode_error(error: &Error) -> Status {
+        refusal(error)
+    }
+}
+
+/// Renders an error, with the time to wait where it is known.
+fn refusal(error: &Error) -> Status {
+    let mut status = oip_grpc::encode_error(error);
+    if let Some(after) = error.retry_after() {
+        let ms = u64::try_from(after.as_millis()).unwrap_or(u64::MAX);
+        // The name that gRPC clients honour.
+        status.metadata_mut().insert("grpc-retry-pushback-ms", MetadataValue::from(ms));
+    }
+    status
+}
+
+fn context<T>(request: &Request<T>) -> Result<Context, Status> {
+    let headers = request.metadata().as_ref();
+    let call = request.extensions().get::<Call>().cloned().unwrap_or_else(|| Call::new(headers));
+    call.context(headers).map_err(|error| refusal(&error))
+}
+
+fn note_version(metadata: &mut MetadataMap, version: u64) {
+    metadata.insert(MODEL_VERSION, MetadataValue::from(version));
+}
+
+impl OipGrpc {
+    fn target(&self, name: &str, version: &str) -> Result<ModelRef, Status> {
+        oip_grpc::model_ref(name, version).map_err(|error| refusal(&error))
+    }
+
+    fn done<T>(&self, id: &str, outcome: salver_core::Result<T>) -> Result<Response<T>, Status> {
+        outcome.map(Response::new).map_err(|error| {
+            log_failure(id, &error);
+            refusal(&error)
+        })
+    }
+}
+
+type Reply<T> = Result<Response<T>, Status>;
+
+#[tonic::async_trait]
+impl GrpcInferenceService for OipGrpc {
+    async fn server_live(&self, _: Request<wire::ServerLiveRequest>) -> Reply<wire::ServerLiveResponse> {
+        Ok(Response::new(wire::ServerLiveResponse { live: true }))
+    }
+
+    async fn server_ready(&self, _: Request<wire::ServerReadyRequest>) -> Reply<wire::ServerReadyResponse> {
+        Ok(Response::new(wire::ServerReadyResponse { ready: self.app.is_ready() }))
+    }
+
+    async fn model_ready(&self, request: Request<wire::ModelReadyRequest>) -> Reply<wire::ModelReadyResponse> {
+        let message = request.get_ref();
+        let model = self.target(&message.name, &message.version)?;
+        Ok(Response::new(wire::ModelReadyResponse { ready: self.app.services.infer.describe(&model).is_ok() }))
+    }
+
+    async fn server_metadata(&self, _: Request<wire::ServerMetadataRequest>) -> Reply<wire::ServerMetadataResponse> {
+        let services = &self.app.services;
+        let message = oip_grpc::server_metadata(&services.server_name, &services.server_version, &EXTENSIONS);
+        Ok(Response::new(message))
+    }
+
+    async fn model_metadata(&self, request: Request<wire::ModelMetadataRequest>) -> Reply<wire::ModelMetadataResponse> {
+        let message = request.get_ref();
+        let model = self.target(&message.name, &message.version)?;
+        let info = self.app.services.infer.describe(&model);
+        let outcome = info.map(|info| oip_grpc::model_metadata(&info, &self.app.ready_versions(&model.name)));
+        self.done(&context(&request)?.id, outcome)
+    }
+
+    async fn model_infer(&self, request: Request<ModelInferRequest>) -> Reply<ModelInferResponse> {
+        let ctx = context(&request)?;
+        match answer(&self.app, Unary, request.into_inner(), ctx).await {
+            Ok(Answer { reply, version }) => {
+                let mut response = Response::new(reply);
+                note_version(response.metadata_mut(), version);
+                Ok(response)
+            }
+            Err(error) => Err(Unary::encode_error(&error)),
+        }
+    }
+
+    type ModelStreamInferStream = Pin<Box<dyn Stream<Item = Result<ModelStreamInferResponse, Status>> + Send>>;
+
+    async fn model_stream_infer(
+        &self,
+        request: Request<Streaming<ModelInferRequest>>,
+    ) -> Reply<Self::ModelStreamInferStream> {
+        let ctx = context(&request)?;
+        let app = self.app.clone();
+        let inbox = Inbox::new(request.into_inner(), &app);
+        let requests = stream::unfold(inbox, |mut inbox| async move { Some((inbox.next().await?, inbox)) });
+        // In the order of the requests, though they are worked on together.
+        let replies =
+            requests.map(move |message| stream_answer(app.clone(), ctx.clone(), message)).buffered(STREAM_IN_FLIGHT);
+        Ok(Response::new(Box::pin(replies)))
+    }
+
+    async fn model_config(&self, request: Request<wire::ModelConfigRequest>) -> Reply<wire::ModelConfigResponse> {
+        let message = request.get_ref();
+        let model = self.target(&message.name, &message.version)?;
+        let config = self.app.services.control.config(&model);
+        self.done(&context(&request)?.id, config.map(|config| oip_grpc::model_config(&model.name, &config)))
+    }
+
+    async fn model_statistics(
+        &self,
+        request: Request<wire::ModelStatisticsRequest>,
+    ) -> Reply<wire::ModelStatisticsResponse> {
+        let message = request.get_ref();
+        let model = match message.name.as_str() {
+            "" => None,
+            name => Some(self.target(name, &message.version)?),
+        };
+        let statistics = self.app.services.control.statistics(model.as_ref());
+        self.done(&context(&request)?.id, statistics.map(|all| oip_grpc::statistics(&all)))
+    }
+
+    async fn repository_index(
+        &self,
+        request: Request<wire::RepositoryIndexRequest>,
+    ) -> Reply<wire::RepositoryIndexResponse> {
+        let all = index(&self.app, request.get_ref().ready);
+        Ok(Response::new(oip_grpc::repository_index(&all)))
+    }
+
+    async fn repository_model_load(
+        &self,
+        request: Request<wire::RepositoryModelLoadRequest>,
+    ) -> Reply<wire::RepositoryModelLoadResponse> {
+        let id = context(&request)?.id;
+        let message = request.into_inner();
+        let outcome = async {
+            oip_grpc::decode_load_request(&message.parameters)?;
+            self.app.check_explicit_control()?;
+            let model = oip_grpc::model_ref(&message.model_name, "")?;
+            self.app.services.control.load(&model.name).await
+        };
+        self.done(&id, outcome.await.map(|()| wire::RepositoryModelLoadResponse {}))
+    }
+
+    async fn repository_model_unload(
+        &self,
+        request: Request<wire::RepositoryModelUnloadRequest>,
+    ) -> Reply<wire::RepositoryModelUnloadResponse> {
+        let id = context(&request)?.id;
+        let message = request.into_inner();
+        let outcome = async {
+            oip_grpc::decode_load_request(&message.parameters)?;
+            self.app.check_explicit_control()?;
+            let model = oip_grpc::model_ref(&message.model_name, "")?;
+            self.app.services.control.unload(&model.name).await
+        };
+        self.done(&id, outcome.await.map(|()| wire::RepositoryModelUnloadResponse {}))
+    }
+
+    async fn system_shared_memory_status(
+        &self,
+        _: Request<wire::SystemSharedMemoryStatusRequest>,
+    ) -> Reply<wire::SystemSharedMemoryStatusResponse> {
+        Err(not_offered("system shared memory"))
+    }
+
+    async fn system_shared_memory_register(
+        &self,
+        _: Request<wire::SystemSharedMemoryRegisterRequest>,
+    ) -> Reply<wire::SystemSharedMemoryRegisterResponse> {
+        Err(not_offered("system shared memory"))
+    }
+
+    async fn system_shared_memory_unregister(
+        &self,
+        _: Request<wire::SystemSharedMemoryUnregisterRequest>,
+    ) -> Reply<wire::SystemSharedMemoryUnregisterResponse> {
+        Err(not_offered("system shared memory"))
+    }
+
+    async fn cuda_shared_memory_status(
+        &self,
+        _: Request<wire::CudaSharedMemoryStatusRequest>,
+    ) -> Reply<wire::CudaSharedMemoryStatusResponse> {
+        Err(not_offered("CUDA shared memory"))
+    }
+
+    async fn cuda_shared_memory_register(
+        &self,
+        _: Request<wire::CudaSharedMemoryRegisterRequest>,
+    ) -> Reply<wire::CudaSharedMemoryRegisterResponse> {
+        Err(not_offered("CUDA shared memory"))
+    }
+
+    async fn cuda_shared_memory_unregister(
+        &self,
+        _: Request<wire::CudaSharedMemoryUnregisterRequest>,
+    ) -> Reply<wire::CudaSharedMemoryUnregisterResponse> {
+        Err(not_offered("CUDA shared memory"))
+    }
+
+    async fn trace_setting(&self, _: Request<wire::TraceSettingRequest>) -> Reply<wire::TraceSettingResponse> {
+        Err(not_offered("trace settings"))
+    }
+
+    async fn log_settings(&self, _: Request<wire::LogSettingsRequest>) -> Reply<wire::LogSettingsResponse> {
+        Err(not_offered("log settings"))
+    }
+}
+
+fn not_offered(what: &str) -> Status {
+    Status::unimplemented(format!("{what}: this extension is not offered"))
+}
+
+/// Answers one request of a stream; its failure is told in a reply and the stream lives on.
+async fn stream_answer(
+    app: Arc<App>,
+    ctx: Context,
+    message: Result<ModelInferRequest, Status>,
+) -> Result<ModelStreamInferResponse, Status> {
+    let message = message?;
+    let id = message.id.clone();
+    match answer(&app, Streamed { mark_final: false }, message, ctx).await {
+        Ok(Answer { reply, .. }) => Ok(reply),
+        Err(error) => Ok(oip_grpc::encode_stream_error(&error, &id)),
+    }
+}
+
+/// The requests of one stream, until its client or the server ends it.
+struct Inbox {
+    incoming: Streaming<ModelInferRequest>,
+    shutdown: Shutdown,
+    linger: Duration,
+    /// When reading ends at the latest; set once shutdown began.
+    end: Option<Instant>,
+    is_ended: bool,
+}
+
+impl Inbox {
+    fn new(incoming: Streaming<ModelInferRequest>, app: &App) -> Self {
+        let (shutdown, linger) = (app.shutdown.clone(), app.limits().drain_linger);
+        Self { incoming, shutdown, linger, end: None, is_ended: false }
+    }
+
+    async fn next(&mut self) -> Option<Result<ModelInferRequest, Status>> {
+        if self.is_ended {
+            return None;
+        }
+        if self.shutdown.is_draining() {
+            let now = Instant::now();
+            if *self.end.get_or_insert(now + self.linger * BUSY_LINGERS) <= now {
+                return Some(Err(self.stop()));
+            }
+        }
+        let quiet = async {
+            self.shutdown.drain.cancelled().await;
+            tokio::time::sleep(self.linger).await;
+        };
+        tokio::select! {
+            biased;
+            message = self.incoming.next() => message.map(|message| message.map_err(super::correct)),
+            () = quiet => Some(Err(self.stop())),
+        }
+    }
+
+    fn stop(&mut self) -> Status {
+        self.is_ended = true;
+        Status::unavailable("the server is shutting down; open the stream anew elsewhere")
+    }
+}

@@ -1,0 +1,173 @@
+//! The Open Inference Protocol over REST, with Triton's repository, configuration and statistics
+//! extensions.
+
+use axum::body::Body;
+use axum::extract::State;
+use bytes::Bytes;
+use http::{HeaderMap, Request, Response};
+use salver_core::{Error, ErrorKind, InferRequest, InferResponse, ModelRef, ModelState, Result};
+use salver_protocol::oip_rest::{self, ReplyOptions};
+use salver_protocol::{Limits, Reply};
+
+use super::{AppState, Target, manage, reply_or, response};
+use crate::answer::Protocol;
+use crate::app::App;
+
+/// The extensions that are offered, REST and gRPC alike.
+pub(crate) const EXTENSIONS: [&str; 6] =
+    ["binary_tensor_data", "model_configuration", "model_repository", "parameters", "schedule_policy", "statistics"];
+
+struct OipRest {
+    target: ModelRef,
+    header_len: Option<usize>,
+    options: ReplyOptions,
+}
+
+impl Protocol for OipRest {
+    type Raw = Bytes;
+    type Reply = Reply;
+    type Refusal = Reply;
+
+    fn raw_len(raw: &Bytes) -> usize {
+        raw.len()
+    }
+
+    fn decode(&mut self, raw: Bytes, app: &App) -> Result<InferRequest> {
+        let limits: &Limits = app.protocol_limits();
+        let describe = || app.services.infer.describe(&self.target);
+        let (request, options) = oip_rest::decode_infer(raw, self.header_len, self.target.clone(), describe, limits)?;
+        self.options = options;
+        Ok(request)
+    }
+
+    fn encode(&self, response: &InferResponse) -> Result<Reply> {
+        oip_rest::encode_infer(response, &self.options)
+    }
+
+    fn encode_error(error: &Error) -> Reply {
+        oip_rest::encode_error(error)
+    }
+}
+
+/// Reads the length of the JSON part; repeated fields must agree.
+fn header_len(headers: &HeaderMap) -> Result<Option<usize>> {
+    let mut found = None;
+    for value in headers.get_all(oip_rest::HEADER_LEN) {
+        let len = oip_rest::parse_header_len(&String::from_utf8_lossy(value.as_bytes()))?;
+        if found.is_some_and(|earlier| earlier != len) {
+            return Err(Error::invalid_input("header Inference-Header-Content-Length is given twice, and differs"));
+        }
+        found = Some(len);
+    }
+    Ok(found)
+}
+
+pub(super) async fn infer(State(app): AppState, target: Target, request: Request<Body>) -> Response<Body> {
+    super::infer(&app, request, |parts| {
+        let (target, header_len) = (target.model_ref()?, header_len(&parts.headers)?);
+        Ok(OipRest { target, header_len, options: ReplyOptions::json() })
+    })
+    .await
+}
+
+pub(super) async fn live(headers: HeaderMap) -> Response<Body> {
+    response(&headers, oip_rest::live()).await
+}
+
+pub(super) async fn ready(State(app): AppState, headers: HeaderMap) -> Response<Body> {
+    response(&headers, oip_rest::ready(app.is_ready())).await
+}
+
+pub(super) async fn server_metadata(State(app): AppState, headers: HeaderMap) -> Response<Body> {
+    let services = &app.services;
+    let reply = oip_rest::server_metadata(&services.server_name, &services.server_version, &EXTENSIONS);
+    response(&headers, reply).await
+}
+
+pub(super) async fn model_list(State(app): AppState, headers: HeaderMap) -> Response<Body> {
+    response(&headers, oip_rest::model_list(&app.model_names())).await
+}
+
+pub(super) async fn model_ready(State(app): AppState, target: Target) -> Response<Body> {
+    let outcome = target.model_ref().map(|model| {
+        let ready = app.services.infer.describe(&model).is_ok();
+        oip_rest::model_ready(&model.name, ready)
+    });
+    reply_or(outcome, oip_rest::encode_error)
+}
+
+pub(super) async fn model_metadata(State(app): AppState, target: Target) -> Response<Body> {
+    let outcome = target.model_ref().and_then(|model| {
+        let info = app.services.infer.describe(&model)?;
+        Ok(oip_rest::model_metadata(&info, &app.ready_versions(&model.name)))
+    });
+    reply_or(outcome, oip_rest::encode_error)
+}
+
+pub(super) async fn model_config(State(app): AppState, target: Target) -> Response<Body> {
+    let outcome = target.model_ref().and_then(|model| {
+        let config = app.services.control.config(&model)?;
+        Ok(oip_rest::model_config(&model.name, &config))
+    });
+    reply_or(outcome, oip_rest::encode_error)
+}
+
+pub(super) async fn model_statistics(State(app): AppState, target: Target) -> Response<Body> {
+    let outcome = target.model_ref().and_then(|model| app.services.control.statistics(Some(&model)));
+    // Triton's clients expect 400 here for an unknown model.
+    let outcome = outcome.map_err(|error| match error.kind() {
+        ErrorKind::NotFound => Error::invalid_input(error.message().to_owned()),
+        _ => error,
+    });
+    reply_or(outcome.map(|all| oip_rest::statistics(&all)), oip_rest::encode_error)
+}
+
+pub(super) async fn all_statistics(State(app): AppState) -> Response<Body> {
+    let outcome = app.services.control.statistics(None);
+    reply_or(outcome.map(|all| oip_rest::statistics(&all)), oip_rest::encode_error)
+}
+
+pub(super) async fn repository_index(State(app): AppState, request: Request<Body>) -> Response<Body> {
+    manage(&app, request, async |body: Bytes| {
+        let ready_only = oip_rest::decode_index_request(&body)?;
+        Ok(oip_rest::repository_index(&index(&app, ready_only)))
+    })
+    .await
+}
+
+/// Lists versions, all of them or those that serve.
+pub(crate) fn index(app: &App, ready_only: bool) -> Vec<salver_core::ModelStatus> {
+    let mut index = app.services.control.index();
+    index.retain(|status| !ready_only || status.state == Some(ModelState::Ready));
+    index
+}
+
+pub(super) async fn load(State(app): AppState, target: Target, request: Request<Body>) -> Response<Body> {
+    manage(&app, request, async |body: Bytes| {
+        oip_rest::decode_load_request(&body)?;
+        app.check_explicit_control()?;
+        app.services.control.load(&target.name()?).await?;
+        Ok(Reply::json(200, Bytes::new()))
+    })
+    .await
+}
+
+pub(super) async fn unload(State(app): AppState, target: Target, request: Request<Body>) -> Response<Body> {
+    manage(&app, request, async |body: Bytes| {
+        oip_rest::decode_load_request(&body)?;
+        app.check_explicit_control()?;
+        app.services.control.unload(&target.name()?).await?;
+        Ok(Reply::json(200, Bytes::new()))
+    })
+    .await
+}
+
+pub(super) async fn no_cuda_regions() -> Response<Body> {
+    super::plain_response(Reply::json(200, Bytes::from_static(b"[]")))
+}
+
+pub(super) async fn not_offered(request: Request<Body>) -> Response<Body> {
+    let path: String = request.uri().path().chars().take(200).collect();
+    let error = Error::unsupported(format!("'{path}': this extension is not offered"));
+    super::plain_response(oip_rest::encode_error(&error))
+}

@@ -1,0 +1,169 @@
+//! A runtime without an engine: `echo` gives back its input, the others misbehave as named.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+
+use salver_core::{
+    Batching, BoxFuture, Context, DataType, Error, ErrorKind, Infer, InferRequest, InferResponse, ModelConfig,
+    ModelControl, ModelInfo, ModelRef, ModelState, ModelStatistics, ModelStatus, Result, Selector, Signature,
+    TensorSpec, Timings,
+};
+use tokio::sync::Semaphore;
+
+/// What the fake knows, with its versions.
+pub(crate) const MODELS: [(&str, &[u64]); 5] =
+    [("busy", &[1]), ("echo", &[1, 2]), ("failing", &[1]), ("panicking", &[1]), ("slow", &[1])];
+
+pub(crate) struct Fake {
+    pub(crate) is_ready: AtomicBool,
+    /// What `load` and `unload` were called with.
+    pub(crate) changes: Mutex<Vec<String>>,
+    /// The circumstances of the latest request.
+    pub(crate) latest: Mutex<Option<Context>>,
+    /// `slow` takes one permit per request.
+    pub(crate) gate: Semaphore,
+    /// Requests that are inside.
+    pub(crate) inside: AtomicUsize,
+}
+
+impl Fake {
+    pub(crate) fn new() -> Arc<Self> {
+        Arc::new(Self {
+            is_ready: AtomicBool::new(true),
+            changes: Mutex::default(),
+            latest: Mutex::default(),
+            gate: Semaphore::new(0),
+            inside: AtomicUsize::new(0),
+        })
+    }
+
+    /// Waits until `count` requests are inside.
+    pub(crate) async fn wait_inside(&self, count: usize) {
+        while self.inside.load(Ordering::SeqCst) != count {
+            tokio::task::yield_now().await;
+        }
+    }
+
+    fn resolve(&self, model: &ModelRef) -> Result<(&'static str, u64)> {
+        let unknown = || Error::not_found(format!("Request for unknown model: '{}' is not found", model.name));
+        let (name, versions) = MODELS.into_iter().find(|(name, _)| *name == &*model.name).ok_or_else(unknown)?;
+        let version = match &model.selector {
+            Selector::Latest => versions.last().copied(),
+            Selector::Version(version) => versions.contains(version).then_some(*version),
+            Selector::Label(label) => (label == "stable").then_some(1),
+        };
+        let version = version.ok_or_else(|| {
+            Error::not_found(format!("Request for unknown model: '{name}' version {:?} is not found", model.selector))
+        })?;
+        Ok((name, version))
+    }
+
+    async fn run(&self, request: InferRequest, ctx: Context) -> Result<InferResponse> {
+        let info = self.describe(&request.model)?;
+        let inputs = info.signature.check(&info.name, request.inputs)?;
+        *self.latest.lock().unwrap() = Some(ctx);
+        match &*info.name {
+            "slow" => self.gate.acquire().await.unwrap().forget(),
+            "failing" => {
+                let cause = std::io::Error::other("secret detail");
+                return Err(Error::engine("the engine failed").with_source(cause));
+            }
+            "busy" => {
+                let wait = std::time::Duration::from_millis(1500);
+                return Err(Error::new(ErrorKind::Overloaded, "Exceeds maximum queue size").with_retry_after(wait));
+            }
+            "panicking" => panic!("asked to"),
+            _ => {}
+        }
+        let outputs = inputs.into_iter().map(|tensor| tensor.rename("y")).collect();
+        Ok(InferResponse { model: info, id: request.id, outputs, timings: Timings::default() })
+    }
+}
+
+/// Counts a request for as long as it is inside, however it ends.
+struct Inside<'a>(&'a AtomicUsize);
+
+impl Drop for Inside<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::SeqCst);
+    }
+}
+
+impl Infer for Fake {
+    fn infer(&self, request: InferRequest, ctx: Context) -> BoxFuture<'_, Result<InferResponse>> {
+        self.inside.fetch_add(1, Ordering::SeqCst);
+        let inside = Inside(&self.inside);
+        Box::pin(async move {
+            let _inside = inside;
+            self.run(request, ctx).await
+        })
+    }
+
+    fn describe(&self, model: &ModelRef) -> Result<Arc<ModelInfo>> {
+        let (name, version) = self.resolve(model)?;
+        Ok(Arc::new(ModelInfo {
+            name: name.into(),
+            version,
+            engine: "fake".into(),
+            platform: "fake_platform".to_owned(),
+            signature: Signature {
+                inputs: vec![TensorSpec::new("x", DataType::Fp32, &[-1, 2])],
+                outputs: vec![TensorSpec::new("y", DataType::Fp32, &[-1, 2])],
+                batching: Batching::Rows { limit: None },
+            },
+            task: "tensor".to_owned(),
+            columns: vec![vec!["a".to_owned(), "b".to_owned()]],
+            labels: vec![Vec::new()],
+            metrics: BTreeMap::new(),
+        }))
+    }
+}
+
+impl ModelControl for Fake {
+    fn index(&self) -> Vec<ModelStatus> {
+        let version = |name: &str, version| ModelStatus {
+            name: name.to_owned(),
+            version: Some(version),
+            state: Some(ModelState::Ready),
+            reason: String::new(),
+        };
+        let ready = MODELS.into_iter().flat_map(|(name, versions)| versions.iter().map(move |&n| version(name, n)));
+        let broken = ModelStatus {
+            name: "broken".to_owned(),
+            version: Some(1),
+            state: Some(ModelState::Failed),
+            reason: "<script>alert('x')</script>".to_owned(),
+        };
+        std::iter::once(broken).chain(ready).collect()
+    }
+
+    fn is_ready(&self) -> bool {
+        self.is_ready.load(Ordering::SeqCst)
+    }
+
+    fn load<'a>(&'a self, model: &'a str) -> BoxFuture<'a, Result<()>> {
+        self.changes.lock().unwrap().push(format!("load {model}"));
+        Box::pin(async move {
+            if model == "echo" { Ok(()) } else { Err(Error::not_found(format!("failed to load '{model}'"))) }
+        })
+    }
+
+    fn unload<'a>(&'a self, model: &'a str) -> BoxFuture<'a, Result<()>> {
+        self.changes.lock().unwrap().push(format!("unload {model}"));
+        Box::pin(async { Ok(()) })
+    }
+
+    fn statistics(&self, model: Option<&ModelRef>) -> Result<Vec<ModelStatistics>> {
+        let (name, version) = match model {
+            Some(model) => self.resolve(model)?,
+            None => ("echo", 1),
+        };
+        Ok(vec![ModelStatistics { name: name.to_owned(), version, inference_count: 7, ..Default::default() }])
+    }
+
+    fn config(&self, model: &ModelRef) -> Result<ModelConfig> {
+        self.resolve(model)?;
+        Ok(ModelConfig { platform: "fake_platform".to_owned(), ..ModelConfig::default() })
+    }
+}
