@@ -46,7 +46,7 @@ fn decode(message: ModelInferRequest) -> Result<InferRequest> {
 
 #[track_caller]
 fn refuse(message: ModelInferRequest, kind: ErrorKind, fragment: &str) {
-    let error = decode(message).err().expect("the request is refused");
+    let error = decode(message).expect_err("the request is refused");
     assert_eq!(error.kind(), kind, "{error:?}");
     assert!(error.message().contains(fragment), "{fragment:?} is not in {:?}", error.message());
 }

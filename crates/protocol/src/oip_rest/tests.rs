@@ -26,7 +26,7 @@ fn accept(body: &str) -> InferRequest {
 
 #[track_caller]
 fn refused(result: Result<(InferRequest, ReplyOptions)>, kind: ErrorKind, fragment: &str) {
-    let error = result.err().expect("the request is refused");
+    let error = result.expect_err("the request is refused");
     assert_eq!(error.kind(), kind, "{error:?}");
     assert!(error.message().contains(fragment), "{fragment:?} is not in {:?}", error.message());
 }
