@@ -7,9 +7,9 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use prost::Message;
-use salver_core::{DataType, InferRequest, InferResponse, Result, Timings};
+use salver_core::{DataType, InferRequest, InferResponse, ModelInfo, Result};
 
-use crate::{Limits, oip_grpc, oip_rest, samples};
+use crate::{Limits, mlflow_scoring, npy, oip_grpc, oip_rest, plain, samples, tfserving};
 
 /// Feeds `data` to the REST decoders of the inference protocol, and what they accept to the encoders.
 ///
@@ -54,32 +54,53 @@ pub fn oip_grpc(data: &[u8]) {
 
 /// Answers a request with its own inputs.
 fn echo(request: InferRequest) -> InferResponse {
-    InferResponse {
-        model: Arc::new(samples::two_inputs()),
-        id: request.id,
-        outputs: request.inputs,
-        timings: Timings::default(),
+    InferResponse { id: request.id, ..samples::response(samples::two_inputs(), request.inputs) }
+}
+
+/// Feeds `data` to the TF Serving decoder, and what it accepts to the encoder.
+pub fn tfserving(data: &[u8]) {
+    for info in models() {
+        if let Ok((request, form)) = tfserving::decode_predict(data, samples::reference(), &info, &Limits::default()) {
+            let _ = tfserving::encode_predict(&echo(request), form);
+        }
     }
 }
 
-/// Feeds `data` to the TF Serving decoder.
-pub fn tfserving(data: &[u8]) {
-    let _ = data;
-}
-
-/// Feeds `data` to the MLflow scoring decoder.
+/// Feeds `data` to the MLflow scoring decoders, as JSON and as CSV, and what they accept to the encoder.
 pub fn mlflow(data: &[u8]) {
-    let _ = data;
+    for info in models() {
+        for kind in [mlflow_scoring::ContentType::Json, mlflow_scoring::ContentType::Csv] {
+            let decoded =
+                mlflow_scoring::decode_invocations(data, kind, samples::reference(), &info, &Limits::default());
+            if let Ok(request) = decoded {
+                let _ = mlflow_scoring::encode_invocations(&echo(request));
+            }
+        }
+    }
 }
 
-/// Feeds `data` to the plain JSON decoder.
+/// Feeds `data` to the plain decoder, JSON or `.npy`, and what it accepts to the encoder.
 pub fn plain(data: &[u8]) {
-    let _ = data;
+    let body = Bytes::copy_from_slice(data);
+    for info in models() {
+        let decoded = plain::decode_predict(body.clone(), None, samples::reference(), &info, &Limits::default());
+        if let Ok(request) = decoded {
+            let _ = plain::encode_predict(&echo(request));
+        }
+    }
 }
 
-/// Feeds `data` to the `.npy` decoder.
+/// Feeds `data` to the `.npy` decoder, and what it accepts to the encoder.
 pub fn npy(data: &[u8]) {
-    let _ = data;
+    if let Ok(tensor) = npy::decode("x", Bytes::copy_from_slice(data)) {
+        let _ = npy::encode(&tensor).and_then(|bytes| npy::decode("x", bytes));
+    }
+}
+
+/// Models that differ in how the protocols of tables and rows read a body.
+fn models() -> [ModelInfo; 4] {
+    let one = |dtype| samples::one_input(dtype, &[-1, -1]);
+    [one(DataType::Fp32), one(DataType::Bytes), samples::two_inputs(), samples::iris()]
 }
 
 #[cfg(test)]

@@ -5,10 +5,12 @@
 
 pub mod fuzz;
 pub mod json;
+pub mod mlflow_scoring;
 pub mod npy;
 mod oip;
 pub mod oip_grpc;
 pub mod oip_rest;
+pub mod plain;
 mod reply;
 mod rows;
 mod samples;

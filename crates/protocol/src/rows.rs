@@ -10,8 +10,8 @@ use std::collections::HashMap;
 
 use jiter::{Jiter, Peek};
 use salver_core::{
-    DataType, Dim, Elements, ElementsBuilder, Error, InferRequest, ModelInfo, ModelRef, Parameters, Result, Shape,
-    Tensor, TensorSpec,
+    DataType, Dim, ElementsBuilder, Error, InferRequest, ModelInfo, ModelRef, Parameters, Result, Shape, Tensor,
+    TensorSpec,
 };
 
 use crate::json::nested::{self, Leaves, Nested};
@@ -193,20 +193,20 @@ impl<'a> Rows<'a> {
     }
 
     /// Takes `fields` as the next row; `order` has the target of each position.
-    pub(crate) fn texts<'t>(
-        &mut self,
-        fields: impl ExactSizeIterator<Item = &'t str>,
-        order: &[Option<usize>],
-    ) -> Result<()> {
+    pub(crate) fn texts<'t>(&mut self, fields: impl Iterator<Item = &'t str>, order: &[Option<usize>]) -> Result<()> {
         let row = self.n_rows;
-        if fields.len() != order.len() {
-            return Err(wrong_width(row, order.len(), if fields.len() > order.len() { "more" } else { "fewer" }));
-        }
         self.begin_row();
-        for (text, target) in fields.zip(order) {
-            if let Some(target) = *target {
-                self.text_cell(text, target)?;
+        let mut n_fields = 0;
+        for text in fields {
+            match order.get(n_fields) {
+                Some(&Some(target)) => self.text_cell(text, target)?,
+                Some(None) => {}
+                None => return Err(wrong_width(row, order.len(), "more")),
             }
+            n_fields += 1;
+        }
+        if n_fields < order.len() {
+            return Err(wrong_width(row, order.len(), "fewer"));
         }
         self.end_row()
     }
@@ -247,7 +247,7 @@ impl<'a> Rows<'a> {
                 _ if spec.optional && n_rows > 0 && sink.n_rows() == 0 => continue,
                 Sink::Tensor(nested) if nested.rows() == 0 => empty(spec)?,
                 Sink::Tensor(nested) => nested.finish(&spec.name)?,
-                Sink::Table(table) => table.finish(&spec.name, n_rows)?,
+                Sink::Table(table) => table.finish(&spec.name)?,
             };
             if tensor.rows() != n_rows {
                 return Err(Error::invalid_input(format!(
@@ -267,8 +267,11 @@ impl<'a> Rows<'a> {
 
     fn end_row(&mut self) -> Result<()> {
         let n_rows = self.n_rows;
-        match self.targets.iter().find(|target| target.seen_in != n_rows && !target.optional) {
-            None => Ok(()),
+        match self.targets.iter().find(|target| target.seen_in != n_rows && self.is_needed(target)) {
+            None => {
+                self.sinks.iter_mut().for_each(Sink::end_row);
+                Ok(())
+            }
             Some(target) => Err(Error::invalid_input(format!(
                 "row {} lacks '{}'; expected the keys {}",
                 n_rows - 1,
@@ -276,6 +279,12 @@ impl<'a> Rows<'a> {
                 self.expected_keys()
             ))),
         }
+    }
+
+    /// Whether the open row must have `target`: an optional table may be absent, but not in part.
+    fn is_needed(&self, target: &Target<'_>) -> bool {
+        let begun = matches!(&self.sinks[target.input], Sink::Table(table) if !table.open.is_empty());
+        !target.optional || begun
     }
 
     fn mark(&mut self, target: usize) -> Result<(&mut Sink, Option<usize>)> {
@@ -331,10 +340,16 @@ impl<'a> Rows<'a> {
 }
 
 impl Sink {
+    fn end_row(&mut self) {
+        if let Self::Table(table) = self {
+            table.end_row();
+        }
+    }
+
     fn n_rows(&self) -> usize {
         match self {
             Self::Tensor(nested) => nested.rows(),
-            Self::Table(table) => table.columns_read.len() / table.width,
+            Self::Table(table) => table.n_rows,
         }
     }
 }
@@ -356,61 +371,85 @@ fn empty(spec: &TensorSpec) -> Result<Tensor> {
     Packed::new(spec.dtype, 0).finish(spec.name.clone(), shape)
 }
 
-/// One input that takes a whole table: cells as they came, and the column of each.
+/// One input that takes a whole table.
 struct Table {
     cells: Packed,
     leaves: Leaves,
     width: usize,
-    columns_read: Vec<u32>,
+    n_rows: usize,
+    /// The columns of the open row, in the order of its keys.
+    open: Vec<usize>,
+    /// Of BYTES the columns of all rows, since text cannot be moved before the end.
+    text_columns: Vec<u32>,
     in_order: bool,
+    scratch: Vec<u8>,
 }
 
 impl Table {
     fn new(dtype: DataType, leaves: Leaves, width: usize) -> Self {
-        Self { cells: Packed::new(dtype, width), leaves, width: width.max(1), columns_read: Vec::new(), in_order: true }
+        Self {
+            cells: Packed::new(dtype, width),
+            leaves,
+            width,
+            n_rows: 0,
+            open: Vec::with_capacity(width),
+            text_columns: Vec::new(),
+            in_order: true,
+            scratch: Vec::new(),
+        }
     }
 
     fn cell(&mut self, reader: &mut Jiter<'_>, peek: Peek, column: usize) -> Result<()> {
-        self.note(column);
+        self.open.push(column);
         nested::leaf(reader, peek, self.leaves, &mut self.cells)
     }
 
     fn text(&mut self, text: &str, column: usize) -> Result<()> {
-        self.note(column);
+        self.open.push(column);
         nested::push_text(text, &mut self.cells)
     }
 
-    fn note(&mut self, column: usize) {
-        self.in_order &= self.columns_read.len() % self.width == column;
-        self.columns_read.push(u32::try_from(column).unwrap_or(u32::MAX));
+    /// Puts the cells of the open row into the order of the columns. A row is complete or absent.
+    fn end_row(&mut self) {
+        if self.open.len() != self.width {
+            return;
+        }
+        let is_ordered = self.open.iter().enumerate().all(|(place, &column)| place == column);
+        match &mut self.cells {
+            Packed::Fixed(dtype, data) if !is_ordered => {
+                let size = dtype.size().unwrap_or(1);
+                let row = data.len() - self.width * size;
+                self.scratch.clear();
+                self.scratch.extend_from_slice(&data[row..]);
+                for (cell, &column) in self.scratch.chunks_exact(size).zip(&self.open) {
+                    data[row + column * size..][..size].copy_from_slice(cell);
+                }
+            }
+            Packed::Fixed(..) => {}
+            Packed::Bytes(..) => {
+                self.in_order &= is_ordered;
+                self.text_columns.extend(self.open.iter().map(|&column| u32::try_from(column).unwrap_or(u32::MAX)));
+            }
+        }
+        self.open.clear();
+        self.n_rows += 1;
     }
 
-    fn finish(self, name: &str, n_rows: usize) -> Result<Tensor> {
-        let tensor = self.cells.finish(name, [n_rows, self.width])?;
-        if self.in_order {
+    fn finish(self, name: &str) -> Result<Tensor> {
+        let tensor = self.cells.finish(name, [self.n_rows, self.width])?;
+        let Some(elements) = tensor.elements().filter(|_| !self.in_order) else {
             return Ok(tensor);
-        }
-        let mut source = vec![0usize; self.columns_read.len()];
-        for (cell, &column) in self.columns_read.iter().enumerate() {
-            source[cell / self.width * self.width + column as usize] = cell;
-        }
-        reordered(&tensor, &source)
-    }
-}
-
-/// Copies elements so that place `i` gets what was at `source[i]`.
-fn reordered(tensor: &Tensor, source: &[usize]) -> Result<Tensor> {
-    let (name, shape) = (tensor.name().clone(), tensor.shape().clone());
-    if let Some(elements) = tensor.elements() {
+        };
         let mut builder = ElementsBuilder::default();
-        source.iter().for_each(|&cell| builder.push(elements.get(cell).unwrap_or_default()));
-        let elements: Elements = builder.finish();
-        return Tensor::from_elements(name, shape, elements);
+        let mut cell_of = vec![0; self.width];
+        for (row, columns) in self.text_columns.chunks_exact(self.width).enumerate() {
+            for (cell, &column) in columns.iter().enumerate() {
+                cell_of[column as usize] = row * self.width + cell;
+            }
+            cell_of.iter().for_each(|&cell| builder.push(elements.get(cell).unwrap_or_default()));
+        }
+        Tensor::from_elements(name, tensor.shape().clone(), builder.finish())
     }
-    let (data, size) = (tensor.bytes().cloned().unwrap_or_default(), tensor.dtype().size().unwrap_or(1));
-    let mut out = Vec::with_capacity(data.len());
-    source.iter().for_each(|&cell| out.extend_from_slice(&data[cell * size..][..size]));
-    Tensor::new(name, tensor.dtype(), shape, out.into())
 }
 
 /// Adds or drops what people leave out: the batch dimension, and a last one of 1.

@@ -272,6 +272,14 @@ pub fn write_row(out: &mut Vec<u8>, tensor: &Tensor, row: usize, style: Style) -
     write_part(out, tensor, inner, row * len..(row + 1) * len, style)
 }
 
+/// Appends element `idx`, bare.
+///
+/// # Errors
+/// As [`write_tensor`].
+pub fn write_element(out: &mut Vec<u8>, tensor: &Tensor, idx: usize, style: Style) -> Result<()> {
+    write_elements(out, tensor, idx..idx + 1, style)
+}
+
 /// The most empty lists that one level of an empty tensor prints.
 const MAX_EMPTY_ROWS: usize = 1024;
 

@@ -120,9 +120,9 @@ fn positions_are_mapped_by_the_header() {
     rows.texts(["3", "?", "1", "2"].into_iter(), &order).unwrap();
     let json = b"[6, null, 4, 5]";
     rows.list(&mut read::reader(json), Peek::Array, &order, 100).unwrap();
-    assert!(rows.texts(["3"].into_iter(), &order).is_err());
     assert_eq!(rows.finish().unwrap()[0].to_vec::<f32>().unwrap(), [1.0, 2.0, 3.0, 4.0, 5.0, 6.0]);
-    let rows = Rows::of_columns(&info, SKIPPING);
+    let mut rows = Rows::of_columns(&info, SKIPPING);
+    assert!(rows.texts(["3"].into_iter(), &order).unwrap_err().message().contains("fewer"));
     assert!(rows.order(&["a", "b"]).unwrap_err().message().contains("column 'c'"));
     assert!(rows.order(&["a", "b", "c", "a"]).unwrap_err().message().contains("given twice"));
 }

@@ -226,10 +226,8 @@ fn the_status_serves_both_kinds_of_clients() {
 
 #[test]
 fn metadata_nests_the_signature_twice() {
-    let info = model(
-        vec![TensorSpec::new("x", DataType::Fp32, &[-1, 2])],
-        vec![TensorSpec::new("y", DataType::Bytes, &[-1])],
-    );
+    let info =
+        model(vec![TensorSpec::new("x", DataType::Fp32, &[-1, 2])], vec![TensorSpec::new("y", DataType::Bytes, &[-1])]);
     let value: serde_json::Value = serde_json::from_slice(&metadata(&info).body).unwrap();
     let signature = &value["metadata"]["signature_def"]["signature_def"]["serving_default"];
     assert_eq!(value["model_spec"], serde_json::json!({"name": "m", "signature_name": "", "version": "3"}));

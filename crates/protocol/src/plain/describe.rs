@@ -1,0 +1,114 @@
+//! What a model takes and gives, for people, with a body that it accepts.
+
+use salver_core::{DataType, Dim, ModelInfo, TensorSpec};
+use serde_json::{Map, Value, json};
+
+use crate::Reply;
+
+/// Writes the description of a model: inputs, outputs, columns, labels, metrics and an example.
+pub fn describe(info: &ModelInfo, versions: &[u64]) -> Reply {
+    Reply::json_value(200, &description(info, versions))
+}
+
+fn description(info: &ModelInfo, versions: &[u64]) -> Value {
+    let (inputs, outputs) = (&info.signature.inputs, &info.signature.outputs);
+    json!({
+        "name": &*info.name,
+        "version": info.version,
+        "versions": versions,
+        "engine": &*info.engine,
+        "platform": &info.platform,
+        "task": &info.task,
+        "batched": info.signature.is_batched(),
+        "inputs": tensors(inputs, "columns", &info.columns),
+        "outputs": tensors(outputs, "labels", &info.labels),
+        "metrics": info.metrics.iter().map(|(name, value)| (name.clone(), json!(value))).collect::<Map<_, _>>(),
+        "predict": format!("/models/{}/predict", percent_encoded(&info.name)),
+        "example": example(info),
+    })
+}
+
+/// Names may hold letters beyond ASCII, which a path spells as bytes.
+fn percent_encoded(name: &str) -> String {
+    let spelled = |byte: u8| match byte {
+        b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'_' | b'-' | b'.' => char::from(byte).to_string(),
+        other => format!("%{other:02X}"),
+    };
+    name.bytes().map(spelled).collect()
+}
+
+/// `key` is shown with the names of a tensor where there are any.
+fn tensors(specs: &[TensorSpec], key: &str, names: &[Vec<String>]) -> Vec<Value> {
+    let one = |(idx, spec): (usize, &TensorSpec)| {
+        let mut entry = json!({ "name": &*spec.name, "datatype": spec.dtype.as_str(), "shape": spec.wire_shape() });
+        if spec.optional {
+            entry["optional"] = Value::Bool(true);
+        }
+        if let Some(names) = names.get(idx).filter(|names| !names.is_empty()) {
+            entry[key] = json!(names);
+        }
+        entry
+    };
+    specs.iter().enumerate().map(one).collect()
+}
+
+/// Returns a body that `/models/{name}/predict` accepts for this model, with one row.
+///
+/// A table's is a row object, one input's is its nested list, several inputs' an object by name.
+/// `null` for inputs so large that nobody would type them; those are better sent as `.npy`.
+pub fn example(info: &ModelInfo) -> Value {
+    let needed: Vec<(usize, &TensorSpec)> =
+        info.signature.inputs.iter().enumerate().filter(|(_, spec)| !spec.optional).collect();
+    let columns = |idx: usize| info.columns.get(idx).map(Vec::as_slice).unwrap_or_default();
+    let has_table = needed.iter().any(|&(idx, _)| !columns(idx).is_empty());
+    if needed.iter().any(|(_, spec)| element_count(spec).is_none()) {
+        return Value::Null;
+    }
+    if let ([(_, spec)], false, 1) = (&needed[..], has_table, info.signature.inputs.len()) {
+        return nested(spec.dtype, &extents(spec));
+    }
+    let mut object = Map::new();
+    for (idx, spec) in needed {
+        if !has_table {
+            object.insert(spec.name.to_string(), nested(spec.dtype, &extents(spec)));
+        } else if columns(idx).is_empty() {
+            object.insert(spec.name.to_string(), nested(spec.dtype, extents(spec).get(1..).unwrap_or_default()));
+        } else {
+            object.extend(columns(idx).iter().map(|column| (column.clone(), element(spec.dtype))));
+        }
+    }
+    Value::Object(object)
+}
+
+/// The most elements of an example.
+const MAX_ELEMENTS: usize = 1024;
+
+fn extents(spec: &TensorSpec) -> Vec<usize> {
+    let extent = |dim: &Dim| match dim {
+        Dim::Fixed(extent) => *extent,
+        Dim::Free => 1,
+    };
+    spec.shape.iter().map(extent).collect()
+}
+
+/// Returns the elements of an example, or none where they would be too many.
+fn element_count(spec: &TensorSpec) -> Option<usize> {
+    let product = extents(spec).into_iter().try_fold(1usize, |product, extent| product.checked_mul(extent.max(1)))?;
+    (product <= MAX_ELEMENTS && spec.shape.len() <= 32).then_some(product)
+}
+
+fn nested(dtype: DataType, extents: &[usize]) -> Value {
+    match extents.split_first() {
+        None => element(dtype),
+        Some((&extent, inner)) => Value::Array(vec![nested(dtype, inner); extent]),
+    }
+}
+
+fn element(dtype: DataType) -> Value {
+    match dtype {
+        DataType::Bool => json!(true),
+        DataType::Bytes => json!("text"),
+        _ if dtype.is_float() => json!(1.0),
+        _ => json!(1),
+    }
+}
