@@ -55,8 +55,10 @@ fn stop(child: &mut Child) {
     let _ = child.wait();
 }
 
+/// The end of what went wrong; what was only warned of is left out.
 fn last_lines(text: &str) -> String {
-    let lines: Vec<&str> = text.lines().map(str::trim).filter(|line| !line.is_empty()).collect();
+    let is_kept = |line: &&str| !line.is_empty() && !line.starts_with("WARNING");
+    let lines: Vec<&str> = text.lines().map(str::trim).filter(is_kept).collect();
     lines[lines.len().saturating_sub(3)..].join("; ")
 }
 
@@ -71,7 +73,10 @@ mod tests {
     #[test]
     fn it_returns_what_was_printed_or_says_what_went_wrong() {
         assert_eq!(shell("echo hello", 60_000).unwrap(), "hello\n");
-        assert_eq!(shell("echo a >&2; echo b >&2; exit 3", 60_000).unwrap_err(), "`sh` failed: a; b");
+        assert_eq!(
+            shell("echo a >&2; echo WARNING: again >&2; echo b >&2; exit 3", 60_000).unwrap_err(),
+            "`sh` failed: a; b"
+        );
         let missing = output(&mut Command::new("salver-no-such-program"), Duration::from_secs(60)).unwrap_err();
         assert!(missing.starts_with("start `salver-no-such-program`"), "{missing}");
     }

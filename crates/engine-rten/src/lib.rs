@@ -1,7 +1,9 @@
 //! The rten engine: neural models in pure Rust, always there.
 //!
 //! It needs no library on the machine, but knows no tree or linear models (`ai.onnx.ml`) and no
-//! text; what it cannot load it refuses with a word on how to get ONNX Runtime, which can.
+//! text; what it cannot load it refuses with a word on how to get ONNX Runtime, which can. It sets
+//! no bound on the memory that a graph asks for: a file whose shapes ask for terabytes ends the
+//! process. Serve files that you trust.
 
 mod convert;
 mod declared;

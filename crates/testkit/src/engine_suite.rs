@@ -21,12 +21,21 @@ pub struct EngineModels {
     pub identities: Vec<DataType>,
     /// Models that it must refuse as unsupported.
     pub unsupported: Vec<PathBuf>,
+    /// Models that are damaged at random and then loaded, which must do no harm.
+    pub damaged: Vec<PathBuf>,
 }
 
 impl EngineModels {
     /// Everything.
     pub fn all() -> Self {
-        Self { identities: DataType::ALL.to_vec(), unsupported: Vec::new() }
+        let damaged = [
+            "tests/models/triton/add_sub_fp32/1/model.onnx",
+            "tests/models/triton/slow/1/model.onnx",
+            "tests/models/sklearn/iris_ml.onnx",
+            "examples/demo/digits/model.onnx",
+        ];
+        let damaged = damaged.map(repository_path).to_vec();
+        Self { identities: DataType::ALL.to_vec(), unsupported: Vec::new(), damaged }
     }
 }
 
@@ -47,6 +56,7 @@ pub fn engine_suite(engine: &dyn Engine, models: &EngineModels) {
     }
     wrong_inputs_are_refused_and_harmless(engine);
     files_that_are_no_models_are_refused_by_name(engine);
+    damaged_files_do_no_harm(engine, &models.damaged);
     for path in &models.unsupported {
         let error = engine.load(&spec_of(path)).err().expect("a model beyond the engine is refused");
         assert_eq!(error.kind(), ErrorKind::Unsupported, "{error}");
@@ -301,6 +311,29 @@ fn files_that_are_no_models_are_refused_by_name(engine: &dyn Engine) {
     }
     let folder = repository_path("tests/models");
     assert_eq!(engine.load(&spec_of(&folder)).err().expect("a folder").kind(), ErrorKind::InvalidInput);
+}
+
+/// Loading such a file may succeed or fail; it must not bring the process down, and the engine
+/// goes on.
+fn damaged_files_do_no_harm(engine: &dyn Engine, models: &[PathBuf]) {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    for path in models {
+        let whole = std::fs::read(path).expect("a model");
+        let mut random = 0x2545_f491_4f6c_dd1d_u64;
+        for round in 0..150 {
+            let mut damaged = whole.clone();
+            for _ in 0..1 + round % 4 {
+                random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+                let at = (random >> 33) as usize % damaged.len();
+                damaged[at] = (random >> 17) as u8;
+            }
+            let path = folder.path().join("damaged.onnx");
+            std::fs::write(&path, &damaged).expect("a damaged model");
+            let _ = engine.load(&spec_of(&path));
+        }
+    }
+    let good = add_sub_inputs(1, 1);
+    check_add_sub(&good, &run(&mut *instance(&*load(engine, &triton("add_sub_fp32"))), &good));
 }
 
 fn only_the_cpu_is_there(engine: &dyn Engine) {

