@@ -244,10 +244,12 @@ pub(crate) async fn within<T>(deadline: Option<Instant>, work: impl Future<Outpu
     let Some(deadline) = deadline else {
         return work.await;
     };
-    match tokio::time::timeout_at(deadline.into(), work).await {
-        Ok(result) => result,
-        Err(_) => Err(Error::new(ErrorKind::Deadline, "no answer from the server before the deadline")),
+    let late = || Error::new(ErrorKind::Deadline, "no answer from the server before the deadline");
+    // Timers round up to a millisecond, in which a server may well answer.
+    if deadline <= Instant::now() {
+        return Err(late());
     }
+    tokio::time::timeout_at(deadline.into(), work).await.unwrap_or_else(|_| Err(late()))
 }
 
 /// Reads which version answered.

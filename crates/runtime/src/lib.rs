@@ -19,6 +19,7 @@ mod worker;
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use salver_core::{
@@ -64,6 +65,8 @@ pub struct Runtime {
     options: RuntimeOptions,
     tasks: TaskTracker,
     stop: CancellationToken,
+    /// Whether the first look at the source is over; before it, nobody knows what should serve.
+    started: AtomicBool,
 }
 
 impl Runtime {
@@ -77,7 +80,14 @@ impl Runtime {
         let tasks = TaskTracker::new();
         let slot_options = SlotOptions { max_queue: options.max_queue, slow: options.slow };
         let lifecycle = Arc::new(Lifecycle::new(engines, metrics, slot_options, tasks.clone()));
-        Arc::new(Self { lifecycle, source, options, tasks, stop: CancellationToken::new() })
+        Arc::new(Self {
+            lifecycle,
+            source,
+            options,
+            tasks,
+            stop: CancellationToken::new(),
+            started: AtomicBool::new(false),
+        })
     }
 
     /// Loads what the mode says and returns when that is done; goes on polling in the background
@@ -107,6 +117,7 @@ impl Runtime {
         }
         let loads = entries.into_iter().filter(|entry| wanted(&entry.name));
         self.apply_all(loads.collect()).await;
+        self.started.store(true, Ordering::Release);
         if let ControlMode::Poll(interval) = self.options.control {
             let this = self.clone();
             self.tasks.spawn(async move { this.poll(interval).await });
@@ -225,7 +236,7 @@ impl ModelControl for Runtime {
     }
 
     fn is_ready(&self) -> bool {
-        self.lifecycle.board.is_ready()
+        self.started.load(Ordering::Acquire) && self.lifecycle.board.is_ready()
     }
 
     fn load<'a>(&'a self, model: &'a str) -> BoxFuture<'a, Result<()>> {

@@ -15,8 +15,9 @@ const INTRO: &str = "\
 Salver serves trained models over HTTP and gRPC.
 
 It reads .onnx files, model folders, Triton repositories and TF Serving folders, and speaks the Open
-Inference Protocol, the TF Serving and KServe v1 API, MLflow scoring and plain JSON.
+Inference Protocol, the TF Serving and KServe v1 API, MLflow scoring and plain JSON.";
 
+const EXAMPLES: &str = "\
 Examples:
   salver demo                             see two trained models predict
   salver serve iris.onnx                  serve a file on http://127.0.0.1:8080
@@ -25,7 +26,7 @@ Examples:
 
 /// One binary between a trained model and the people who use its predictions.
 #[derive(Debug, Parser)]
-#[command(name = "salver", version, long_about = INTRO, arg_required_else_help = true, propagate_version = false)]
+#[command(name = "salver", version, long_about = INTRO, after_help = EXAMPLES, arg_required_else_help = true)]
 pub(crate) struct Cli {
     /// What to do.
     #[command(subcommand)]
@@ -283,7 +284,9 @@ pub(crate) struct CompletionsOptions {
 
 /// Builds the whole command line, with the environment variables of the settings.
 pub(crate) fn command() -> clap::Command {
-    with_env_names(Cli::command())
+    // Of a flag that is given twice the last one counts, so that scripts can append their own.
+    let last_wins = |sub: clap::Command| sub.args_override_self(true);
+    with_env_names(Cli::command().mut_subcommands(last_wins))
 }
 
 /// Reads `10s`, `500ms`, `2m` or a number of seconds.

@@ -5,7 +5,7 @@
 use std::fmt::Display;
 use std::io::{IsTerminal as _, Write as _};
 
-use comfy_table::{Cell, CellAlignment, Table, presets};
+use comfy_table::{Cell, CellAlignment, ContentArrangement, LineStyle, Table, TableStyle};
 use serde::Serialize;
 
 /// Prints a line.
@@ -37,6 +37,9 @@ pub(crate) fn json<T: Serialize + ?Sized>(value: &T) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// A rule under the header and nothing else.
+const STYLE: TableStyle = TableStyle::new().header_separator(LineStyle::none().fill('─').junction('─'));
+
 /// A table for people. Headers that start with `>` mark columns of numbers.
 pub(crate) struct Rows {
     table: Table,
@@ -46,7 +49,8 @@ impl Rows {
     /// Starts a table.
     pub(crate) fn new(headers: &[&str]) -> Self {
         let mut table = Table::new();
-        table.load_style(presets::UTF8_HORIZONTAL_ONLY);
+        // Wraps to a terminal's width; where there is no terminal, lines are as long as they need.
+        table.load_style(STYLE).set_content_arrangement(ContentArrangement::Dynamic);
         table.set_header(headers.iter().map(|header| header.trim_start_matches('>')));
         for (idx, _) in headers.iter().enumerate().filter(|(_, header)| header.starts_with('>')) {
             if let Some(column) = table.column_mut(idx) {
@@ -54,6 +58,12 @@ impl Rows {
             }
         }
         Self { table }
+    }
+
+    /// Puts a line between rows that are several lines high.
+    pub(crate) fn with_lines(mut self) -> Self {
+        self.table.load_style(STYLE.row_separator(LineStyle::none().fill('╌').junction('╌')));
+        self
     }
 
     /// Adds a row; control characters in foreign text are made visible.

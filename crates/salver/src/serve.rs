@@ -173,7 +173,9 @@ impl Serving {
 /// Prints one line for each version.
 pub(crate) fn print_index(index: &[ModelStatus]) {
     let mut table = out::Rows::new(&["model", ">version", "state", "reason"]);
-    for status in index {
+    let mut sorted: Vec<&ModelStatus> = index.iter().collect();
+    sorted.sort_by(|a, b| (&a.name, a.version).cmp(&(&b.name, b.version)));
+    for status in sorted {
         table.push([
             status.name.clone(),
             status.version.map(|version| version.to_string()).unwrap_or_default(),

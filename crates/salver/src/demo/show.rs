@@ -19,6 +19,9 @@ pub(crate) fn sample(example: &Example, rows: &[HeldOut], rounds: &[Round]) {
     let columns: Vec<String> = rounds.iter().map(|round| format!(">{}", round.protocol)).collect();
     headers.extend(columns.iter().map(String::as_str));
     let mut table = out::Rows::new(&headers);
+    if example.is_picture {
+        table = table.with_lines();
+    }
     for idx in pick(rows, first) {
         let (row, answer) = (&rows[idx], &first.answers[idx]);
         let mut cells = vec![

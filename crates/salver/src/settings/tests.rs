@@ -62,6 +62,27 @@ fn a_switch_that_the_file_sets_can_be_taken_back() {
 }
 
 #[test]
+fn of_a_flag_given_twice_the_last_one_counts_and_lists_grow() {
+    let merged = merged(&[
+        "config",
+        "--slow-ms",
+        "1",
+        "--slow-ms",
+        "2",
+        "--load-model",
+        "a",
+        "--load-model",
+        "b,c",
+        "--bench",
+        "--bench=false",
+    ]);
+    let merged = merged.unwrap();
+    check(&merged, "slow_ms", "2", "flag");
+    check(&merged, "load_model", "a b c", "flag");
+    check(&merged, "bench", "false", "flag");
+}
+
+#[test]
 fn a_bad_file_is_refused_with_its_line() {
     refused("http = \"127.0.0.1:1\"\nhtp = 1\n", &["line 2", "unknown key `htp`", "http"]);
     refused("\n\nhttp = \"nowhere\"\n", &["line 3", "`http`", "nowhere", "127.0.0.1:8080"]);
