@@ -112,7 +112,10 @@ pub struct ServerProcess {
 #[derive(Default)]
 struct Output {
     lines: Mutex<Vec<String>>,
+    /// Streams that came to their end.
+    n_ended: Mutex<usize>,
     added: Condvar,
+    ended: Condvar,
 }
 
 impl ServerProcess {
@@ -193,11 +196,18 @@ impl ServerProcess {
         assert!(status.is_ok_and(|status| status.success()), "send SIGTERM to the server");
     }
 
-    /// Waits until the server has ended by itself, after all of its output was read.
+    /// Waits until the server has ended and all of its output was read.
     ///
     /// # Panics
-    /// If it cannot be waited for.
+    /// If it does not end within a minute.
     pub fn wait(&mut self) -> ExitStatus {
+        let deadline = Instant::now() + PATIENCE;
+        let mut n_ended = self.output.n_ended.lock();
+        while *n_ended < 2 {
+            let timeout = self.output.ended.wait_until(&mut n_ended, deadline).timed_out();
+            assert!(!timeout, "the server does not end");
+        }
+        drop(n_ended);
         self.child.wait().expect("wait for the server")
     }
 }
@@ -240,6 +250,8 @@ fn collect(stream: impl Read + Send + 'static, output: Arc<Output>, listening: O
             output.lines.lock().push(line);
             output.added.notify_all();
         }
+        *output.n_ended.lock() += 1;
+        output.ended.notify_all();
     });
 }
 
