@@ -130,6 +130,7 @@ struct Driver<'a, C> {
 impl<C: GracefulConnection> Driver<'_, C> {
     async fn run(mut self) {
         let mut timer = pin!(sleep_until(Instant::now() + self.recheck()));
+        let mut said_goodbye = false;
         loop {
             tokio::select! {
                 ended = self.connection.as_mut() => return note_end(ended),
@@ -138,7 +139,9 @@ impl<C: GracefulConnection> Driver<'_, C> {
             }
             match self.judge() {
                 Verdict::Wait(time) => timer.as_mut().reset(Instant::now() + time),
+                Verdict::CloseIdle if said_goodbye => return,
                 Verdict::CloseIdle => {
+                    said_goodbye = true;
                     self.connection.as_mut().say_goodbye();
                     // HTTP/2 closes once its peer has heard; give that the same patience.
                     timer.as_mut().reset(Instant::now() + self.limits.idle_timeout);

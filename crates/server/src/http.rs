@@ -13,7 +13,7 @@ use axum::Router;
 use axum::body::Body;
 use axum::extract::rejection::RawPathParamsRejection;
 use axum::extract::{FromRequestParts, RawPathParams, State};
-use axum::routing::{MethodRouter, any, get, post};
+use axum::routing::{any, get, post};
 use bytes::Bytes;
 use http::header::{ACCEPT_ENCODING, CONNECTION, CONTENT_ENCODING, CONTENT_TYPE, RETRY_AFTER, VARY};
 use http::request::Parts;
@@ -67,17 +67,17 @@ fn oip_routes(mut router: Router<Arc<App>>) -> Router<Arc<App>> {
         .route("/v2/repository/models/{model}/load", post(oip::load))
         .route("/v2/repository/models/{model}/unload", post(oip::unload))
         .route("/v2/cudasharedmemory/status", get(oip::no_cuda_regions));
-    let of_model: [(&str, fn() -> MethodRouter<Arc<App>>); 5] = [
-        ("", || get(oip::model_metadata)),
-        ("/ready", || get(oip::model_ready)),
-        ("/config", || get(oip::model_config)),
-        ("/stats", || get(oip::model_statistics)),
-        ("/infer", || post(oip::infer)),
+    let of_model = [
+        ("", get(oip::model_metadata)),
+        ("/ready", get(oip::model_ready)),
+        ("/config", get(oip::model_config)),
+        ("/stats", get(oip::model_statistics)),
+        ("/infer", post(oip::infer)),
     ];
     for (suffix, handler) in of_model {
         router = router
-            .route(&format!("/v2/models/{{model}}{suffix}"), handler())
-            .route(&format!("/v2/models/{{model}}/versions/{{version}}{suffix}"), handler());
+            .route(&format!("/v2/models/{{model}}{suffix}"), handler.clone())
+            .route(&format!("/v2/models/{{model}}/versions/{{version}}{suffix}"), handler);
     }
     // Known to the protocol's clients, and not offered: they are told so instead of a bare 404.
     for path in [

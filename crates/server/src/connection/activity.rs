@@ -19,6 +19,9 @@ pub(crate) struct Activity {
     head_since: AtomicU64,
     /// When a request last ended or a byte was last written.
     last_progress: AtomicU64,
+    /// The socket takes no more bytes: the reply is written as far as its handler is concerned,
+    /// and not yet read.
+    is_write_blocked: AtomicBool,
     is_http2: AtomicBool,
     wants_last_look: AtomicBool,
 }
@@ -43,6 +46,7 @@ impl Activity {
             replying: AtomicUsize::new(0),
             head_since: AtomicU64::new(0),
             last_progress: AtomicU64::new(0),
+            is_write_blocked: AtomicBool::new(false),
             is_http2: AtomicBool::new(false),
             wants_last_look: AtomicBool::new(false),
         }
@@ -89,8 +93,18 @@ impl Activity {
         }
     }
 
+    /// Notes that the peer takes no bytes at the moment.
+    pub(crate) fn write_blocked(&self) {
+        self.is_write_blocked.store(true, Ordering::Relaxed);
+    }
+
     /// Notes bytes that the peer took.
     pub(crate) fn wrote(&self) {
+        self.is_write_blocked.store(false, Ordering::Relaxed);
+        self.progressed();
+    }
+
+    fn progressed(&self) {
         self.last_progress.store(self.elapsed_ms(), Ordering::Relaxed);
     }
 
@@ -116,7 +130,9 @@ impl Activity {
         let silent = now.saturating_sub(Duration::from_millis(self.last_progress.load(Ordering::Relaxed)));
         match remaining(idle_timeout, silent) {
             Some(left) => Verdict::Wait(left.min(recheck)),
-            None if self.replying.load(Ordering::Relaxed) > 0 => Verdict::Abort,
+            None if self.replying.load(Ordering::Relaxed) > 0 || self.is_write_blocked.load(Ordering::Relaxed) => {
+                Verdict::Abort
+            }
             None => Verdict::CloseIdle,
         }
     }
@@ -143,7 +159,7 @@ impl Busy {
     /// Moves on from the handler to writing the reply.
     pub(crate) fn replying(&mut self) {
         if self.stage == Stage::Working {
-            self.activity.wrote();
+            self.activity.progressed();
             self.activity.replying.fetch_add(1, Ordering::Relaxed);
             self.activity.working.fetch_sub(1, Ordering::Relaxed);
             self.stage = Stage::Replying;
@@ -153,7 +169,7 @@ impl Busy {
 
 impl Drop for Busy {
     fn drop(&mut self) {
-        self.activity.wrote();
+        self.activity.progressed();
         match self.stage {
             Stage::Working => self.activity.working.fetch_sub(1, Ordering::Relaxed),
             Stage::Replying => self.activity.replying.fetch_sub(1, Ordering::Relaxed),
@@ -192,5 +208,9 @@ mod tests {
         assert_eq!(activity.judge(LONG, Duration::ZERO), Verdict::Abort);
         drop(busy);
         assert!(activity.is_idle());
+        activity.write_blocked();
+        assert_eq!(activity.judge(LONG, Duration::ZERO), Verdict::Abort);
+        activity.wrote();
+        assert_eq!(activity.judge(LONG, Duration::ZERO), Verdict::CloseIdle);
     }
 }

@@ -1,5 +1,7 @@
 //! Drives the server over real sockets, with models that answer, wait or fail on request.
 
+#![expect(clippy::unwrap_used, reason = "a test stops at the first thing it did not expect")]
+
 mod coding;
 mod connection;
 mod fake;
