@@ -136,14 +136,14 @@ fn json_data(reader: &mut Jiter<'_>, dtype: DataType, shape: Option<&Shape>, dep
         return Err(no_json_form(dtype));
     }
     // The shape is only a claim, so it reserves little.
-    let room = shape.and_then(Shape::element_count).unwrap_or(0).min(1 << 14);
+    let room = shape.and_then(Shape::element_count).unwrap_or(0).min(1 << 10);
     let mut packed = Packed::new(dtype, room);
     read::flat(reader, depth, &mut packed)?;
     Ok(packed)
 }
 
 pub(super) fn no_json_form(dtype: DataType) -> Error {
-    Error::invalid_input(format!("{dtype} has no JSON form; use the binary format (parameter 'binary_data_size')"))
+    Error::invalid_input(format!("{dtype} has no JSON form; use the binary format"))
 }
 
 fn shape(reader: &mut Jiter<'_>) -> Result<Shape> {
