@@ -10,6 +10,7 @@ pub mod npy;
 mod oip;
 pub mod oip_grpc;
 pub mod oip_rest;
+pub mod openapi;
 pub mod plain;
 mod reply;
 mod rows;
