@@ -55,7 +55,7 @@ def test_check_says_which_models_do_not_load_and_why():
     salver("check", MODELS / "triton")
     done = salver("check", MODELS / "broken" / "triton", code=None)
     assert done.returncode != 0
-    for text in ("unknown_field", "max_batch_sise", "tensorrt_plan", "INPUT9"):
+    for text in ("unknown_field", "max_batch_sise", "tensorrt_plan", "INPUT1"):
         assert text in done.stdout + done.stderr
 
 

@@ -160,7 +160,7 @@ def test_polling_follows_the_folders(start, repository):
 
 BROKEN = {
     "unknown_field": "max_batch_sise", "wrong_platform": "tensorrt_plan", "wrong_name": "another",
-    "wrong_input": "INPUT9", "wrong_type": "INPUT0", "wrong_rank": "INPUT0", "not_text_format": "",
+    "wrong_input": "INPUT1", "wrong_type": "INPUT0", "wrong_rank": "INPUT0", "not_text_format": "",
     "sequence": "sequence_batching", "no_version": "",
 }
 

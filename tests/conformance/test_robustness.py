@@ -85,7 +85,6 @@ def small(start) -> Server:
         MODELS / "triton", "--default-model", "identity_fp32",
         "--body-limit-bytes", "4096", "--json-depth-limit", "20", "--max-inputs", "3", "--max-outputs", "3",
         "--name-limit-bytes", "16", "--uri-limit-bytes", "128", "--max-headers", "10",
-        "--decompression-ratio-limit", "10",
     )
 
 
@@ -111,9 +110,13 @@ def test_the_body_limit_holds_for_declared_and_chunked_and_decoded_bodies(small,
     assert answer.status == status, answer.text
 
 
-def test_the_ratio_of_compression_is_limited(small):
-    answer = strike(small, Attack("", V2, gzip.compress(padded(4096)), (("Content-Encoding", "gzip"),)))
-    assert answer.status in (400, 413)
+def test_the_ratio_of_compression_is_limited(start):
+    """The same eight megabytes: hardly compressed they pass, compressed to almost nothing they do not."""
+    server = start(MODELS / "triton" / "identity_fp32", "--decompression-ratio-limit", "10")
+    headers = (("Content-Encoding", "gzip"),)
+    dense, loose = (gzip.compress(padded(8 << 20), level) for level in (9, 0))
+    assert strike(server, Attack("", V2, dense, headers)).status in (400, 413)
+    assert strike(server, Attack("", V2, loose, headers)).status == 200
 
 
 @pytest.mark.parametrize("depth, status", [(16, 200), (17, 400)])
@@ -125,9 +128,9 @@ def test_the_depth_limit_is_exact(small, depth, status):
 
 
 def test_the_number_of_outputs_is_limited(small):
-    for count, status in ((3, 200), (4, 400)):
+    for count, status in ((3, (200,)), (4, (400, 413))):
         body = json.dumps({**json.loads(GOOD), "outputs": [{"name": "OUTPUT0"}] * count}).encode()
-        assert strike(small, Attack("", V2, body)).status == status
+        assert strike(small, Attack("", V2, body)).status in status
 
 
 def test_the_length_of_names_is_limited_in_a_message_of_bounded_length(small):
@@ -219,13 +222,13 @@ def test_bytes_that_are_no_http_are_refused(target):
     for junk in (b"\x16\x03\x01\x02\x00\x01\x00", b"\0" * 1000, b"\r\n\r\n\r\n\r\nx\r\n\r\n",
                  b"GET / HTTP/9.9\r\n\r\n", b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + b"\xff" * 100):
         with target.connect() as connection:
-            connection.sendall(junk)
-            connection.shutdown(socket.SHUT_WR)
             try:
+                connection.sendall(junk)
+                connection.shutdown(socket.SHUT_WR)
                 while connection.recv(65536):
                     pass
-            except ConnectionError:
-                pass
+            except OSError:
+                pass  # closed already
         assert_answers(target)
 
 
