@@ -103,8 +103,6 @@ pub fn decode_response(body: Bytes, header_len: Option<usize>) -> Result<Decoded
     })?;
     reader.finish().map_err(|error| read::syntax(&error).context("response"))?;
     let missing = |key: &str| Error::invalid_input(format!("response has no '{key}'"));
-    // Where every blob is empty, the header is left out.
-    let blobs = blobs.or(Some(Bytes::new()));
     Ok(Decoded {
         id,
         model_name: model_name.ok_or_else(|| missing("model_name"))?,

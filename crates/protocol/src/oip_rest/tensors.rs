@@ -213,7 +213,8 @@ pub(super) fn finish(drafts: Vec<Draft>, blobs: Option<Bytes>) -> Result<Vec<Ten
     for draft in drafts {
         let tensor = match draft.source {
             Source::Json(packed) => packed.finish(draft.name, draft.shape)?,
-            Source::Blob(_) if !has_blobs => {
+            // Where every blob is empty, the header may be left out.
+            Source::Blob(1..) if !has_blobs => {
                 return Err(Error::invalid_input(format!(
                     "tensor '{}' has 'binary_data_size', but the header Inference-Header-Content-Length is missing",
                     clip(&draft.name)

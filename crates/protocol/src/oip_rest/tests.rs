@@ -418,6 +418,13 @@ fn binary_tensors_are_slices_of_the_body() {
 }
 
 #[test]
+fn blobs_that_are_all_empty_need_no_header() {
+    let empty = accept(&blob_input("FP32", "[1,0]", "0"));
+    assert_eq!(empty.inputs[0].shape()[..], [1, 0]);
+    refuse(&blob_input("FP32", "[1]", "4"), "Inference-Header-Content-Length is missing");
+}
+
+#[test]
 fn any_nonzero_byte_of_a_binary_bool_is_true() {
     let (body, len) = binary(&blob_input("BOOL", "[3]", "3"), &[&[0, 1, 255]]);
     let (request, _) = decode(body, len).unwrap();
