@@ -10,7 +10,7 @@ use bytes::Bytes;
 use http::header::{ACCEPT, CACHE_CONTROL, CONTENT_SECURITY_POLICY, HOST};
 use http::{HeaderMap, HeaderValue, Request, Response};
 use salver_core::{ModelInfo, ModelName, ModelRef, ModelState, ModelStatus};
-use salver_protocol::{Reply, plain};
+use salver_protocol::{Reply, openapi, plain};
 use salver_telemetry::Metrics;
 use serde_json::json;
 
@@ -29,10 +29,7 @@ pub(super) async fn metrics(State(app): AppState, headers: HeaderMap) -> Respons
 
 pub(super) async fn openapi(State(app): AppState, headers: HeaderMap) -> Response<Body> {
     static DOCUMENT: OnceLock<Bytes> = OnceLock::new();
-    let document = DOCUMENT.get_or_init(|| {
-        let _ = &app;
-        Bytes::from_static(b"{\"paths\":{}}")
-    });
+    let document = DOCUMENT.get_or_init(|| openapi::document(&app.services.server_version).into());
     response(&headers, Reply::json(200, document.clone())).await
 }
 
