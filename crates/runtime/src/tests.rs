@@ -429,3 +429,12 @@ async fn an_answer_mixes_no_rows_of_others() {
         asker.await.unwrap();
     }
 }
+
+#[tokio::test]
+async fn nothing_is_ready_before_the_first_look_at_the_source() {
+    let (source, metrics) = (Arc::new(Source::default()), Metrics::new());
+    let runtime = Runtime::new(vec![Arc::new(FakeEngine::new())], source, metrics, RuntimeOptions::default());
+    assert!(!runtime.is_ready());
+    runtime.start().await.unwrap();
+    assert!(runtime.is_ready());
+}

@@ -214,7 +214,7 @@ pub(crate) struct BenchOptions {
     pub connections: usize,
 
     /// Start this many requests per second instead of as many as possible.
-    #[arg(long, value_name = "PER_SECOND", value_parser = parse_rate)]
+    #[arg(long, value_name = "PER_SECOND", value_parser = parse_rate, conflicts_with = "pairs")]
     pub rate: Option<f64>,
 
     /// How long to measure, such as 10s or 500ms.

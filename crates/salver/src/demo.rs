@@ -8,6 +8,7 @@ mod examples;
 mod show;
 
 use std::net::{SocketAddr, TcpListener};
+use std::path::Path;
 use std::sync::Arc;
 
 use anyhow::{Context as _, Result, bail};
@@ -16,7 +17,7 @@ use salver_core::{Infer as _, ModelInfo, ModelRef};
 
 use crate::cli::DemoOptions;
 use crate::serve::Serving;
-use crate::settings::{GrpcAddr, ServeOptions};
+use crate::settings::{ControlMode, GrpcAddr, ServeOptions};
 use crate::{curl, out};
 use ask::Round;
 use examples::{EXAMPLES, Example, HeldOut};
@@ -30,13 +31,7 @@ pub(crate) async fn run(options: &DemoOptions) -> Result<()> {
     for example in &EXAMPLES {
         example.write(folder.path())?;
     }
-    let mut settings = ServeOptions::defaults()?;
-    settings.paths = vec![folder.path().to_owned()];
-    settings.http = options.http.unwrap_or_else(|| free_or(settings.http));
-    settings.grpc =
-        options.grpc.unwrap_or_else(|| GrpcAddr::At(free_or(settings.grpc.addr().unwrap_or(settings.http))));
-    settings.engine = options.engine.clone();
-    settings.log_level = "warn".to_owned();
+    let settings = settings(options, folder.path())?;
     crate::serve::init_logging(&settings)?;
     let serving = Serving::bind(&settings).await?;
     let stop = serving.stop_on_signal();
@@ -57,6 +52,24 @@ pub(crate) async fn run(options: &DemoOptions) -> Result<()> {
         Some(problem) => bail!("{problem}"),
         None => Ok(()),
     }
+}
+
+/// The settings of `serve` with what the demo needs to be itself.
+fn settings(options: &DemoOptions, folder: &Path) -> Result<ServeOptions> {
+    let defaults = ServeOptions::defaults()?;
+    let http = options.http.unwrap_or_else(|| free_or(defaults.http));
+    let own_port = || defaults.grpc.addr().map_or(GrpcAddr::Off, |addr| GrpcAddr::At(free_or(addr)));
+    Ok(ServeOptions {
+        paths: vec![folder.to_owned()],
+        http,
+        grpc: options.grpc.unwrap_or_else(own_port),
+        engine: options.engine.clone(),
+        model_control: ControlMode::None,
+        load_model: Vec::new(),
+        default_model: None,
+        log_level: "warn".to_owned(),
+        ..defaults
+    })
 }
 
 /// Asks for every row of every model and prints what came; returns what is not as it should be.

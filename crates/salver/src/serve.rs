@@ -30,10 +30,9 @@ const EXIT_INTERRUPTED: i32 = 130;
 /// Where an address cannot be used, a path holds nothing to serve, or requests were dropped at the end.
 pub(crate) async fn run(options: &ServeOptions) -> Result<()> {
     init_logging(options)?;
-    check_exposure(options)?;
     let mut options = options.clone();
     options.paths = paths(&options.paths, Path::new(DEFAULT_PATH));
-    let mut serving = Serving::bind(&options).await?;
+    let serving = Serving::bind(&options).await?;
     let stop = serving.stop_on_signal();
     let loaded = tokio::select! {
         loaded = serving.load() => loaded,
@@ -70,8 +69,9 @@ impl Serving {
     /// loaded yet.
     ///
     /// # Errors
-    /// Where an address or a path cannot be used.
+    /// Where an address or a path cannot be used, or an address is exposed without a word.
     pub(crate) async fn bind(options: &ServeOptions) -> Result<Self> {
+        check_exposure(options)?;
         let metrics = Metrics::new();
         let runtime = wiring::runtime(&options.paths, &options.engine, &metrics, wiring::runtime_options(options))?;
         let services = wiring::services(&runtime, metrics, options);
@@ -126,8 +126,8 @@ impl Serving {
         told
     }
 
-    /// Waits until the server ends, by a signal or by itself.
-    pub(crate) async fn ended(&mut self) {
+    /// Waits until the server is told to stop.
+    async fn ended(&self) {
         self.stop.cancelled().await;
     }
 

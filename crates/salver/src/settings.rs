@@ -120,6 +120,10 @@ pub(crate) struct LimitOptions {
     #[arg(long, value_name = "BYTES", default_value_t = 64 << 20, value_parser = RangedU64ValueParser::<usize>::new().range(1..))]
     pub body_limit_bytes: usize,
 
+    /// Bodies of all requests together that are in memory at a time.
+    #[arg(long, value_name = "BYTES", default_value_t = 1 << 30, value_parser = RangedU64ValueParser::<usize>::new().range(1..))]
+    pub buffered_limit_bytes: usize,
+
     /// How many times larger a compressed body may become.
     #[arg(long, value_name = "N", default_value_t = 100, value_parser = RangedU64ValueParser::<usize>::new().range(1..))]
     pub decompression_ratio_limit: usize,

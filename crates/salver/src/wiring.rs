@@ -132,6 +132,7 @@ fn limits(options: &LimitOptions) -> Limits {
         body_grace: millis(options.body_grace_ms),
         h2_streams: options.max_streams,
         default_deadline: millis(options.default_timeout_ms),
+        buffered_bytes: options.buffered_limit_bytes,
         connections: options.max_connections,
         drain_linger: millis(options.drain_linger_ms),
     }
