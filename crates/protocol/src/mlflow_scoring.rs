@@ -192,31 +192,14 @@ pub fn encode_invocations(response: &InferResponse) -> Result<Reply> {
             if row > 0 {
                 out.push(b',');
             }
-            record(&mut out, outputs, |out, tensor| cell(out, tensor, row))?;
+            nested::write_object(&mut out, outputs, |out, tensor| cell(out, tensor, row))?;
         }
         out.push(b']');
     } else {
-        record(&mut out, outputs, |out, tensor| nested::write_tensor(out, tensor, Style::Tokens))?;
+        nested::write_object(&mut out, outputs, |out, tensor| nested::write_tensor(out, tensor, Style::Tokens))?;
     }
     out.push(b'}');
     Ok(Reply::json(200, out))
-}
-
-fn record(
-    out: &mut Vec<u8>,
-    outputs: &[Tensor],
-    mut value: impl FnMut(&mut Vec<u8>, &Tensor) -> Result<()>,
-) -> Result<()> {
-    out.push(b'{');
-    for (idx, tensor) in outputs.iter().enumerate() {
-        if idx > 0 {
-            out.push(b',');
-        }
-        write::key(out, tensor.name());
-        value(out, tensor)?;
-    }
-    out.push(b'}');
-    Ok(())
 }
 
 /// Appends one row of an output; bare where it is one value (`[rows]` or `[rows, 1]`).

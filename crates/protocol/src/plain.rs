@@ -101,17 +101,23 @@ fn wrapped(reader: &mut Jiter<'_>, info: &ModelInfo, depth: usize) -> Result<Vec
 
 /// Reads rows, tensors by name, or the one tensor of a model with one input.
 fn value(reader: &mut Jiter<'_>, peek: Peek, info: &ModelInfo, depth: usize) -> Result<Vec<Tensor>> {
-    let mut rows = Rows::of_columns(info, OPTIONS);
     match peek {
-        Peek::Object if has_column(reader.clone(), info, depth)? => rows.object(reader, peek, depth)?,
-        Peek::Object => return by_name(reader, info),
-        Peek::Array if matches!(reader.clone().known_array(), Ok(Some(Peek::Object))) => rows.objects(reader, depth)?,
+        Peek::Object if has_column(reader.clone(), info, depth)? => {
+            let mut rows = Rows::of_columns(info, OPTIONS);
+            rows.object(reader, peek, depth)?;
+            rows.finish()
+        }
+        Peek::Object => by_name(reader, info),
+        Peek::Array if matches!(reader.clone().known_array(), Ok(Some(Peek::Object))) => {
+            let mut rows = Rows::of_columns(info, OPTIONS);
+            rows.objects(reader, depth)?;
+            rows.finish()
+        }
         _ => {
             let spec = single_input(info)?;
-            return Ok(vec![tensor(reader, peek, spec)?]);
+            Ok(vec![tensor(reader, peek, spec)?])
         }
     }
-    rows.finish()
 }
 
 /// Whether a key of the object that `reader` stands before is a column of a table.

@@ -192,7 +192,7 @@ fn predictions(out: &mut Vec<u8>, outputs: &[Tensor]) -> Result<()> {
         if row > 0 {
             out.push(b',');
         }
-        object(out, outputs, |out, tensor| nested::write_row(out, tensor, row, style(tensor)))?;
+        nested::write_object(out, outputs, |out, tensor| nested::write_row(out, tensor, row, style(tensor)))?;
     }
     out.push(b']');
     Ok(())
@@ -201,25 +201,8 @@ fn predictions(out: &mut Vec<u8>, outputs: &[Tensor]) -> Result<()> {
 fn outputs(out: &mut Vec<u8>, outputs: &[Tensor]) -> Result<()> {
     match outputs {
         [single] => nested::write_tensor(out, single, style(single)),
-        all => object(out, all, |out, tensor| nested::write_tensor(out, tensor, style(tensor))),
+        all => nested::write_object(out, all, |out, tensor| nested::write_tensor(out, tensor, style(tensor))),
     }
-}
-
-fn object(
-    out: &mut Vec<u8>,
-    tensors: &[Tensor],
-    mut value: impl FnMut(&mut Vec<u8>, &Tensor) -> Result<()>,
-) -> Result<()> {
-    out.push(b'{');
-    for (idx, tensor) in tensors.iter().enumerate() {
-        if idx > 0 {
-            out.push(b',');
-        }
-        write::key(out, tensor.name());
-        value(out, tensor)?;
-    }
-    out.push(b'}');
-    Ok(())
 }
 
 /// A name that ends in `_bytes` asks for base64.

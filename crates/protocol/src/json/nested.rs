@@ -272,6 +272,27 @@ pub fn write_row(out: &mut Vec<u8>, tensor: &Tensor, row: usize, style: Style) -
     write_part(out, tensor, inner, row * len..(row + 1) * len, style)
 }
 
+/// Appends an object with one key per tensor, its value by `write`.
+///
+/// # Errors
+/// Those of `write`.
+pub fn write_object(
+    out: &mut Vec<u8>,
+    tensors: &[Tensor],
+    mut write: impl FnMut(&mut Vec<u8>, &Tensor) -> Result<()>,
+) -> Result<()> {
+    out.push(b'{');
+    for (idx, tensor) in tensors.iter().enumerate() {
+        if idx > 0 {
+            out.push(b',');
+        }
+        write::key(out, tensor.name());
+        write(out, tensor)?;
+    }
+    out.push(b'}');
+    Ok(())
+}
+
 /// Appends element `idx`, bare.
 ///
 /// # Errors

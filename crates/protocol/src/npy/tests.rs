@@ -171,3 +171,26 @@ proptest! {
         let _ = decode("x", bytes.into());
     }
 }
+
+/// A file that NumPy 2 wrote, among the seeds.
+fn by_numpy(name: &str) -> Result<Tensor> {
+    let path = format!("{}/corpus/npy/numpy_{name}.npy", env!("CARGO_MANIFEST_DIR"));
+    decode("x", std::fs::read(path).unwrap().into())
+}
+
+#[test]
+fn files_of_numpy_itself_are_read() {
+    let floats = by_numpy("f8").unwrap();
+    assert_eq!(floats.to_vec::<f64>().unwrap(), [1.5, -2.0, 3.0, 4.0, 5.0, f64::INFINITY]);
+    assert_eq!(**floats.shape(), [2, 3]);
+    let file = std::fs::read(concat!(env!("CARGO_MANIFEST_DIR"), "/corpus/npy/numpy_f8.npy")).unwrap();
+    assert_eq!(encode(&floats).unwrap(), file, "what NumPy wrote is what it would get back");
+    assert_eq!(by_numpy("fortran").unwrap().to_vec::<i32>().unwrap(), [0, 1, 2, 3, 4, 5]);
+    assert_eq!(by_numpy("big_endian").unwrap().to_vec::<i64>().unwrap(), [1, 1 << 40]);
+    assert_eq!(by_numpy("scalar").unwrap().to_vec::<bool>().unwrap(), [true]);
+    let texts = by_numpy("text").unwrap();
+    assert_eq!(texts.elements().unwrap().iter().collect::<Vec<_>>(), ["grün".as_bytes(), b"a"]);
+    let bytes = by_numpy("bytes").unwrap();
+    assert_eq!(bytes.elements().unwrap().iter().collect::<Vec<_>>(), [&b"ab"[..], b"\0c", b""]);
+    assert_eq!(by_numpy("objects").unwrap_err().kind(), ErrorKind::Unsupported);
+}

@@ -36,11 +36,9 @@ pub fn encode_predict(response: &InferResponse) -> Result<Reply> {
         }
         None => {
             out.extend_from_slice(b",\"outputs\":");
-            let mut object = Object::open(&mut out);
-            for tensor in &response.outputs {
-                nested::write_tensor(object.key(tensor.name()), tensor, Style::Nulls)?;
-            }
-            object.close();
+            nested::write_object(&mut out, &response.outputs, |out, tensor| {
+                nested::write_tensor(out, tensor, Style::Nulls)
+            })?;
             out.push(b'}');
         }
     }
