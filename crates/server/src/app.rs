@@ -1,11 +1,13 @@
 //! What every handler shares: the services, the options and a few questions about models.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
+use bytes::Bytes;
 use salver_core::{Error, ModelName, ModelRef, ModelState, Result};
 
 use crate::connection::Shutdown;
 use crate::cors::Cors;
+use crate::memory::Memory;
 use crate::{Limits, ServerOptions, Services};
 
 /// The shared state of the server.
@@ -14,6 +16,9 @@ pub(crate) struct App {
     pub options: ServerOptions,
     pub shutdown: Shutdown,
     pub cors: Cors,
+    pub memory: Arc<Memory>,
+    /// Made when it is first asked for.
+    pub openapi: OnceLock<Bytes>,
 }
 
 impl App {
@@ -25,7 +30,8 @@ impl App {
         // One limit, not two that must agree.
         options.limits.protocol.max_body_bytes = options.limits.body_bytes;
         let cors = Cors::new(&options.cors)?;
-        Ok(Arc::new(Self { services, options, shutdown: Shutdown::default(), cors }))
+        let memory = Memory::new(options.limits.buffered_bytes);
+        Ok(Arc::new(Self { services, options, shutdown: Shutdown::default(), cors, memory, openapi: OnceLock::new() }))
     }
 
     /// Returns the bounds on requests.

@@ -5,6 +5,7 @@
 
 use std::fmt;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
@@ -13,6 +14,8 @@ use http_body::{Body, Frame, SizeHint};
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
 use tokio::time::{Instant, Sleep, sleep_until};
+
+use crate::memory::Held;
 
 /// The least speed of a body: `bytes` in every `window`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -26,6 +29,8 @@ pub(crate) struct MinRate {
 pub(crate) enum BodyError {
     /// More bytes than the limit.
     TooLarge { limit: usize },
+    /// No room for it beside the bodies of other requests.
+    NoRoom,
     /// Fewer bytes than the least speed asks for.
     TooSlow(MinRate),
     /// The peer broke off or framed the body wrongly.
@@ -36,6 +41,7 @@ impl fmt::Display for BodyError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::TooLarge { limit } => write!(f, "the request body is larger than {limit} bytes"),
+            Self::NoRoom => f.write_str("the server holds as many request bodies as it can; try again later"),
             Self::TooSlow(rate) => write!(
                 f,
                 "the request body came too slowly: at least {} bytes in {} ms are expected",
@@ -51,7 +57,7 @@ impl std::error::Error for BodyError {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         match self {
             Self::Broken(error) => Some(error),
-            Self::TooLarge { .. } | Self::TooSlow(_) => None,
+            Self::TooLarge { .. } | Self::NoRoom | Self::TooSlow(_) => None,
         }
     }
 }
@@ -62,6 +68,7 @@ pub(crate) struct GuardedBody<B = Incoming> {
     limit: usize,
     left: usize,
     rate: Option<MinRate>,
+    held: Arc<Held>,
     /// Set while waiting for bytes.
     window: Option<Window>,
 }
@@ -72,9 +79,9 @@ struct Window {
 }
 
 impl<B: Body<Data = Bytes, Error = hyper::Error> + Unpin> GuardedBody<B> {
-    /// Bounds `inner` to `limit` bytes and, where given, to a least speed.
-    pub(crate) fn new(inner: B, limit: usize, rate: Option<MinRate>) -> Self {
-        Self { inner, limit, left: limit, rate, window: None }
+    /// Bounds `inner` to `limit` bytes, to the room in `held` and, where given, to a least speed.
+    pub(crate) fn new(inner: B, limit: usize, rate: Option<MinRate>, held: Arc<Held>) -> Self {
+        Self { inner, limit, left: limit, rate, held, window: None }
     }
 
     /// Waits for the next piece no longer than the least speed allows.
@@ -98,6 +105,9 @@ impl<B: Body<Data = Bytes, Error = hyper::Error> + Unpin> GuardedBody<B> {
     fn take(&mut self, frame: Frame<Bytes>) -> Result<Frame<Bytes>, BodyError> {
         let len = frame.data_ref().map_or(0, Bytes::len);
         self.left = self.left.checked_sub(len).ok_or(BodyError::TooLarge { limit: self.limit })?;
+        if !self.held.add(len) {
+            return Err(BodyError::NoRoom);
+        }
         if let Some(window) = &mut self.window {
             window.received = window.received.saturating_add(len);
         }
@@ -176,6 +186,7 @@ mod tests {
     use std::collections::VecDeque;
 
     use super::*;
+    use crate::memory::Memory;
 
     /// A body of given pieces that then never ends.
     struct Pieces {
@@ -203,26 +214,40 @@ mod tests {
         Pieces { pieces: lens.iter().map(|&len| Bytes::from(vec![7; len])).collect(), ends }
     }
 
+    fn room(bytes: usize) -> Arc<Held> {
+        Arc::new(Held::new(Memory::new(bytes)))
+    }
+
+    #[tokio::test]
+    async fn a_body_without_room_is_not_taken() {
+        let body = GuardedBody::new(pieces(&[4, 6], true), 10, None, room(9));
+        assert!(matches!(collect(body).await, Err(BodyError::NoRoom)));
+    }
+
     #[tokio::test]
     async fn a_body_at_the_limit_passes_and_one_byte_more_does_not() {
-        let body = GuardedBody::new(pieces(&[4, 6], true), 10, None);
+        let body = GuardedBody::new(pieces(&[4, 6], true), 10, None, room(100));
         assert_eq!(collect(body).await.unwrap().len(), 10);
-        let body = GuardedBody::new(pieces(&[4, 7], true), 10, None);
+        let body = GuardedBody::new(pieces(&[4, 7], true), 10, None, room(100));
         assert!(matches!(collect(body).await, Err(BodyError::TooLarge { limit: 10 })));
     }
 
     #[tokio::test(start_paused = true)]
     async fn a_body_that_stalls_is_given_up() {
         let rate = MinRate { window: Duration::from_secs(5), bytes: 100 };
-        let body = GuardedBody::new(pieces(&[4], false), 10, Some(rate));
+        let body = GuardedBody::new(pieces(&[4], false), 10, Some(rate), room(100));
         assert!(matches!(collect(body).await, Err(BodyError::TooSlow(_))));
     }
 
     #[tokio::test]
     async fn pieces_are_joined_in_order() {
-        let body =
-            GuardedBody::new(Pieces { pieces: ["a", "", "bc", "d"].map(Bytes::from).into(), ends: true }, 10, None);
+        let body = GuardedBody::new(
+            Pieces { pieces: ["a", "", "bc", "d"].map(Bytes::from).into(), ends: true },
+            10,
+            None,
+            room(100),
+        );
         assert_eq!(collect(body).await.unwrap(), "abcd");
-        assert!(collect(GuardedBody::new(pieces(&[], true), 10, None)).await.unwrap().is_empty());
+        assert!(collect(GuardedBody::new(pieces(&[], true), 10, None, room(100))).await.unwrap().is_empty());
     }
 }

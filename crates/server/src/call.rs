@@ -7,6 +7,8 @@ use std::time::{Duration, Instant};
 use http::{HeaderMap, HeaderName, HeaderValue};
 use salver_core::{Class, Context, Error, Result};
 
+use crate::memory::{Held, Memory};
+
 /// The request's id, in and out.
 pub(crate) const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 /// Milliseconds that the whole request may take.
@@ -28,13 +30,19 @@ pub(crate) struct Call {
     pub id: Arc<str>,
     /// When its head was complete.
     pub started: Instant,
+    /// The memory that it keeps until it is answered.
+    pub held: Arc<Held>,
 }
 
 impl Call {
     /// Takes the client's id if it is fit for logs and headers, else makes one.
-    pub(crate) fn new(headers: &HeaderMap) -> Self {
+    pub(crate) fn new(headers: &HeaderMap, memory: &Arc<Memory>) -> Self {
         let given = headers.get(REQUEST_ID).and_then(|value| valid_id(value));
-        Self { id: given.map_or_else(new_id, Arc::from), started: Instant::now() }
+        Self {
+            id: given.map_or_else(new_id, Arc::from),
+            started: Instant::now(),
+            held: Arc::new(Held::new(memory.clone())),
+        }
     }
 
     /// Reads what the headers say about time and trace. The deadline is set only if they name one.
@@ -113,22 +121,26 @@ mod tests {
         fields.iter().map(|(name, value)| (name.clone(), HeaderValue::from_str(value).unwrap())).collect()
     }
 
+    fn call(headers: &HeaderMap) -> Call {
+        Call::new(headers, &Memory::new(0))
+    }
+
     #[test]
     fn ids_are_kept_if_they_are_short_and_visible() {
-        let id = |value: &str| Call::new(&headers(&[(REQUEST_ID, value)])).id.to_string();
+        let id = |value: &str| call(&headers(&[(REQUEST_ID, value)])).id.to_string();
         assert_eq!(id("abc-123"), "abc-123");
         assert_eq!(id(&"a".repeat(128)), "a".repeat(128));
         for bad in ["", "a b", &"a".repeat(129)] {
             assert_eq!(id(bad).len(), 32, "{bad:?}");
         }
-        assert_ne!(Call::new(&HeaderMap::new()).id, Call::new(&HeaderMap::new()).id);
+        assert_ne!(call(&HeaderMap::new()).id, call(&HeaderMap::new()).id);
     }
 
     #[test]
     fn the_shorter_of_two_timeouts_counts() {
         let left = |fields: &[(HeaderName, &str)]| {
             let headers = headers(fields);
-            let call = Call::new(&headers);
+            let call = call(&headers);
             call.context(&headers).map(|ctx| ctx.deadline.map(|deadline| (deadline - call.started).as_millis()))
         };
         assert_eq!(left(&[]).unwrap(), None);

@@ -69,7 +69,7 @@ impl Edge {
     /// Answers one request.
     pub(crate) async fn handle(&self, peer: Peer, mut request: Request<Incoming>) -> Response<ReplyBody> {
         let mut busy = peer.activity.begin();
-        let call = Call::new(request.headers());
+        let call = Call::new(request.headers(), &self.app.memory);
         let family = Family::of(&request);
         let is_http1 = request.version() < Version::HTTP_2;
         let origin = self.app.cors.allowed(request.headers());
@@ -91,7 +91,7 @@ impl Edge {
             }
             None => {
                 request.extensions_mut().insert(call.clone());
-                match AssertUnwindSafe(self.route(family, request)).catch_unwind().await {
+                match AssertUnwindSafe(self.route(family, &call, request)).catch_unwind().await {
                     Ok(response) => response,
                     Err(_) => panicked(&call, family),
                 }
@@ -115,7 +115,7 @@ impl Edge {
         response.map(|inner| ReplyBody { inner, _busy: busy })
     }
 
-    async fn route(&self, family: Family, request: Request<Incoming>) -> Response<Body> {
+    async fn route(&self, family: Family, call: &Call, request: Request<Incoming>) -> Response<Body> {
         if self.app.cors.is_preflight(request.method(), request.headers()) {
             let mut response = Response::new(Body::empty());
             *response.status_mut() = StatusCode::NO_CONTENT;
@@ -129,14 +129,16 @@ impl Edge {
         };
         let routed = match family {
             Family::Http(_) => {
-                let request = request.map(|body| Body::new(GuardedBody::new(body, limits.body_bytes, Some(rate))));
+                let request = request
+                    .map(|body| Body::new(GuardedBody::new(body, limits.body_bytes, Some(rate), call.held.clone())));
                 self.http.clone().oneshot(request).await
             }
             // A stream is as long as its client wants; each of its messages is bounded by tonic.
             Family::GrpcStream => self.grpc.clone().oneshot(request.map(Body::new)).await,
             Family::Grpc => {
                 let limit = grpc::body_limit(limits);
-                let guarded = request.map(|body| Body::new(grpc::guard(GuardedBody::new(body, limit, Some(rate)))));
+                let guarded = request
+                    .map(|body| Body::new(grpc::guard(GuardedBody::new(body, limit, Some(rate), call.held.clone()))));
                 self.grpc.clone().oneshot(guarded).await.map(grpc::correct_status)
             }
         };

@@ -67,6 +67,7 @@ where
     body.map_err(|error| {
         let code = match error {
             BodyError::TooLarge { .. } => Code::ResourceExhausted,
+            BodyError::NoRoom => Code::Unavailable,
             BodyError::TooSlow(_) => Code::DeadlineExceeded,
             BodyError::Broken(source) => return Status::from_error(Box::new(source)),
         };

@@ -8,6 +8,7 @@ mod tfserving;
 
 use std::convert::Infallible;
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::Router;
 use axum::body::Body;
@@ -214,6 +215,7 @@ impl From<BodyError> for Refused {
         let message = error.to_string();
         match error {
             BodyError::TooLarge { .. } => Self { closes: true, ..Error::too_large(message).into() },
+            BodyError::NoRoom => Self { closes: true, ..no_room(message).into() },
             BodyError::TooSlow(_) => {
                 let error = Error::new(ErrorKind::Deadline, message);
                 Self { error, status: Some(StatusCode::REQUEST_TIMEOUT), closes: true }
@@ -223,6 +225,10 @@ impl From<BodyError> for Refused {
             }
         }
     }
+}
+
+fn no_room(message: String) -> Error {
+    Error::new(ErrorKind::Overloaded, message).with_retry_after(Duration::from_secs(1))
 }
 
 impl Refused {
@@ -252,7 +258,7 @@ fn add_retry_after(headers: &mut HeaderMap, error: &Error) {
 }
 
 /// Reads and decompresses a request's body.
-pub(crate) async fn read_body(app: &App, headers: &HeaderMap, body: Body) -> Result<Bytes, Refused> {
+async fn read_body(app: &App, call: &Call, headers: &HeaderMap, body: Body) -> Result<Bytes, Refused> {
     let Some(coding) = Coding::of_request(headers) else {
         let error = Error::invalid_input("the request's Content-Encoding is not one of gzip, deflate and identity");
         return Err(Refused { status: Some(StatusCode::UNSUPPORTED_MEDIA_TYPE), ..error.into() });
@@ -263,7 +269,11 @@ pub(crate) async fn read_body(app: &App, headers: &HeaderMap, body: Body) -> Res
     };
     let limits = app.limits();
     let limits = DecodeLimits { bytes: limits.body_bytes, ratio: limits.decompressed_ratio };
-    Ok(coding::decode(bytes, coding, limits).await?)
+    let decoded = coding::decode(bytes, coding, limits).await?;
+    if coding != Coding::Identity && !call.held.add(decoded.len()) {
+        return Err(BodyError::NoRoom.into());
+    }
+    Ok(decoded)
 }
 
 fn body_error(error: axum::Error) -> Refused {
@@ -274,8 +284,14 @@ fn body_error(error: axum::Error) -> Refused {
 }
 
 /// Reads the body within the time that the request itself allows.
-async fn read_in_time(app: &App, headers: &HeaderMap, body: Body, ctx: &Context) -> Result<Bytes, Refused> {
-    let reading = read_body(app, headers, body);
+async fn read_in_time(
+    app: &App,
+    call: &Call,
+    ctx: &Context,
+    headers: &HeaderMap,
+    body: Body,
+) -> Result<Bytes, Refused> {
+    let reading = read_body(app, call, headers, body);
     match ctx.deadline {
         None => reading.await,
         Some(deadline) => match tokio::time::timeout_at(deadline.into(), reading).await {
@@ -295,10 +311,11 @@ where
     P: Protocol<Raw = Bytes, Reply = Reply, Refusal = Reply>,
 {
     let (parts, body) = request.into_parts();
+    let call = call_of(app, &parts);
     let outcome = async {
-        let ctx = call(&parts).context(&parts.headers)?;
+        let ctx = call.context(&parts.headers)?;
         let protocol = make(&parts)?;
-        let raw = read_in_time(app, &parts.headers, body, &ctx).await?;
+        let raw = read_in_time(app, &call, &ctx, &parts.headers, body).await?;
         Ok::<_, Refused>(answer::answer(app, protocol, raw, ctx).await?)
     };
     match outcome.await {
@@ -318,22 +335,23 @@ pub(crate) async fn manage<F: Future<Output = Result<Reply>>>(
     work: impl FnOnce(Bytes) -> F,
 ) -> Response<Body> {
     let (parts, body) = request.into_parts();
+    let call = call_of(app, &parts);
     let outcome = async {
-        let bytes = read_body(app, &parts.headers, body).await?;
+        let bytes = read_body(app, &call, &parts.headers, body).await?;
         Ok::<_, Refused>(work(bytes).await?)
     };
     match outcome.await {
         Ok(reply) => response(&parts.headers, reply).await,
         Err(refused) => {
-            answer::log_failure(&call(&parts).id, &refused.error);
+            answer::log_failure(&call.id, &refused.error);
             refused.respond(oip_rest::encode_error)
         }
     }
 }
 
-fn call(parts: &Parts) -> Call {
+fn call_of(app: &App, parts: &Parts) -> Call {
     // The edge has put it there; a request that comes another way gets one of its own.
-    parts.extensions.get::<Call>().cloned().unwrap_or_else(|| Call::new(&parts.headers))
+    parts.extensions.get::<Call>().cloned().unwrap_or_else(|| Call::new(&parts.headers, &app.memory))
 }
 
 /// Makes a response of a reply, compressed if the request asks for it and it is no error.

@@ -16,6 +16,7 @@ mod grpc;
 mod http;
 mod limits;
 mod listener;
+mod memory;
 
 use std::io;
 use std::net::SocketAddr;

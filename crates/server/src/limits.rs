@@ -32,6 +32,8 @@ pub struct Limits {
     pub h2_streams: u32,
     /// The deadline of a request that names none, counted from when its body is there.
     pub default_deadline: Duration,
+    /// The most bytes of all request bodies that are in memory at the same time.
+    pub buffered_bytes: usize,
     /// The most open connections of one listener; more wait to be accepted.
     pub connections: usize,
     /// How long an idle HTTP/1 connection stays open after shutdown began, so that a request on
@@ -54,6 +56,7 @@ impl Default for Limits {
             body_grace: Duration::from_secs(5),
             h2_streams: 256,
             default_deadline: Duration::from_secs(30),
+            buffered_bytes: 1 << 30,
             connections: 10_000,
             drain_linger: Duration::from_millis(500),
         }

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use futures::{Stream, StreamExt, stream};
-use salver_core::{Context, Error, InferRequest, InferResponse, ModelRef};
+use salver_core::{Context, Error, ErrorKind, InferRequest, InferResponse, ModelRef};
 use salver_protocol::oip_grpc::{self, inference as wire};
 use tonic::codec::CompressionEncoding;
 use tonic::metadata::{MetadataMap, MetadataValue};
@@ -17,9 +17,11 @@ use wire::{ModelInferRequest, ModelInferResponse, ModelStreamInferResponse};
 
 use crate::answer::{Answer, Protocol, answer, log_failure};
 use crate::app::App;
+use crate::body::BodyError;
 use crate::call::Call;
 use crate::connection::Shutdown;
 use crate::http::oip::{EXTENSIONS, index};
+use crate::memory::Held;
 
 /// Requests of one stream that are worked on at the same time.
 const STREAM_IN_FLIGHT: usize = 64;
@@ -127,9 +129,9 @@ fn refusal(error: &Error) -> Status {
     status
 }
 
-fn context<T>(request: &Request<T>) -> Result<Context, Status> {
+fn context<T>(app: &App, request: &Request<T>) -> Result<Context, Status> {
     let headers = request.metadata().as_ref();
-    let call = request.extensions().get::<Call>().cloned().unwrap_or_else(|| Call::new(headers));
+    let call = request.extensions().get::<Call>().cloned().unwrap_or_else(|| Call::new(headers, &app.memory));
     call.context(headers).map_err(|error| refusal(&error))
 }
 
@@ -179,11 +181,11 @@ impl GrpcInferenceService for OipGrpc {
         let model = self.target(&message.name, &message.version)?;
         let info = self.app.services.infer.describe(&model);
         let outcome = info.map(|info| oip_grpc::model_metadata(&info, &self.app.ready_versions(&model.name)));
-        self.done(&context(&request)?.id, outcome)
+        self.done(&context(&self.app, &request)?.id, outcome)
     }
 
     async fn model_infer(&self, request: Request<ModelInferRequest>) -> Reply<ModelInferResponse> {
-        let ctx = context(&request)?;
+        let ctx = context(&self.app, &request)?;
         match answer(&self.app, Unary, request.into_inner(), ctx).await {
             Ok(Answer { reply, version }) => {
                 let mut response = Response::new(reply);
@@ -200,7 +202,7 @@ impl GrpcInferenceService for OipGrpc {
         &self,
         request: Request<Streaming<ModelInferRequest>>,
     ) -> Reply<Self::ModelStreamInferStream> {
-        let ctx = context(&request)?;
+        let ctx = context(&self.app, &request)?;
         let app = self.app.clone();
         let inbox = Inbox::new(request.into_inner(), &app);
         let requests = stream::unfold(inbox, |mut inbox| async move { Some((inbox.next().await?, inbox)) });
@@ -214,7 +216,7 @@ impl GrpcInferenceService for OipGrpc {
         let message = request.get_ref();
         let model = self.target(&message.name, &message.version)?;
         let config = self.app.services.control.config(&model);
-        self.done(&context(&request)?.id, config.map(|config| oip_grpc::model_config(&model.name, &config)))
+        self.done(&context(&self.app, &request)?.id, config.map(|config| oip_grpc::model_config(&model.name, &config)))
     }
 
     async fn model_statistics(
@@ -227,7 +229,7 @@ impl GrpcInferenceService for OipGrpc {
             name => Some(self.target(name, &message.version)?),
         };
         let statistics = self.app.services.control.statistics(model.as_ref());
-        self.done(&context(&request)?.id, statistics.map(|all| oip_grpc::statistics(&all)))
+        self.done(&context(&self.app, &request)?.id, statistics.map(|all| oip_grpc::statistics(&all)))
     }
 
     async fn repository_index(
@@ -242,7 +244,7 @@ impl GrpcInferenceService for OipGrpc {
         &self,
         request: Request<wire::RepositoryModelLoadRequest>,
     ) -> Reply<wire::RepositoryModelLoadResponse> {
-        let id = context(&request)?.id;
+        let id = context(&self.app, &request)?.id;
         let message = request.into_inner();
         let outcome = async {
             oip_grpc::decode_load_request(&message.parameters)?;
@@ -257,7 +259,7 @@ impl GrpcInferenceService for OipGrpc {
         &self,
         request: Request<wire::RepositoryModelUnloadRequest>,
     ) -> Reply<wire::RepositoryModelUnloadResponse> {
-        let id = context(&request)?.id;
+        let id = context(&self.app, &request)?.id;
         let message = request.into_inner();
         let outcome = async {
             oip_grpc::decode_load_request(&message.parameters)?;
@@ -331,6 +333,12 @@ async fn stream_answer(
 ) -> Result<ModelStreamInferResponse, Status> {
     let message = message?;
     let id = message.id.clone();
+    // Of a stream, no body is counted as it arrives: its messages are.
+    let held = Held::new(app.memory.clone());
+    if !held.add(raw_len(&message)) {
+        let error = Error::new(ErrorKind::Overloaded, BodyError::NoRoom.to_string());
+        return Ok(oip_grpc::encode_stream_error(&error, &id));
+    }
     match answer(&app, Streamed { mark_final: false }, message, ctx).await {
         Ok(Answer { reply, .. }) => Ok(reply),
         Err(error) => Ok(oip_grpc::encode_stream_error(&error, &id)),

@@ -2,7 +2,7 @@
 //! `/metrics`, the description of the routes, and the constant reply that the bench compares with.
 
 use std::fmt::Write as _;
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 
 use axum::body::Body;
 use axum::extract::State;
@@ -28,8 +28,7 @@ pub(super) async fn metrics(State(app): AppState, headers: HeaderMap) -> Respons
 }
 
 pub(super) async fn openapi(State(app): AppState, headers: HeaderMap) -> Response<Body> {
-    static DOCUMENT: OnceLock<Bytes> = OnceLock::new();
-    let document = DOCUMENT.get_or_init(|| openapi::document(&app.services.server_version).into());
+    let document = app.openapi.get_or_init(|| openapi::document(&app.services.server_version).into());
     response(&headers, Reply::json(200, document.clone())).await
 }
 

@@ -27,6 +27,14 @@ async fn client(address: SocketAddr) -> Client<Channel> {
     Client::new(channel(address).await)
 }
 
+fn http2_client<B>() -> hyper_util::client::legacy::Client<hyper_util::client::legacy::connect::HttpConnector, B>
+where
+    B: http_body::Body + Send,
+    B::Data: Send,
+{
+    hyper_util::client::legacy::Client::builder(hyper_util::rt::TokioExecutor::new()).http2_only(true).build_http()
+}
+
 fn request(model: &str, id: &str) -> ModelInferRequest {
     with_rows(model, id, 1)
 }
@@ -105,12 +113,27 @@ async fn bytes_that_are_no_message_are_the_clients_fault() {
             .header("te", "trailers")
             .body(http_body_util::Full::new(Bytes::copy_from_slice(frame)))
             .unwrap();
-        let http2 = hyper_util::client::legacy::Client::builder(hyper_util::rt::TokioExecutor::new())
-            .http2_only(true)
-            .build_http();
-        let reply = http2.request(request).await.unwrap();
+        let reply = http2_client().request(request).await.unwrap();
         assert_eq!(reply.headers().get("grpc-status").unwrap(), code, "{frame:?}");
     }
+}
+
+#[tokio::test]
+async fn a_call_whose_body_stalls_is_given_up() {
+    let server = TestServer::with(|options| {
+        options.limits.body_grace = Duration::from_millis(50);
+        options.limits.min_body_rate = 1 << 20;
+    })
+    .await;
+    let (tx, rx) = mpsc::channel::<Result<http_body::Frame<Bytes>, std::convert::Infallible>>(1);
+    tx.send(Ok(http_body::Frame::data(Bytes::from_static(b"\0\0\0\0\x09")))).await.unwrap();
+    let request = http::Request::post(format!("http://{}/inference.GRPCInferenceService/ModelInfer", server.http))
+        .header("content-type", "application/grpc")
+        .body(http_body_util::StreamBody::new(ReceiverStream::new(rx)))
+        .unwrap();
+    let reply = http2_client().request(request).await.unwrap();
+    assert_eq!(reply.headers().get("grpc-status").unwrap(), "4");
+    drop(tx);
 }
 
 #[tokio::test]

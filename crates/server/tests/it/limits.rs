@@ -43,6 +43,21 @@ async fn a_chunked_body_is_counted_as_it_comes() {
 }
 
 #[tokio::test]
+async fn all_bodies_together_are_bounded_and_room_comes_back() {
+    let server = TestServer::with(|options| options.limits.buffered_bytes = 2 * OIP_BODY.len()).await;
+    let mut waiting = server.raw().await;
+    let head = format!("POST /v2/models/slow/infer HTTP/1.1\r\nHost: t\r\nContent-Length: {}\r\n\r\n", OIP_BODY.len());
+    waiting.send(format!("{head}{OIP_BODY}")).await;
+    server.fake.wait_inside(1).await;
+    let reply = server.post(ECHO, padded(OIP_BODY.len() + 1)).await;
+    assert_eq!((reply.status, reply.header("retry-after")), (503, Some("1")));
+    assert_eq!(server.post(ECHO, OIP_BODY).await.status, 200);
+    server.fake.gate.add_permits(1);
+    assert_eq!(waiting.reply().await.unwrap().status, 200);
+    assert_eq!(server.post(ECHO, padded(2 * OIP_BODY.len())).await.status, 200);
+}
+
+#[tokio::test]
 async fn a_path_at_the_limit_is_looked_up_and_a_longer_one_is_not() {
     let server = TestServer::with(|options| options.limits.uri_bytes = 100).await;
     let path = |len: usize| format!("/v2?{}", "q".repeat(len - 4));

@@ -7,6 +7,7 @@ mod connection;
 mod fake;
 mod grpc;
 mod headers;
+mod http2;
 mod limits;
 mod protocols;
 mod raw;

@@ -113,3 +113,17 @@ async fn nothing_accepted_is_lost_under_load() {
         server.task.await.unwrap().unwrap();
     }
 }
+
+#[tokio::test]
+async fn what_the_kernel_has_accepted_is_answered_too() {
+    let server = TestServer::with(|options| options.limits.connections = 1).await;
+    let mut first = server.raw().await;
+    assert_eq!(first.get("/v2", "").await.status, 200);
+    // No slot is free: this connection stays in the kernel's backlog, its request with it.
+    let mut second = server.raw().await;
+    second.send(request(ECHO)).await;
+    server.shutdown.cancel();
+    let reply = second.reply().await.expect("an accepted request was lost");
+    assert_eq!((reply.status, reply.closes()), (200, true));
+    server.task.await.unwrap().unwrap();
+}

@@ -1,0 +1,88 @@
+//! HTTP/2 without TLS on the same port: plain routes, limits, shutdown.
+
+use bytes::Bytes;
+use http::{HeaderMap, Request, StatusCode};
+use http_body_util::{BodyExt, Full};
+use hyper::client::conn::http2::{self, SendRequest};
+use hyper_util::rt::{TokioExecutor, TokioIo};
+use tokio::net::TcpStream;
+use tokio::task::JoinHandle;
+
+use crate::server::{OIP_BODY, TestServer};
+
+const ECHO: &str = "/v2/models/echo/infer";
+
+async fn connect(server: &TestServer) -> (SendRequest<Full<Bytes>>, JoinHandle<hyper::Result<()>>) {
+    let stream = TcpStream::connect(server.http).await.unwrap();
+    let (sender, connection) = http2::handshake(TokioExecutor::new(), TokioIo::new(stream)).await.unwrap();
+    (sender, tokio::spawn(connection))
+}
+
+fn post(path: &str, body: impl Into<Bytes>) -> Request<Full<Bytes>> {
+    Request::post(format!("http://t{path}")).body(Full::new(body.into())).unwrap()
+}
+
+async fn send(sender: &mut SendRequest<Full<Bytes>>, request: Request<Full<Bytes>>) -> (StatusCode, HeaderMap, Bytes) {
+    let (parts, body) = sender.send_request(request).await.unwrap().into_parts();
+    (parts.status, parts.headers, body.collect().await.unwrap().to_bytes())
+}
+
+#[tokio::test]
+async fn plain_routes_answer() {
+    let server = TestServer::start().await;
+    let (mut sender, _connection) = connect(&server).await;
+    let (status, headers, body) = send(&mut sender, post(ECHO, OIP_BODY)).await;
+    assert_eq!(status, 200);
+    assert!(headers.contains_key("x-request-id") && !headers.contains_key("connection"));
+    assert!(body.starts_with(b"{\"model_name\":\"echo\""));
+    assert_eq!(send(&mut sender, post("/nowhere", "")).await.0, 404);
+}
+
+#[tokio::test]
+async fn limits_hold() {
+    let server = TestServer::with(|options| {
+        options.limits.body_bytes = 1000;
+        options.limits.headers = 10;
+        options.limits.uri_bytes = 100;
+    })
+    .await;
+    let (mut sender, _connection) = connect(&server).await;
+    let padded = |len: usize| format!("{OIP_BODY}{}", " ".repeat(len - OIP_BODY.len()));
+    assert_eq!(send(&mut sender, post(ECHO, padded(1000))).await.0, 200);
+    assert_eq!(send(&mut sender, post(ECHO, padded(1001))).await.0, 413);
+    let with_fields = |count: usize| {
+        let mut request = post(ECHO, OIP_BODY);
+        for n in 0..count {
+            let name: http::HeaderName = format!("x-{n}").parse().unwrap();
+            request.headers_mut().insert(name, http::HeaderValue::from_static("1"));
+        }
+        request
+    };
+    // `content-length` is the tenth.
+    assert_eq!(send(&mut sender, with_fields(9)).await.0, 200);
+    assert_eq!(send(&mut sender, with_fields(10)).await.0, 431);
+    assert_eq!(send(&mut sender, post(&format!("/{}", "p".repeat(100)), "")).await.0, 414);
+    assert_eq!(send(&mut sender, post(ECHO, OIP_BODY)).await.0, 200);
+}
+
+#[tokio::test]
+async fn an_idle_connection_is_told_to_go() {
+    let server = TestServer::with(|options| options.limits.idle_timeout = std::time::Duration::from_millis(50)).await;
+    let (mut sender, connection) = connect(&server).await;
+    assert_eq!(send(&mut sender, post(ECHO, OIP_BODY)).await.0, 200);
+    connection.await.unwrap().unwrap();
+}
+
+#[tokio::test]
+async fn shutdown_answers_what_is_open_and_then_closes() {
+    let server = TestServer::start().await;
+    let (mut sender, connection) = connect(&server).await;
+    let open = sender.send_request(post("/v2/models/slow/infer", OIP_BODY));
+    let open = tokio::spawn(open);
+    server.fake.wait_inside(1).await;
+    server.shutdown.cancel();
+    server.fake.gate.add_permits(1);
+    assert_eq!(open.await.unwrap().unwrap().status(), 200);
+    connection.await.unwrap().unwrap();
+    server.task.await.unwrap().unwrap();
+}
