@@ -103,6 +103,9 @@ impl Edge {
             headers.insert(REQUEST_ID, id);
         }
         self.app.cors.decorate(origin, headers);
+        if is_http1 && (closes || headers.contains_key(CONNECTION)) {
+            peer.activity.leave_unread();
+        }
         if is_http1 && (closes || self.app.shutdown.is_draining()) {
             headers.insert(CONNECTION, HeaderValue::from_static("close"));
         }

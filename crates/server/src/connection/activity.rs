@@ -24,6 +24,7 @@ pub(crate) struct Activity {
     is_write_blocked: AtomicBool,
     is_http2: AtomicBool,
     wants_last_look: AtomicBool,
+    leaves_unread: AtomicBool,
 }
 
 /// What the watchdog should do.
@@ -49,6 +50,7 @@ impl Activity {
             is_write_blocked: AtomicBool::new(false),
             is_http2: AtomicBool::new(false),
             wants_last_look: AtomicBool::new(false),
+            leaves_unread: AtomicBool::new(false),
         }
     }
 
@@ -74,6 +76,16 @@ impl Activity {
     /// Whether the socket should look.
     pub(crate) fn wants_last_look(&self) -> bool {
         self.wants_last_look.load(Ordering::Relaxed)
+    }
+
+    /// Notes that the connection ends before all of a request was read.
+    pub(crate) fn leave_unread(&self) {
+        self.leaves_unread.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether the peer may still be sending what nobody will read.
+    pub(crate) fn leaves_unread(&self) -> bool {
+        self.leaves_unread.load(Ordering::Relaxed)
     }
 
     /// Whether no request is being handled or answered.

@@ -1,21 +1,27 @@
 //! The socket of one connection, with a look at what passes.
 //!
 //! Tells the books ([`Activity`]) when a head begins and when bytes leave, recognises HTTP/2 by
-//! its preface, and scans HTTP/1 heads ([`HeadScan`]). It changes no byte and closes nothing.
+//! its preface, and scans HTTP/1 heads ([`HeadScan`]). It changes no byte. At the end it lets a peer
+//! finish sending what nobody will read: closing at once would take the reply away from it too.
 
 use std::io;
 use std::mem::MaybeUninit;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
 
 use socket2::SockRef;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
+use tokio::time::{Sleep, sleep};
 
 use super::activity::Activity;
 use super::head_scan::HeadScan;
+
+const DISCARD_TIME: Duration = Duration::from_secs(2);
+const DISCARD_PIECE: usize = 8 << 10;
 
 /// What the scan of the latest HTTP/1 head found.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -54,12 +60,15 @@ pub(crate) struct WatchedIo {
     report: Arc<HeadReport>,
     scan: HeadScan,
     is_first_read: bool,
+    is_shut: bool,
+    /// How long what comes after the reply is thrown away.
+    discard: Option<Pin<Box<Sleep>>>,
 }
 
 impl WatchedIo {
     /// Observes `stream` on behalf of `activity` and `report`.
     pub(crate) fn new(stream: TcpStream, activity: Arc<Activity>, report: Arc<HeadReport>) -> Self {
-        Self { stream, activity, report, scan: HeadScan::default(), is_first_read: true }
+        Self { stream, activity, report, scan: HeadScan::default(), is_first_read: true, is_shut: false, discard: None }
     }
 
     fn saw(&mut self, bytes: &[u8]) {
@@ -85,6 +94,22 @@ impl WatchedIo {
             Poll::Ready(Ok(_)) => self.activity.wrote(),
             Poll::Pending => self.activity.write_blocked(),
             Poll::Ready(Err(_)) => {}
+        }
+    }
+
+    /// Reads and forgets until the peer is done or has had its time.
+    fn poll_discard(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        let timer = self.discard.get_or_insert_with(|| Box::pin(sleep(DISCARD_TIME)));
+        if timer.as_mut().poll(cx).is_ready() {
+            return Poll::Ready(());
+        }
+        let mut piece = [0; DISCARD_PIECE];
+        loop {
+            let mut buf = ReadBuf::new(&mut piece);
+            match ready!(Pin::new(&mut self.stream).poll_read(cx, &mut buf)) {
+                Ok(()) if !buf.filled().is_empty() => {}
+                Ok(()) | Err(_) => return Poll::Ready(()),
+            }
         }
     }
 
@@ -136,6 +161,13 @@ impl AsyncWrite for WatchedIo {
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_shutdown(cx)
+        if !self.is_shut {
+            ready!(Pin::new(&mut self.stream).poll_shutdown(cx))?;
+            self.is_shut = true;
+        }
+        if self.activity.leaves_unread() {
+            ready!(self.poll_discard(cx));
+        }
+        Poll::Ready(Ok(()))
     }
 }

@@ -30,6 +30,19 @@ async fn a_claim_beyond_the_limit_is_refused_before_the_body_is_sent() {
 }
 
 #[tokio::test]
+async fn a_client_that_sends_on_regardless_still_gets_to_read_the_refusal() {
+    let server = TestServer::with(|options| options.limits.body_bytes = 1000).await;
+    let body = vec![b' '; 8 << 20];
+    // The whole body is sent before the first look at the reply.
+    let reply = server.post(ECHO, &body).await;
+    assert_eq!(reply.status, 413);
+    let mut raw = server.raw().await;
+    let head = format!("POST {ECHO} HTTP/1.1\r\nHost: t\r\nTransfer-Encoding: chunked\r\n\r\n{:x}\r\n", body.len());
+    raw.send([head.as_bytes(), &body, b"\r\n0\r\n\r\n"].concat()).await;
+    assert_eq!(raw.reply().await.unwrap().status, 413);
+}
+
+#[tokio::test]
 async fn a_chunked_body_is_counted_as_it_comes() {
     let server = TestServer::with(|options| options.limits.body_bytes = 1000).await;
     for (len, status) in [(1000, 200), (1001, 413)] {

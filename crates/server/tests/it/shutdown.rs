@@ -1,6 +1,5 @@
 //! The end: what has been accepted is answered, what is idle is closed, what is new is refused.
 
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
@@ -84,8 +83,7 @@ async fn dropping_the_server_drops_everything() {
 }
 
 /// Sends requests one after the other until the server says close; each must be answered.
-async fn hammer(address: SocketAddr, answered: Arc<AtomicUsize>) {
-    let mut raw = Raw::connect(address).await;
+async fn hammer(mut raw: Raw, answered: Arc<AtomicUsize>) {
     loop {
         raw.send(request(ECHO)).await;
         let reply = raw.reply().await.expect("an accepted request was lost");
@@ -102,7 +100,10 @@ async fn nothing_accepted_is_lost_under_load() {
     for round in 0..5 {
         let server = TestServer::with(|options| options.limits.drain_linger = Duration::from_secs(2)).await;
         let answered = Arc::new(AtomicUsize::new(0));
-        let clients: Vec<_> = (0..16).map(|_| tokio::spawn(hammer(server.http, answered.clone()))).collect();
+        let mut clients = Vec::new();
+        for _ in 0..16 {
+            clients.push(tokio::spawn(hammer(server.raw().await, answered.clone())));
+        }
         while answered.load(Ordering::SeqCst) < 50 + 37 * round {
             tokio::task::yield_now().await;
         }
