@@ -34,7 +34,7 @@ pub(crate) async fn run(options: &DemoOptions) -> Result<()> {
     let settings = settings(options, folder.path())?;
     crate::serve::init_logging(&settings)?;
     let serving = Serving::bind(&settings).await?;
-    let stop = serving.stop_on_signal();
+    let stop = serving.stopping();
     let shown = async {
         serving.load().await?;
         present(&serving).await

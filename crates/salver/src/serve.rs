@@ -11,7 +11,7 @@ use anyhow::{Context as _, Result, bail};
 use salver_core::{Infer as _, ModelControl as _, ModelName, ModelRef, ModelState, ModelStatus};
 use salver_runtime::Runtime;
 use salver_telemetry::Metrics;
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
@@ -33,7 +33,7 @@ pub(crate) async fn run(options: &ServeOptions) -> Result<()> {
     let mut options = options.clone();
     options.paths = paths(&options.paths, Path::new(DEFAULT_PATH));
     let serving = Serving::bind(&options).await?;
-    let stop = serving.stop_on_signal();
+    let stop = serving.stopping();
     let loaded = tokio::select! {
         loaded = serving.load() => loaded,
         () = stop.cancelled() => Ok(()),
@@ -60,6 +60,7 @@ pub(crate) struct Serving {
     http: SocketAddr,
     grpc: Option<SocketAddr>,
     stop: CancellationToken,
+    signals: JoinHandle<()>,
     server: JoinHandle<salver_core::Result<()>>,
     has_paths: bool,
 }
@@ -72,18 +73,21 @@ impl Serving {
     /// Where an address or a path cannot be used, or an address is exposed without a word.
     pub(crate) async fn bind(options: &ServeOptions) -> Result<Self> {
         check_exposure(options)?;
+        // Before anybody can see the server and tell it to stop.
+        let signals = Signals::listen().context("listen for signals")?;
         let metrics = Metrics::new();
         let runtime = wiring::runtime(&options.paths, &options.engine, &metrics, wiring::runtime_options(options))?;
         let services = wiring::services(&runtime, metrics, options);
         let bound = salver_server::bind(services, wiring::server_options(options)).await?;
         let (http, grpc) = (bound.http_addr(), bound.grpc_addr());
         let stop = CancellationToken::new();
+        let signals = tokio::spawn(signals.pass_on(stop.clone()));
         let server = tokio::spawn(bound.serve(stop.clone()));
         out::line(format!("http listening on {http}"));
         if let Some(grpc) = grpc {
             out::line(format!("grpc listening on {grpc}"));
         }
-        Ok(Self { runtime, http, grpc, stop, server, has_paths: !options.paths.is_empty() })
+        Ok(Self { runtime, http, grpc, stop, signals, server, has_paths: !options.paths.is_empty() })
     }
 
     /// Loads what the settings say; models that do not load show in the index.
@@ -114,16 +118,9 @@ impl Serving {
         wiring::problem(&self.runtime, name)
     }
 
-    /// Stops on SIGTERM or SIGINT; a second one ends the process at once. The token tells when.
-    pub(crate) fn stop_on_signal(&self) -> CancellationToken {
-        let stop = self.stop.clone();
-        let told = stop.clone();
-        tokio::spawn(async move {
-            if let Err(error) = wait_for_signals(&stop).await {
-                tracing::error!(%error, "signals cannot be received; only SIGKILL will stop this server");
-            }
-        });
-        told
+    /// Returns what is cancelled when the server is told to stop.
+    pub(crate) fn stopping(&self) -> CancellationToken {
+        self.stop.clone()
     }
 
     /// Waits until the server is told to stop.
@@ -139,6 +136,7 @@ impl Serving {
         self.stop.cancel();
         let served = self.server.await.context("the server's task")?;
         self.runtime.shutdown().await;
+        self.signals.abort();
         Ok(served?)
     }
 
@@ -215,21 +213,33 @@ fn check_exposure(options: &ServeOptions) -> Result<()> {
     Ok(())
 }
 
-async fn wait_for_signals(stop: &CancellationToken) -> std::io::Result<()> {
-    let mut terminate = signal(SignalKind::terminate())?;
-    let mut interrupt = signal(SignalKind::interrupt())?;
-    let mut next = async || {
+/// SIGTERM and SIGINT, caught from the moment this exists.
+struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl Signals {
+    fn listen() -> std::io::Result<Self> {
+        Ok(Self { terminate: signal(SignalKind::terminate())?, interrupt: signal(SignalKind::interrupt())? })
+    }
+
+    async fn next(&mut self) {
         tokio::select! {
-            _ = terminate.recv() => {}
-            _ = interrupt.recv() => {}
+            _ = self.terminate.recv() => {}
+            _ = self.interrupt.recv() => {}
         }
-    };
-    next().await;
-    tracing::info!("stopping: finishing what is in flight; a second signal stops at once");
-    stop.cancel();
-    next().await;
-    tracing::warn!("stopped by a second signal");
-    std::process::exit(EXIT_INTERRUPTED);
+    }
+
+    /// Cancels `stop` on the first signal and ends the process on the second one.
+    async fn pass_on(mut self, stop: CancellationToken) {
+        self.next().await;
+        tracing::info!("stopping: finishing what is in flight; a second signal stops at once");
+        stop.cancel();
+        self.next().await;
+        tracing::warn!("stopped by a second signal");
+        std::process::exit(EXIT_INTERRUPTED);
+    }
 }
 
 #[cfg(test)]

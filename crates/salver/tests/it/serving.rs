@@ -123,6 +123,15 @@ async fn a_signal_ends_the_server_with_success() {
     }
 }
 
+#[test]
+fn a_signal_counts_from_the_moment_the_server_shows_itself() {
+    for _ in 0..20 {
+        let mut server = serve(&[demo_model("digits").to_str().unwrap()]);
+        server.terminate();
+        assert!(server.wait().success(), "{:#?}", server.lines());
+    }
+}
+
 #[tokio::test]
 async fn a_server_without_models_is_ready_and_says_how_to_give_it_one() {
     let server = serve(&[]);
