@@ -73,7 +73,13 @@ impl Rows {
 
     /// Prints the table.
     pub(crate) fn print(&self) {
-        line(self.table.trim_fmt());
+        line(self);
+    }
+}
+
+impl Display for Rows {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.table.trim_fmt())
     }
 }
 

@@ -81,7 +81,8 @@ fn columns(description: &Value) -> Vec<String> {
 fn table(answer: &Value) -> Option<out::Rows> {
     let predictions = answer.get("predictions")?.as_array()?;
     let first = predictions.first()?.as_object()?;
-    let names: Vec<&String> = first.keys().filter(|name| *name != "probabilities").collect();
+    let by_label = |name: &str| name == "probabilities" && first[name].is_object();
+    let names: Vec<&String> = first.keys().filter(|name| !by_label(name)).collect();
     let probabilities: Vec<&String> =
         first.get("probabilities").and_then(Value::as_object).into_iter().flat_map(|all| all.keys()).collect();
     if names.len() + probabilities.len() > MOST_COLUMNS {
@@ -105,6 +106,10 @@ fn short(value: &Value) -> Option<String> {
     match value {
         Value::String(text) => Some(text.clone()),
         Value::Number(number) if number.is_f64() => Some(format!("{:.4}", number.as_f64()?)),
+        Value::Array(items) if items.len() <= MOST_COLUMNS => {
+            let items: Option<Vec<String>> = items.iter().map(short).collect();
+            Some(format!("[{}]", items?.join(", ")))
+        }
         Value::Array(_) | Value::Object(_) => None,
         other => Some(other.to_string()),
     }
@@ -126,11 +131,14 @@ mod tests {
     }
 
     #[test]
-    fn labelled_rows_become_a_table_and_tensors_do_not() {
+    fn rows_of_short_values_become_a_table_and_tensors_do_not() {
         let labelled =
             json!({ "predictions": [{ "label": "a", "score": 0.9, "probabilities": { "a": 0.9, "b": 0.1 } }] });
         assert!(table(&labelled).is_some());
-        assert!(table(&json!({ "predictions": [{ "y": [1, 2] }] })).is_none());
+        let shown = table(&json!({ "predictions": [{ "y": 0, "probabilities": [0.25, 0.75] }] })).unwrap();
+        assert!(shown.to_string().contains("[0.2500, 0.7500]"), "{shown}");
+        assert!(table(&json!({ "predictions": [{ "y": vec![0; 13] }] })).is_none());
+        assert!(table(&json!({ "predictions": [{ "y": { "a": 1 } }] })).is_none());
         assert!(table(&json!({ "outputs": { "y": [1] } })).is_none());
         assert!(table(&json!({ "predictions": [] })).is_none());
     }

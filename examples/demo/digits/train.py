@@ -208,7 +208,6 @@ def main() -> None:
         f"""# Written by train.py.
 name     = "digits"
 version  = 1
-engine   = "onnx"
 artifact = "model.onnx"
 task     = "tensor"
 labels   = [{labels}]

@@ -91,7 +91,6 @@ def main() -> None:
         f"""# Written by train.py.
 name     = "iris"
 version  = 1
-engine   = "onnx"
 artifact = "model.onnx"
 task     = "tabular"
 labels   = [{labels}]
