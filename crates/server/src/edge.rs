@@ -67,7 +67,7 @@ impl Edge {
     }
 
     /// Answers one request.
-    pub(crate) async fn handle(&self, peer: Peer, mut request: Request<Incoming>) -> Response<ReplyBody> {
+    pub(crate) async fn handle(&self, peer: Peer, request: Request<Incoming>) -> Response<ReplyBody> {
         let mut busy = peer.activity.begin();
         let call = Call::new(request.headers(), &self.app.memory);
         let family = Family::of(&request);
@@ -75,39 +75,14 @@ impl Edge {
         let origin = self.app.cors.allowed(request.headers());
         let access = AccessLog::new(&call, &request);
         let framing = check_framing(&peer, &request);
-
-        let refused = match framing {
-            Framing::Refused => Some(refuse(400, "Content-Length and Transfer-Encoding together are refused")),
-            Framing::Sound | Framing::Unseen => check_head(self.limits(), &request),
-        };
-        let mut closes = framing != Framing::Sound;
-        let mut response = match refused {
-            Some(refusal) => {
-                closes = true;
-                match family {
-                    Family::Http(_) => refusal.into_response(),
-                    Family::Grpc | Family::GrpcStream => refusal.into_grpc(),
-                }
-            }
-            None => {
-                request.extensions_mut().insert(call.clone());
-                match AssertUnwindSafe(self.route(family, &call, request)).catch_unwind().await {
-                    Ok(response) => response,
-                    Err(_) => panicked(&call, family),
-                }
-            }
+        let (mut response, is_refused) = match self.refusal(framing, &request) {
+            Some(refusal) => (refusal.respond(family), true),
+            None => (self.guarded_route(family, &call, request).await, false),
         };
 
-        let headers = response.headers_mut();
-        if let Ok(id) = HeaderValue::from_str(&call.id) {
-            headers.insert(REQUEST_ID, id);
-        }
-        self.app.cors.decorate(origin, headers);
-        if is_http1 && (closes || headers.contains_key(CONNECTION)) {
-            peer.activity.leave_unread();
-        }
-        if is_http1 && (closes || self.app.shutdown.is_draining()) {
-            headers.insert(CONNECTION, HeaderValue::from_static("close"));
+        self.decorate(&call, origin, response.headers_mut());
+        if is_http1 {
+            self.decide_end(&peer, is_refused || framing != Framing::Sound, response.headers_mut());
         }
         self.app.services.metrics.count_request(family.label(), code_of(family, &response));
         access.write(&response);
@@ -116,6 +91,39 @@ impl Edge {
             busy.replying();
         }
         response.map(|inner| ReplyBody { inner, _busy: busy })
+    }
+
+    fn refusal(&self, framing: Framing, request: &Request<Incoming>) -> Option<Refusal> {
+        match framing {
+            Framing::Refused => Some(refuse(400, "Content-Length and Transfer-Encoding together are refused")),
+            Framing::Sound | Framing::Unseen => check_head(self.limits(), request),
+        }
+    }
+
+    fn decorate(&self, call: &Call, origin: Option<HeaderValue>, headers: &mut HeaderMap) {
+        if let Ok(id) = HeaderValue::from_str(&call.id) {
+            headers.insert(REQUEST_ID, id);
+        }
+        self.app.cors.decorate(origin, headers);
+    }
+
+    /// Says whether the HTTP/1 connection goes on, and what becomes of a request not read to its end.
+    fn decide_end(&self, peer: &Peer, is_unsound: bool, headers: &mut HeaderMap) {
+        let leaves_unread = is_unsound || headers.contains_key(CONNECTION);
+        if leaves_unread {
+            peer.activity.leave_unread();
+        }
+        if leaves_unread || self.app.shutdown.is_draining() {
+            headers.insert(CONNECTION, HeaderValue::from_static("close"));
+        }
+    }
+
+    async fn guarded_route(&self, family: Family, call: &Call, mut request: Request<Incoming>) -> Response<Body> {
+        request.extensions_mut().insert(call.clone());
+        match AssertUnwindSafe(self.route(family, call, request)).catch_unwind().await {
+            Ok(response) => response,
+            Err(_) => panicked(call, family),
+        }
     }
 
     async fn route(&self, family: Family, call: &Call, request: Request<Incoming>) -> Response<Body> {
@@ -211,13 +219,21 @@ fn refuse(status: u16, message: &'static str) -> Refusal {
 }
 
 impl Refusal {
-    fn into_response(self) -> Response<Body> {
-        routes::plain_response(Reply::json_value(self.status, &serde_json::json!({ "error": self.message })))
-    }
-
-    fn into_grpc(self) -> Response<Body> {
-        let code = if self.status == 400 { tonic::Code::InvalidArgument } else { tonic::Code::ResourceExhausted };
-        tonic::Status::new(code, self.message).into_http()
+    fn respond(self, family: Family) -> Response<Body> {
+        match family {
+            Family::Http(_) => {
+                let body = serde_json::json!({ "error": self.message });
+                routes::plain_response(Reply::json_value(self.status, &body))
+            }
+            Family::Grpc | Family::GrpcStream => {
+                let code = match self.status {
+                    400 => tonic::Code::InvalidArgument,
+                    500 => tonic::Code::Internal,
+                    _ => tonic::Code::ResourceExhausted,
+                };
+                tonic::Status::new(code, self.message).into_http()
+            }
+        }
     }
 }
 
@@ -239,11 +255,7 @@ fn header_bytes(headers: &HeaderMap) -> usize {
 
 fn panicked(call: &Call, family: Family) -> Response<Body> {
     tracing::error!(request_id = &*call.id, "the handler of a request panicked");
-    const MESSAGE: &str = "the server made a mistake; its log tells more under this request's id";
-    match family {
-        Family::Http(_) => refuse(500, MESSAGE).into_response(),
-        Family::Grpc | Family::GrpcStream => tonic::Status::internal(MESSAGE).into_http(),
-    }
+    refuse(500, "the server made a mistake; its log tells more under this request's id").respond(family)
 }
 
 /// Returns the HTTP status, or the gRPC code where it is known when the reply begins.

@@ -3,6 +3,7 @@
 
 mod health;
 mod oip;
+mod stream;
 
 use std::sync::Arc;
 

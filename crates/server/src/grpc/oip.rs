@@ -2,33 +2,24 @@
 //!
 //! Methods of extensions that are not offered answer UNIMPLEMENTED.
 
-use std::pin::Pin;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
 
-use futures::{Stream, StreamExt, stream};
-use salver_core::{Context, Error, ErrorKind, InferRequest, InferResponse, ModelRef};
+use salver_core::{Context, Error, InferRequest, InferResponse, ModelRef};
 use salver_protocol::oip_grpc::{self, inference as wire};
 use tonic::codec::CompressionEncoding;
 use tonic::metadata::{MetadataMap, MetadataValue};
 use tonic::{Request, Response, Status, Streaming};
 use wire::grpc_inference_service_server::{GrpcInferenceService, GrpcInferenceServiceServer};
-use wire::{ModelInferRequest, ModelInferResponse, ModelStreamInferResponse};
+use wire::{ModelInferRequest, ModelInferResponse};
 
+use super::stream;
 use crate::answer::{Answer, Protocol, answer, log_failure};
 use crate::app::App;
-use crate::body::BodyError;
 use crate::call::Call;
-use crate::connection::Shutdown;
 use crate::http::oip::{EXTENSIONS, index};
-use crate::memory::Held;
 
-/// Requests of one stream that are worked on at the same time.
-const STREAM_IN_FLIGHT: usize = 64;
 /// The version that answered, as over HTTP.
 const MODEL_VERSION: &str = crate::call::MODEL_VERSION_NAME;
-/// How many times as long as an idle one a busy stream is still read once shutdown began.
-const BUSY_LINGERS: u32 = 4;
 
 pub(super) fn service(app: Arc<App>) -> GrpcInferenceServiceServer<OipGrpc> {
     let limit = app.limits().body_bytes;
@@ -44,7 +35,7 @@ pub(super) struct OipGrpc {
     app: Arc<App>,
 }
 
-fn raw_len(message: &ModelInferRequest) -> usize {
+pub(super) fn raw_len(message: &ModelInferRequest) -> usize {
     let typed = message.inputs.iter().filter_map(|input| input.contents.as_ref()).map(typed_len);
     message.raw_input_contents.iter().map(bytes::Bytes::len).chain(typed).sum()
 }
@@ -89,37 +80,8 @@ impl Protocol for Unary {
     }
 }
 
-/// One request of a stream.
-struct Streamed {
-    mark_final: bool,
-}
-
-impl Protocol for Streamed {
-    type Raw = ModelInferRequest;
-    type Reply = ModelStreamInferResponse;
-    type Refusal = Status;
-
-    fn raw_len(raw: &ModelInferRequest) -> usize {
-        raw_len(raw)
-    }
-
-    fn decode(&mut self, raw: ModelInferRequest, app: &App) -> salver_core::Result<InferRequest> {
-        let request = oip_grpc::decode_infer(raw, app.protocol_limits())?;
-        self.mark_final = oip_grpc::wants_final_response(&request.parameters);
-        Ok(request)
-    }
-
-    fn encode(&self, response: &InferResponse) -> salver_core::Result<ModelStreamInferResponse> {
-        oip_grpc::encode_stream(response, self.mark_final)
-    }
-
-    fn encode_error(error: &Error) -> Status {
-        refusal(error)
-    }
-}
-
 /// Renders an error, with the time to wait where it is known.
-fn refusal(error: &Error) -> Status {
+pub(super) fn refusal(error: &Error) -> Status {
     let mut status = oip_grpc::encode_error(error);
     if let Some(after) = error.retry_after() {
         let ms = u64::try_from(after.as_millis()).unwrap_or(u64::MAX);
@@ -196,20 +158,14 @@ impl GrpcInferenceService for OipGrpc {
         }
     }
 
-    type ModelStreamInferStream = Pin<Box<dyn Stream<Item = Result<ModelStreamInferResponse, Status>> + Send>>;
+    type ModelStreamInferStream = stream::Answers;
 
     async fn model_stream_infer(
         &self,
         request: Request<Streaming<ModelInferRequest>>,
     ) -> Reply<Self::ModelStreamInferStream> {
         let ctx = context(&self.app, &request)?;
-        let app = self.app.clone();
-        let inbox = Inbox::new(request.into_inner(), &app);
-        let requests = stream::unfold(inbox, |mut inbox| async move { Some((inbox.next().await?, inbox)) });
-        // In the order of the requests, though they are worked on together.
-        let replies =
-            requests.map(move |message| stream_answer(app.clone(), ctx.clone(), message)).buffered(STREAM_IN_FLIGHT);
-        Ok(Response::new(Box::pin(replies)))
+        Ok(Response::new(stream::answers(self.app.clone(), ctx, request.into_inner())))
     }
 
     async fn model_config(&self, request: Request<wire::ModelConfigRequest>) -> Reply<wire::ModelConfigResponse> {
@@ -323,67 +279,4 @@ impl GrpcInferenceService for OipGrpc {
 
 fn not_offered(what: &str) -> Status {
     Status::unimplemented(format!("{what}: this extension is not offered"))
-}
-
-/// Answers one request of a stream; its failure is told in a reply and the stream lives on.
-async fn stream_answer(
-    app: Arc<App>,
-    ctx: Context,
-    message: Result<ModelInferRequest, Status>,
-) -> Result<ModelStreamInferResponse, Status> {
-    let message = message?;
-    let id = message.id.clone();
-    // Of a stream, no body is counted as it arrives: its messages are.
-    let held = Held::new(app.memory.clone());
-    if !held.add(raw_len(&message)) {
-        let error = Error::new(ErrorKind::Overloaded, BodyError::NoRoom.to_string());
-        return Ok(oip_grpc::encode_stream_error(&error, &id));
-    }
-    match answer(&app, Streamed { mark_final: false }, message, ctx).await {
-        Ok(Answer { reply, .. }) => Ok(reply),
-        Err(error) => Ok(oip_grpc::encode_stream_error(&error, &id)),
-    }
-}
-
-/// The requests of one stream, until its client or the server ends it.
-struct Inbox {
-    incoming: Streaming<ModelInferRequest>,
-    shutdown: Shutdown,
-    linger: Duration,
-    /// When reading ends at the latest; set once shutdown began.
-    end: Option<Instant>,
-    is_ended: bool,
-}
-
-impl Inbox {
-    fn new(incoming: Streaming<ModelInferRequest>, app: &App) -> Self {
-        let (shutdown, linger) = (app.shutdown.clone(), app.limits().drain_linger);
-        Self { incoming, shutdown, linger, end: None, is_ended: false }
-    }
-
-    async fn next(&mut self) -> Option<Result<ModelInferRequest, Status>> {
-        if self.is_ended {
-            return None;
-        }
-        if self.shutdown.is_draining() {
-            let now = Instant::now();
-            if *self.end.get_or_insert(now + self.linger * BUSY_LINGERS) <= now {
-                return Some(Err(self.stop()));
-            }
-        }
-        let quiet = async {
-            self.shutdown.drain.cancelled().await;
-            tokio::time::sleep(self.linger).await;
-        };
-        tokio::select! {
-            biased;
-            message = self.incoming.next() => message.map(|message| message.map_err(super::correct)),
-            () = quiet => Some(Err(self.stop())),
-        }
-    }
-
-    fn stop(&mut self) -> Status {
-        self.is_ended = true;
-        Status::unavailable("the server is shutting down; open the stream anew elsewhere")
-    }
 }

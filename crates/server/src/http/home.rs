@@ -14,7 +14,8 @@ use salver_protocol::{Reply, openapi, plain};
 use salver_telemetry::Metrics;
 use serde_json::json;
 
-use super::{AppState, manage, plain_response, response};
+use super::AppState;
+use super::exchange::{manage, plain_response, response};
 use crate::app::App;
 
 pub(super) async fn health() -> Response<Body> {

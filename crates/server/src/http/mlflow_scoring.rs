@@ -11,7 +11,8 @@ use salver_core::{Error, InferRequest, InferResponse, ModelRef, Result};
 use salver_protocol::Reply;
 use salver_protocol::mlflow_scoring::{self, ContentType};
 
-use super::{AppState, plain_response};
+use super::AppState;
+use super::exchange::{self, plain_response};
 use crate::answer::Protocol;
 use crate::app::App;
 
@@ -60,7 +61,7 @@ pub(super) async fn invocations(State(app): AppState, request: Request<Body>) ->
 }
 
 async fn invoke(app: &Arc<App>, request: Request<Body>, kind: ContentType) -> Response<Body> {
-    super::infer(app, request, |_| Ok(Invocation { target: app.default_model()?, kind })).await
+    exchange::infer(app, request, |_| Ok(Invocation { target: app.default_model()?, kind })).await
 }
 
 pub(super) async fn ping() -> Response<Body> {

@@ -9,7 +9,9 @@ use salver_core::{Error, ErrorKind, InferRequest, InferResponse, ModelRef, Model
 use salver_protocol::oip_rest::{self, ReplyOptions};
 use salver_protocol::{Limits, Reply};
 
-use super::{AppState, Target, manage, reply_or, response};
+use super::AppState;
+use super::exchange::{self, manage, plain_response, reply_or, response};
+use super::target::Target;
 use crate::answer::Protocol;
 use crate::app::App;
 
@@ -63,7 +65,7 @@ fn header_len(headers: &HeaderMap) -> Result<Option<usize>> {
 }
 
 pub(super) async fn infer(State(app): AppState, target: Target, request: Request<Body>) -> Response<Body> {
-    super::infer(&app, request, |parts| {
+    exchange::infer(&app, request, |parts| {
         let (target, header_len) = (target.model_ref()?, header_len(&parts.headers)?);
         Ok(OipRest { target, header_len, options: ReplyOptions::json() })
     })
@@ -163,11 +165,11 @@ pub(super) async fn unload(State(app): AppState, target: Target, request: Reques
 }
 
 pub(super) async fn no_cuda_regions() -> Response<Body> {
-    super::plain_response(Reply::json(200, Bytes::from_static(b"[]")))
+    plain_response(Reply::json(200, Bytes::from_static(b"[]")))
 }
 
 pub(super) async fn not_offered(request: Request<Body>) -> Response<Body> {
     let path: String = request.uri().path().chars().take(200).collect();
     let error = Error::unsupported(format!("'{path}': this extension is not offered"));
-    super::plain_response(oip_rest::encode_error(&error))
+    plain_response(oip_rest::encode_error(&error))
 }

@@ -8,7 +8,9 @@ use http::{HeaderMap, Request, Response};
 use salver_core::{Error, InferRequest, InferResponse, ModelRef, Result};
 use salver_protocol::{Reply, plain};
 
-use super::{AppState, Target, reply_or, response};
+use super::AppState;
+use super::exchange::{self, reply_or, response};
+use super::target::Target;
 use crate::answer::Protocol;
 use crate::app::App;
 
@@ -42,7 +44,7 @@ impl Protocol for Plain {
 }
 
 pub(super) async fn predict(State(app): AppState, target: Target, request: Request<Body>) -> Response<Body> {
-    super::infer(&app, request, |parts| {
+    exchange::infer(&app, request, |parts| {
         let content_type = parts.headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).map(str::to_owned);
         Ok(Plain { target: target.model_or_alias()?, content_type })
     })

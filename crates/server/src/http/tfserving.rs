@@ -12,7 +12,8 @@ use salver_core::{
 use salver_protocol::Reply;
 use salver_protocol::tfserving::{self, Form};
 
-use super::{AppState, plain_response, reply_or};
+use super::AppState;
+use super::exchange::{self, plain_response, reply_or};
 use crate::answer::Protocol;
 use crate::app::App;
 
@@ -62,7 +63,7 @@ pub(super) async fn dispatch(State(app): AppState, request: Request<Body>) -> Re
         Action::Metadata if reads => reply_or(metadata(&app, &route), tfserving::encode_error),
         Action::Predict if method == Method::POST => {
             let target = route.model_ref();
-            super::infer(&app, request, |_| Ok(Predict { target: target?, form: Form::Row })).await
+            exchange::infer(&app, request, |_| Ok(Predict { target: target?, form: Form::Row })).await
         }
         Action::Classify | Action::Regress | Action::Explain if method == Method::POST => {
             let error = Error::unsupported("of the verbs, only ':predict' is offered");
