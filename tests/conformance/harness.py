@@ -80,7 +80,8 @@ class Server:
         ]
         for reader in self._readers:
             reader.start()
-        while not {"http", "grpc"} <= self.listeners.keys():
+        wanted = {"http"} if "off" in words else {"http", "grpc"}
+        while not wanted <= self.listeners.keys():
             try:
                 event = self._events.get(timeout=PATIENCE_S)
             except queue.Empty:

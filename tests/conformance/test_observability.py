@@ -125,6 +125,59 @@ def test_a_time_limit_that_is_over_is_answered_so(triton):
     assert triton.post(INFER.format("slow"), body).status_code == 200
 
 
+def test_time_limits_and_refusals_are_counted_as_such(start):
+    from concurrent.futures import ThreadPoolExecutor
+
+    server = start(MODELS / "triton", "--max-queue", "2")
+    body = {"inputs": [{"name": "INPUT0", "shape": [1, 1], "datatype": "FP32", "data": [1]}]}
+
+    def one(_):
+        return server.post(INFER.format("slow"), body).status_code
+
+    def counted(status):
+        return total(samples(server), "ml_inference_total", model="slow", status=status)
+
+    with ThreadPoolExecutor(16) as pool:
+        codes = list(pool.map(one, range(64)))
+    assert set(codes) == {200, 503}
+    assert counted("success") == codes.count(200)
+    assert counted("rejected") == codes.count(503)
+    assert one(0) == 200
+    assert server.post(INFER.format("slow"), body, headers={"x-salver-timeout-ms": "1"}).status_code == 504
+    assert counted("timeout") == 1
+
+
+def test_a_slow_inference_is_warned_of_with_its_request_and_trace(start):
+    server = start(MODELS / "triton" / "slow", "--slow-ms", "1")
+    body = {"inputs": [{"name": "INPUT0", "shape": [1, 1], "datatype": "FP32", "data": [1]}]}
+    trace = "4bf92f3577b34da6a3ce929d0e0e4736"
+    headers = {"x-request-id": "slow-one", "traceparent": f"00-{trace}-00f067aa0ba902b7-01"}
+    assert server.post(INFER.format("slow"), body, headers=headers).status_code == 200
+
+    def warned():
+        return [r for r in server.records() if r.get("level") == "WARN" and "slow-one" in str(r)]
+
+    server.until(warned, "warned of the slow inference")
+    assert "slow" in str(warned()[0]).replace("slow-one", "")
+    assert trace in str(warned()[0])
+
+
+def test_without_a_second_port_the_first_answers_everything(start):
+    import tritonclient.grpc as grpcclient
+
+    server = start(MODELS / "triton" / "identity_fp32", "--grpc", "off")
+    assert server.listeners.keys() == {"http"}
+    with grpcclient.InferenceServerClient(server.http) as rpc:
+        assert rpc.is_model_ready("identity_fp32")
+    assert server.post(INFER.format("identity_fp32"), good()).status_code == 200
+
+
+def test_settings_may_come_from_a_file(start, tmp_path):
+    (tmp_path / "salver.toml").write_text(f'paths = ["{MODELS / "triton" / "identity_fp32"}"]\nmax_inputs = 1\n')
+    server = start("--config", tmp_path / "salver.toml")
+    assert server.post(INFER.format("identity_fp32"), good()).status_code == 200
+
+
 def test_concurrent_rows_are_batched_and_each_gets_its_own_answer(triton):
     from concurrent.futures import ThreadPoolExecutor
 

@@ -139,6 +139,37 @@ def test_loads_and_unloads_at_once_leave_a_working_server(explicit):
     assert four(server).status_code == 200
 
 
+def test_reloads_under_load_lose_no_request(start, repository):
+    import threading
+
+    folder = repository("two_versions")
+    server = start(folder, "--model-control", "explicit", "--load-model", "two_versions")
+    stop = threading.Event()
+    wrong: list[str] = []
+    answered = [0] * 4
+
+    def ask(i):
+        while not stop.is_set():
+            answer = four(server)
+            if answer.status_code != 200 or answer.json()["outputs"][0]["data"] != [2] * 4:
+                wrong.append(f"{answer.status_code} {answer.text[:200]}")
+            answered[i] += 1
+
+    threads = [threading.Thread(target=ask, args=(i,)) for i in range(4)]
+    for thread in threads:
+        thread.start()
+    try:
+        for _ in range(20):
+            seen = sum(answered)
+            assert server.post("/v2/repository/models/two_versions/load").status_code == 200
+            server.until(lambda seen=seen: sum(answered) > seen + 4, "answering after a reload")
+    finally:
+        stop.set()
+        for thread in threads:
+            thread.join()
+    assert wrong == []
+
+
 def test_polling_follows_the_folders(start, repository):
     folder = repository("identity_fp32")
     server = start(folder, "--model-control", "poll", "--poll-interval-ms", "50")

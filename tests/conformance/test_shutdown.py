@@ -15,6 +15,7 @@ import json
 import os
 import random
 import shutil
+import subprocess
 import threading
 from dataclasses import dataclass
 
@@ -46,6 +47,8 @@ class Load:
         self.lock = threading.Lock()
         self.requests: list[Sent] = []
         self.problems: list[str] = []
+        # What each client is in the middle of, to tell what a server that does not end waits for.
+        self.doing: dict[str, str] = {}
         self.completed = 0
         self.enough = threading.Event()
         self.stopping = threading.Event()
@@ -57,6 +60,9 @@ class Load:
         ]
         for thread in self.threads:
             thread.start()
+
+    def now(self, what: str) -> None:
+        self.doing[threading.current_thread().name] = what
 
     def begin(self, value: float) -> Sent:
         sent = Sent(value)
@@ -94,6 +100,7 @@ class Load:
                 try:
                     if expect:
                         connection.sendall(head)
+                        self.now(f"{model}: sent a head, waits for 100")
                         go_on = connection.recv(25)
                         if not go_on.startswith(b"HTTP/1.1 100"):
                             # Refused before it was accepted, or the connection is gone.
@@ -106,7 +113,9 @@ class Load:
                     else:
                         connection.sendall(head + body)
                         sent = self.begin(value)
+                    self.now(f"{model}: sent all, waits for the answer (expect {expect})")
                     answer = read_answer(connection)
+                    self.now(f"has its answer: {answer.status} {answer.error}")
                 except OSError as error:
                     if not self.stopping.is_set():
                         self.problem(f"the connection failed before the signal: {error}")
@@ -136,10 +145,12 @@ class Load:
                 )
                 request.inputs.add(name="INPUT0", datatype="FP32", shape=[1, 1])
                 request.id = value.hex()
+                self.now("gRPC: waits for the reply")
                 try:
                     call = stub.ModelInfer.future(request, timeout=PATIENCE_S)
                     reply = call.result()
                 except grpc.RpcError as error:
+                    self.now(f"gRPC: {error.code()} {error.details()}")
                     refused = error.code() in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED)
                     if not (refused and self.stopping.is_set()):
                         self.problem(f"gRPC: {error.code()} {error.details()}")
@@ -175,6 +186,11 @@ def test_no_accepted_request_is_lost(start, folder, run):
         sent.accepted = True
     load.stopping.set()
     server.terminate()
+    waiting = None
+    try:
+        server.process.wait(timeout=PATIENCE_S / 12)
+    except subprocess.TimeoutExpired:
+        waiting = dict(load.doing)
     code = server.wait()
 
     for thread in load.threads:
@@ -186,7 +202,7 @@ def test_no_accepted_request_is_lost(start, folder, run):
     assert load.problems == []
     lost = [sent for sent in load.requests if sent.accepted and not sent.answered]
     assert lost == [], f"{len(lost)} accepted requests had no answer (seed {SEED}, run {run})"
-    assert code == 0, server.log()[-4000:]
+    assert code == 0, f"{server.log()[-4000:]}\nclients while it did not end: {waiting}"
     assert server.errors() == []
     with pytest.raises(ConnectionRefusedError):
         server.connect()

@@ -215,6 +215,15 @@ def test_asynchronous_calls_keep_their_ids(rpc):
     assert seen == set(range(16))
 
 
+def test_a_deadline_ends_the_call_and_the_model_stays_usable(rpc):
+    value = np.ones((1, 1), np.float32)
+    inputs = [tensor("INPUT0", "FP32", value)]
+    with pytest.raises(InferenceServerException) as caught:
+        rpc.infer("slow", inputs, client_timeout=0.003)
+    assert caught.value.status() == "StatusCode.DEADLINE_EXCEEDED"
+    assert_same(rpc.infer("slow", inputs, client_timeout=PATIENCE_S).as_numpy("OUTPUT0"), value)
+
+
 def test_one_stream_serves_several_models_and_survives_a_bad_request(rpc):
     answers = queue.Queue()
     rpc.start_stream(lambda result, error: answers.put((result, error)))
