@@ -48,11 +48,10 @@ impl Cors {
 
     /// Returns the value of `Access-Control-Allow-Origin`, if the request's origin may read.
     pub(crate) fn allowed(&self, request: &HeaderMap) -> Option<HeaderValue> {
-        let origin = request.get(ORIGIN)?;
         match self {
             Self::Off => None,
-            Self::Any => Some(HeaderValue::from_static("*")),
-            Self::Origins(origins) => origins.contains(origin).then(|| origin.clone()),
+            Self::Any => request.contains_key(ORIGIN).then(|| HeaderValue::from_static("*")),
+            Self::Origins(origins) => request.get(ORIGIN).filter(|origin| origins.contains(origin)).cloned(),
         }
     }
 
