@@ -15,6 +15,7 @@ import json
 import os
 import random
 import shutil
+import socket
 import subprocess
 import threading
 from dataclasses import dataclass
@@ -234,6 +235,67 @@ def refuses(server: Server) -> bool:
             return read_answer(connection, "GET").status in (0, 400, 503)
     except OSError:
         return True
+
+
+def test_a_grpc_connection_that_speaks_only_after_the_signal_is_told_to_go(start, folder):
+    """It is open when the signal comes, but not yet known to be HTTP/2; then it never falls silent.
+
+    A client that keeps calling ends only when it is sent away, so a server that forgets it here
+    runs into the end of its grace. The client reaches the open connection through a bridge.
+    """
+    server = start(folder, "--shutdown-grace-ms", "5000")
+    opened = socket.create_connection(server.listeners["grpc"], timeout=PATIENCE_S)
+    assert server.get("/v2/health/live").status_code == 200
+    server.terminate()
+    server.until(lambda: refuses(server), "closed to new connections")
+
+    gate = socket.create_server(("127.0.0.1", 0))
+    clients = [threading.Thread(target=call_until_refused, args=(gate.getsockname()[1],)) for _ in range(4)]
+    bridge = threading.Thread(target=bridge_one, args=(gate, opened), daemon=True)
+    for thread in [bridge, *clients]:
+        thread.start()
+    code = server.wait()
+    for thread in clients:
+        thread.join(timeout=PATIENCE_S)
+        assert not thread.is_alive()
+    assert code == 0, server.log()[-4000:]
+
+
+def bridge_one(gate: socket.socket, server_side: socket.socket) -> None:
+    """Passes bytes between the first client of `gate` and an open connection; then nobody may come."""
+    client_side, _ = gate.accept()
+    gate.close()
+
+    def pump(source: socket.socket, sink: socket.socket) -> None:
+        try:
+            while data := source.recv(65536):
+                sink.sendall(data)
+        except OSError:
+            pass
+        for side in (source, sink):
+            try:
+                side.shutdown(socket.SHUT_RDWR)
+            except OSError:
+                pass
+
+    back = threading.Thread(target=pump, args=(server_side, client_side), daemon=True)
+    back.start()
+    pump(client_side, server_side)
+    back.join()
+    client_side.close()
+    server_side.close()
+
+
+def call_until_refused(port: int) -> None:
+    with grpc.insecure_channel(f"127.0.0.1:{port}") as channel:
+        stub = service_pb2_grpc.GRPCInferenceServiceStub(channel)
+        request = service_pb2.ModelInferRequest(model_name="slow", raw_input_contents=[b"\0\0\x80\x3f"])
+        request.inputs.add(name="INPUT0", datatype="FP32", shape=[1, 1])
+        try:
+            while True:
+                stub.ModelInfer(request, timeout=PATIENCE_S)
+        except grpc.RpcError:
+            return
 
 
 def test_a_second_signal_ends_it_at_once(start, folder):
