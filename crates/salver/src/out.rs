@@ -37,6 +37,9 @@ pub(crate) fn json<T: Serialize + ?Sized>(value: &T) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// Columns of a terminal that is worth wrapping for.
+const LEAST_WIDTH: u16 = 40;
+
 /// A rule under the header and nothing else.
 const STYLE: TableStyle = TableStyle::new().header_separator(LineStyle::none().fill('─').junction('─'));
 
@@ -49,8 +52,12 @@ impl Rows {
     /// Starts a table.
     pub(crate) fn new(headers: &[&str]) -> Self {
         let mut table = Table::new();
-        // Wraps to a terminal's width; where there is no terminal, lines are as long as they need.
-        table.load_style(STYLE).set_content_arrangement(ContentArrangement::Dynamic);
+        table.load_style(STYLE);
+        // Wraps to a terminal's width; where there is no terminal (or one that does not know its
+        // width and says 0), lines are as long as they need.
+        if table.width().is_some_and(|width| width >= LEAST_WIDTH) {
+            table.set_content_arrangement(ContentArrangement::Dynamic);
+        }
         table.set_header(headers.iter().map(|header| header.trim_start_matches('>')));
         for (idx, _) in headers.iter().enumerate().filter(|(_, header)| header.starts_with('>')) {
             if let Some(column) = table.column_mut(idx) {

@@ -156,13 +156,13 @@ impl Serving {
         }
         print_index(&index);
         let http = format!("http://{}", self.http);
-        let first = index.iter().find(|status| status.state == Some(ModelState::Ready));
-        let info = first.and_then(|status| {
+        let ready = index.iter().filter(|status| status.state == Some(ModelState::Ready));
+        let examples = ready.filter_map(|status| {
             let name = ModelName::new(&status.name).ok()?;
-            self.runtime.describe(&ModelRef::latest(name)).ok()
+            Some(curl::predict(&http, &*self.runtime.describe(&ModelRef::latest(name)).ok()?))
         });
-        if let Some(info) = info {
-            out::line(format!("Try: {}", curl::predict(&http, &info)));
+        if let Some(shortest) = examples.min_by_key(String::len) {
+            out::line(format!("Try: {shortest}"));
         }
         out::line(format!("Page, API and metrics: {http}/  {http}/openapi.json  {http}/metrics"));
     }
