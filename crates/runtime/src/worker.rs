@@ -17,6 +17,7 @@ use crate::statistics::Execution;
 
 /// Runs until the slot is closed and its queue is empty.
 pub(crate) fn work(slot: &Arc<Slot>, placement: Placement, instance: Box<dyn Instance>) {
+    give_way();
     let mut worker = Worker { slot, placement, instance: Some(instance) };
     let mut batch = Vec::new();
     while slot.next_batch(&mut batch) {
@@ -25,6 +26,29 @@ pub(crate) fn work(slot: &Arc<Slot>, placement: Placement, instance: Box<dyn Ins
         let alive = std::mem::take(&mut batch);
         if !alive.is_empty() {
             worker.run_group(alive, now);
+        }
+    }
+}
+
+/// Asks the system not to interrupt other threads when this one wakes (`SCHED_BATCH`).
+///
+/// A worker that interrupts the thread that reads the sockets runs a batch of one, while the
+/// requests that would have joined it are still unread. On an idle machine nothing changes. Left
+/// alone where somebody has given the process another priority; a refusal does no harm.
+fn give_way() {
+    use thread_priority::{
+        NormalThreadSchedulePolicy, ThreadPriority, ThreadSchedulePolicy, set_thread_priority_and_policy,
+        thread_native_id,
+    };
+    // The middle of this crate's scale is the ordinary niceness, 0.
+    const ORDINARY: u8 = 49;
+    let is_ordinary = rustix::process::getpriority_process(None).is_ok_and(|nice| nice == 0);
+    if let Ok(priority) = ThreadPriority::try_from(ORDINARY)
+        && is_ordinary
+    {
+        let policy = ThreadSchedulePolicy::Normal(NormalThreadSchedulePolicy::Batch);
+        if let Err(error) = set_thread_priority_and_policy(thread_native_id(), priority, policy) {
+            tracing::debug!(?error, "a worker thread keeps the ordinary scheduling policy");
         }
     }
 }

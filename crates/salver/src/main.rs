@@ -28,6 +28,10 @@ use clap::FromArgMatches as _;
 
 use cli::{Action, Cli};
 
+/// Requests allocate on one thread and free on another, where the system's allocator is slow.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 /// How long threads that still work may hold up the end of the process.
 const LINGER: Duration = Duration::from_millis(200);
 
