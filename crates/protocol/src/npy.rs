@@ -18,8 +18,8 @@ pub const MAGIC: &[u8; 6] = b"\x93NUMPY";
 /// Reads one array as a tensor called `name`.
 ///
 /// # Errors
-/// `InvalidInput` for a file that is not `.npy`, is cut short or has surplus bytes; `Unsupported`
-/// for types that have no tensor form.
+/// `InvalidInput` for a file that is not `.npy`, is cut short or has surplus bytes, or has a type
+/// without a tensor form, such as Python objects.
 pub fn decode(name: &str, bytes: Bytes) -> Result<Tensor> {
     read(name, bytes).map_err(|error| error.context(format!("input '{name}': .npy body")))
 }

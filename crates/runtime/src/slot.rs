@@ -144,6 +144,7 @@ impl Slot {
                 model = &*self.info.name,
                 version = self.info.version,
                 request_id = &*ctx.id,
+                traceparent = ctx.traceparent.as_deref(),
                 took_ms = took.as_millis() as u64,
                 limit_ms = limit.as_millis() as u64,
                 "slow inference"

@@ -63,13 +63,13 @@ pub(crate) async fn answer<P: Protocol>(
         None => Instant::now() + app.limits().default_deadline,
     };
     ctx.deadline = Some(deadline);
-    let id = ctx.id.clone();
+    let (id, trace) = (ctx.id.clone(), ctx.traceparent.clone());
     let steps = run_steps(app, protocol, raw, ctx);
     let outcome = match tokio::time::timeout_at(deadline.into(), steps).await {
         Ok(outcome) => outcome,
         Err(_) => Err(deadline_passed()),
     };
-    outcome.inspect_err(|error| log_failure(&id, error))
+    outcome.inspect_err(|error| log_failure(&id, trace.as_deref(), error))
 }
 
 async fn run_steps<P: Protocol>(app: &Arc<App>, protocol: P, raw: P::Raw, ctx: Context) -> Result<Answer<P::Reply>> {
@@ -102,9 +102,9 @@ pub(crate) fn deadline_passed() -> Error {
 }
 
 /// Logs what somebody has to look into; the rest is the client's to know.
-pub(crate) fn log_failure(id: &str, error: &Error) {
+pub(crate) fn log_failure(id: &str, traceparent: Option<&str>, error: &Error) {
     match error.kind() {
-        ErrorKind::Engine | ErrorKind::Full => tracing::error!(request_id = id, ?error, "request failed"),
+        ErrorKind::Engine | ErrorKind::Full => tracing::error!(request_id = id, traceparent, ?error, "request failed"),
         ErrorKind::InvalidInput
         | ErrorKind::TooLarge
         | ErrorKind::Unauthenticated
@@ -116,6 +116,6 @@ pub(crate) fn log_failure(id: &str, error: &Error) {
         | ErrorKind::Deadline
         | ErrorKind::Cancelled
         | ErrorKind::Unsupported
-        | ErrorKind::Gone => tracing::debug!(request_id = id, ?error, "request refused"),
+        | ErrorKind::Gone => tracing::debug!(request_id = id, traceparent, ?error, "request refused"),
     }
 }

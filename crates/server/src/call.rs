@@ -28,6 +28,8 @@ const TRACEPARENT_BYTES: usize = 55;
 pub(crate) struct Call {
     /// Given by the client, or made here.
     pub id: Arc<str>,
+    /// The W3C trace that it belongs to.
+    pub traceparent: Option<Arc<str>>,
     /// When its head was complete.
     pub started: Instant,
     /// The memory that it keeps until it is answered.
@@ -40,6 +42,7 @@ impl Call {
         let given = headers.get(REQUEST_ID).and_then(|value| valid_id(value));
         Self {
             id: given.map_or_else(new_id, Arc::from),
+            traceparent: headers.get(TRACEPARENT).and_then(valid_traceparent),
             started: Instant::now(),
             held: Arc::new(Held::new(memory.clone())),
         }
@@ -60,7 +63,7 @@ impl Call {
             id: self.id.clone(),
             deadline: timeout.and_then(|timeout| self.started.checked_add(timeout)),
             class: Class::Interactive,
-            traceparent: headers.get(TRACEPARENT).and_then(valid_traceparent),
+            traceparent: self.traceparent.clone(),
         })
     }
 }

@@ -162,12 +162,13 @@ impl<C: GracefulConnection> Driver<'_, C> {
     }
 
     async fn drain(mut self) {
-        if self.activity.is_http2() {
-            self.connection.as_mut().say_goodbye();
-            return note_end(self.connection.await);
-        }
         let mut timer = pin!(sleep_until(Instant::now() + self.limits.drain_linger));
         loop {
+            // Asked each time: a connection may say only now that it speaks HTTP/2.
+            if self.activity.is_http2() {
+                self.connection.as_mut().say_goodbye();
+                return note_end(self.connection.await);
+            }
             tokio::select! {
                 ended = self.connection.as_mut() => return note_end(ended),
                 () = timer.as_mut() => {}

@@ -295,6 +295,7 @@ impl AccessLog {
         tracing::debug!(
             target: "salver::access",
             request_id = &*call.id,
+            traceparent = call.traceparent.as_deref(),
             %method,
             path,
             status = response.status().as_u16(),

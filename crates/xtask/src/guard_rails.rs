@@ -71,7 +71,8 @@ fn crates_depend_only_downwards() {
 #[test]
 fn every_file_says_what_it_is_for() {
     for (path, text) in every_source() {
-        let is_tests = path.file_name().is_some_and(|name| name == "tests.rs") || path.components().any(|part| part.as_os_str() == "tests");
+        let is_tests = path.file_name().is_some_and(|name| name == "tests.rs")
+            || path.components().any(|part| part.as_os_str() == "tests");
         assert!(text.starts_with("//!") || is_tests, "{} has no header", path.display());
     }
 }
@@ -89,6 +90,10 @@ fn no_queue_is_unbounded() {
 fn metric_names_are_defined_in_one_place() {
     for (path, text) in every_source() {
         let registers = text.contains("registry.register(");
-        assert!(!registers || path.ends_with("telemetry/src/metrics.rs") || path.ends_with("guard_rails.rs"), "{}", path.display());
+        assert!(
+            !registers || path.ends_with("telemetry/src/metrics.rs") || path.ends_with("guard_rails.rs"),
+            "{}",
+            path.display()
+        );
     }
 }

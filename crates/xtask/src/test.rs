@@ -70,8 +70,12 @@ fn environment() -> Result<PathBuf> {
     }
     call(Command::new("python3").args(["-m", "venv", "--clear"]).arg(&folder))
         .context("make a virtual environment (Debian: apt-get install python3-venv)")?;
-    call(Command::new(&interpreter).args(["-m", "pip", "install", "--quiet", "--disable-pip-version-check", "-r"]).arg(&pins))
-        .context("install the Python clients with pip")?;
+    call(
+        Command::new(&interpreter)
+            .args(["-m", "pip", "install", "--quiet", "--disable-pip-version-check", "-r"])
+            .arg(&pins),
+    )
+    .context("install the Python clients with pip")?;
     fs::write(&complete, "").context("mark the environment as complete")?;
     Ok(interpreter)
 }

@@ -40,7 +40,7 @@ pub(super) fn read(bytes: &[u8]) -> Result<(Header, usize)> {
     let (len, start) = match major {
         1 => (little_endian(bytes.get(8..10).ok_or_else(cut)?), 10),
         2 | 3 => (little_endian(bytes.get(8..12).ok_or_else(cut)?), 12),
-        other => return Err(Error::unsupported(format!("format version {other}, known are 1 to 3"))),
+        other => return Err(Error::invalid_input(format!("format version {other}, known are 1 to 3"))),
     };
     if len > MAX_HEADER_BYTES {
         return Err(Error::invalid_input(format!("header of {len} bytes, at most {MAX_HEADER_BYTES} are allowed")));
@@ -103,22 +103,22 @@ fn parse(text: &str) -> Result<Header> {
 
 /// Reads `<f4` and the like.
 fn parse_descr(descr: &str) -> Result<(Kind, usize, bool)> {
-    let unsupported = || {
+    let unknown = || {
         let shown: String = descr.chars().take(32).flat_map(char::escape_default).collect();
-        Error::unsupported(format!("type '{shown}' has no tensor form; known are b1, i1-i8, u1-u8, f2-f8, S and U"))
+        Error::invalid_input(format!("type '{shown}' has no tensor form; known are b1, i1-i8, u1-u8, f2-f8, S and U"))
     };
     let mut chars = descr.chars();
     let big_endian = match chars.next() {
         Some('<' | '|' | '=') => false,
         Some('>') => true,
-        _ => return Err(unsupported()),
+        _ => return Err(unknown()),
     };
-    let code = chars.next().ok_or_else(unsupported)?;
+    let code = chars.next().ok_or_else(unknown)?;
     let digits = chars.as_str();
     if digits.is_empty() || !digits.bytes().all(|byte| byte.is_ascii_digit()) {
-        return Err(unsupported());
+        return Err(unknown());
     }
-    let len: usize = digits.parse().map_err(|_| unsupported())?;
+    let len: usize = digits.parse().map_err(|_| unknown())?;
     let number = |dtype| (Kind::Number(dtype), len, big_endian);
     Ok(match (code, len) {
         ('b', 1) => number(DataType::Bool),
@@ -134,8 +134,8 @@ fn parse_descr(descr: &str) -> Result<(Kind, usize, bool)> {
         ('f', 4) => number(DataType::Fp32),
         ('f', 8) => number(DataType::Fp64),
         ('S', _) => (Kind::ByteString, len, big_endian),
-        ('U', _) => (Kind::Text, len.checked_mul(4).ok_or_else(unsupported)?, big_endian),
-        _ => return Err(unsupported()),
+        ('U', _) => (Kind::Text, len.checked_mul(4).ok_or_else(unknown)?, big_endian),
+        _ => return Err(unknown()),
     })
 }
 
@@ -178,7 +178,7 @@ impl<'a> Parser<'a> {
 
     fn descr(&mut self) -> Result<(Kind, usize, bool)> {
         if self.take('[') {
-            return Err(Error::unsupported("structured types have no tensor form"));
+            return Err(Error::invalid_input("structured types have no tensor form"));
         }
         parse_descr(self.quoted()?)
     }

@@ -108,7 +108,7 @@ impl OipGrpc {
 
     fn done<T>(&self, id: &str, outcome: salver_core::Result<T>) -> Result<Response<T>, Status> {
         outcome.map(Response::new).map_err(|error| {
-            log_failure(id, &error);
+            log_failure(id, None, &error);
             refusal(&error)
         })
     }

@@ -168,7 +168,7 @@ pub(crate) async fn manage<F: Future<Output = Result<Reply>>>(
     match outcome.await {
         Ok(reply) => response(&parts.headers, reply).await,
         Err(refused) => {
-            answer::log_failure(&call.id, &refused.error);
+            answer::log_failure(&call.id, call.traceparent.as_deref(), &refused.error);
             refused.respond(oip_rest::encode_error)
         }
     }
