@@ -10,7 +10,7 @@ fn the_demo_models_are_read() {
     let repository = open(&[project("examples/demo")]);
     assert_eq!(outline(&repository), "digits: 1; iris: 1");
     let iris = spec(&repository, "iris");
-    assert_eq!((iris.task.as_str(), iris.engine.as_deref()), ("tabular", Some("onnx")));
+    assert_eq!((iris.task.as_str(), iris.engine.as_deref()), ("tabular", None));
     assert_eq!(iris.columns["X"].len(), 4);
     assert_eq!(iris.labels[""], ["setosa", "versicolor", "virginica"]);
     assert!(iris.metrics["accuracy"] > 0.9);
