@@ -1,4 +1,4 @@
-//! Compiles the protocol's `.proto` files into Rust, without `protoc`.
+//! Compiles the protocol's files in `proto/` at the root into Rust, without `protoc`.
 //!
 //! Also writes the descriptor set that gRPC reflection answers from.
 
@@ -6,8 +6,8 @@ use std::error::Error;
 use std::path::PathBuf;
 
 fn main() -> Result<(), Box<dyn Error>> {
-    println!("cargo:rerun-if-changed=proto");
-    let mut compiler = protox::Compiler::new(["proto"])?;
+    println!("cargo::rerun-if-changed=../../proto");
+    let mut compiler = protox::Compiler::new(["../../proto"])?;
     let compiler = compiler.include_imports(true).open_files(["inference.proto"])?;
 
     let out_dir = PathBuf::from(std::env::var("OUT_DIR")?);

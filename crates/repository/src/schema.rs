@@ -1,6 +1,6 @@
 //! The protobuf schemas of the two text files that are read, as Rust types and as descriptors.
 //!
-//! Both come from `proto/`, compiled by `build.rs`.
+//! Both come from `proto/` at the root, compiled by `build.rs`.
 
 use std::sync::LazyLock;
 
@@ -9,7 +9,7 @@ use prost_reflect::{DescriptorPool, MessageDescriptor};
 /// Triton's `config.pbtxt`.
 #[allow(clippy::all, missing_docs, unreachable_pub, reason = "generated code")]
 pub(crate) mod triton {
-    include!(concat!(env!("OUT_DIR"), "/salver.triton.rs"));
+    include!(concat!(env!("OUT_DIR"), "/inference.rs"));
 }
 
 /// TF Serving's `models.config`.
@@ -35,7 +35,7 @@ pub(crate) trait Described: prost::Message + Default {
 }
 
 impl Described for triton::ModelConfig {
-    const NAME: &'static str = "salver.triton.ModelConfig";
+    const NAME: &'static str = "inference.ModelConfig";
 }
 
 impl Described for tfserving::ModelServerConfig {

@@ -110,7 +110,7 @@ pub fn model_config(name: &str, config: &ModelConfig) -> wire::ModelConfigRespon
         platform: config.platform.clone(),
         backend: config.backend.clone(),
         version_policy: Some(version_policy(&config.version_policy)),
-        max_batch_size: max_batch_size(config.batch),
+        max_batch_size: Some(max_batch_size(config.batch)),
         input: config.inputs.iter().map(input).collect(),
         output: config.outputs.iter().map(output).collect(),
         instance_group: config.instance_groups.iter().map(instance_group).collect(),

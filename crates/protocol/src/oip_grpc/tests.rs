@@ -278,7 +278,7 @@ fn the_config_names_types_and_kinds() {
     };
     let config = ModelConfig { batch: BatchRule::Max(8), inputs: vec![io], ..Default::default() };
     let config = model_config("m", &config).config.unwrap();
-    assert_eq!(config.max_batch_size, 8);
+    assert_eq!(config.max_batch_size(), 8);
     assert_eq!(config.input[0].data_type(), inference::DataType::TypeString);
     assert_eq!(config.input[0].format(), inference::model_input::Format::Nchw);
     assert_eq!(config.input[0].dims, [-1]);
