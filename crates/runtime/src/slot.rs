@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use parking_lot::{Condvar, Mutex};
+use parking_lot::{Condvar, Mutex, MutexGuard};
 use salver_core::{
     Class, Context, Error, ErrorKind, InferRequest, InferResponse, Model, ModelInfo, ModelSpec, ModelStatistics,
     Placement, Result, Tensor, Timings,
@@ -70,6 +70,20 @@ pub(crate) struct Slot {
 struct Waiting {
     queue: Queue<Job>,
     closed: bool,
+    /// Workers that sleep.
+    idle: usize,
+    /// Whether a sleeping worker was called and has not arrived yet. Requests that come meanwhile
+    /// join its batch; calling a second worker for them would cost more than it brings.
+    called: bool,
+}
+
+impl Waiting {
+    /// Whether a worker has to be called for what is in the queue; notes that it is.
+    fn calls(&mut self) -> bool {
+        let calls = self.idle > 0 && !self.called && self.queue.len() > 0;
+        self.called |= calls;
+        calls
+    }
 }
 
 /// Why a slot did not answer.
@@ -108,7 +122,7 @@ impl Slot {
             places,
             permits: Arc::new(Semaphore::new(places)),
             draining: AtomicBool::new(false),
-            waiting: Mutex::new(Waiting { queue: Queue::new(), closed: false }),
+            waiting: Mutex::new(Waiting { queue: Queue::new(), closed: false, idle: 0, called: false }),
             wake: Condvar::new(),
             model: Mutex::new(Some(model)),
             workers: Mutex::new(Vec::new()),
@@ -216,8 +230,11 @@ impl Slot {
         let mut waiting = self.waiting.lock();
         waiting.queue.push(entry);
         self.metrics.set_queue(waiting.queue.len());
+        let calls = waiting.calls();
         drop(waiting);
-        self.wake.notify_one();
+        if calls {
+            self.wake.notify_one();
+        }
     }
 
     /// Blocks until there is a batch to run and moves it into `batch`; false: the slot is closed
@@ -227,18 +244,29 @@ impl Slot {
         loop {
             let view = waiting.queue.view();
             match decide(&view, &self.batching, Instant::now()) {
-                Decision::WaitUntil(due) if !waiting.closed => {
-                    self.wake.wait_until(&mut waiting, due);
-                }
+                Decision::WaitUntil(due) if !waiting.closed => self.sleep(&mut waiting, Some(due)),
                 Decision::Run | Decision::WaitUntil(_) => {
                     waiting.queue.take(self.batching.max_rows, batch);
                     self.metrics.set_queue(waiting.queue.len());
+                    if waiting.calls() {
+                        self.wake.notify_one();
+                    }
                     return true;
                 }
                 Decision::Idle if waiting.closed => return false,
-                Decision::Idle => self.wake.wait(&mut waiting),
+                Decision::Idle => self.sleep(&mut waiting, None),
             }
         }
+    }
+
+    fn sleep(&self, waiting: &mut MutexGuard<'_, Waiting>, until: Option<Instant>) {
+        waiting.idle += 1;
+        match until {
+            Some(due) => drop(self.wake.wait_until(waiting, due)),
+            None => self.wake.wait(waiting),
+        }
+        waiting.idle -= 1;
+        waiting.called = false;
     }
 
     /// Makes an instance, or says why not.
