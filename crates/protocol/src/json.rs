@@ -3,6 +3,6 @@
 //! `read` checks and parses what comes in, `write` appends what goes out. Both know data types,
 //! neither knows a protocol.
 
-pub mod nested;
-pub mod read;
-pub mod write;
+pub(crate) mod nested;
+pub(crate) mod read;
+pub(crate) mod write;

@@ -177,7 +177,7 @@ pub fn encode_error(error: &Error) -> Reply {
 }
 
 /// Returns the name of a kind as errors of our own routes spell it.
-pub const fn kind_name(kind: ErrorKind) -> &'static str {
+const fn kind_name(kind: ErrorKind) -> &'static str {
     match kind {
         ErrorKind::InvalidInput => "invalid_input",
         ErrorKind::TooLarge => "too_large",

@@ -14,9 +14,7 @@ use super::write;
 
 /// What stands for an element beside the plain JSON form of its type.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Leaves {
-    /// Nothing else.
-    Strict,
+pub(crate) enum Leaves {
     /// `{"b64": "…"}` for BYTES.
     Base64Objects,
     /// `null` for the NaN of a float.
@@ -26,7 +24,7 @@ pub enum Leaves {
 }
 
 /// Reads nested lists into one tensor.
-pub struct Nested {
+pub(crate) struct Nested {
     packed: Packed,
     leaves: Leaves,
     /// The length of the lists at each depth; none while the first one is still open.
@@ -36,7 +34,7 @@ pub struct Nested {
 
 impl Nested {
     /// Starts a tensor of `dtype`.
-    pub fn new(dtype: DataType, leaves: Leaves) -> Self {
+    pub(crate) fn new(dtype: DataType, leaves: Leaves) -> Self {
         Self { packed: Packed::new(dtype, 0), leaves, extents: Vec::new(), rows: 0 }
     }
 
@@ -45,7 +43,7 @@ impl Nested {
     /// # Errors
     /// [`salver_core::ErrorKind::InvalidInput`] for ragged lists, too many dimensions, and
     /// elements that are not of the data type.
-    pub fn value(&mut self, reader: &mut Jiter<'_>, peek: Peek) -> Result<()> {
+    pub(crate) fn value(&mut self, reader: &mut Jiter<'_>, peek: Peek) -> Result<()> {
         self.at(reader, peek, 0)
     }
 
@@ -53,7 +51,7 @@ impl Nested {
     ///
     /// # Errors
     /// As [`Nested::value`].
-    pub fn row(&mut self, reader: &mut Jiter<'_>, peek: Peek) -> Result<()> {
+    pub(crate) fn row(&mut self, reader: &mut Jiter<'_>, peek: Peek) -> Result<()> {
         self.open_row();
         self.at(reader, peek, 1)
     }
@@ -62,7 +60,7 @@ impl Nested {
     ///
     /// # Errors
     /// [`salver_core::ErrorKind::InvalidInput`] if it does not spell an element.
-    pub fn text_row(&mut self, text: &str) -> Result<()> {
+    pub(crate) fn text_row(&mut self, text: &str) -> Result<()> {
         self.open_row();
         self.leaf_allowed(1)?;
         push_text(text, &mut self.packed)
@@ -76,7 +74,7 @@ impl Nested {
     }
 
     /// Returns the number of rows read one by one.
-    pub fn rows(&self) -> usize {
+    pub(crate) fn rows(&self) -> usize {
         self.rows
     }
 
@@ -84,7 +82,7 @@ impl Nested {
     ///
     /// # Errors
     /// [`salver_core::ErrorKind::InvalidInput`] if nothing was read at all.
-    pub fn finish(mut self, name: &str) -> Result<Tensor> {
+    pub(crate) fn finish(mut self, name: &str) -> Result<Tensor> {
         if let Some(extent @ None) = self.extents.first_mut() {
             *extent = Some(self.rows);
         }
@@ -155,7 +153,7 @@ fn ragged(reader: &Jiter<'_>, what: &str) -> Error {
 /// # Errors
 /// [`salver_core::ErrorKind::InvalidInput`] if it is none of the data type.
 #[inline]
-pub fn leaf(reader: &mut Jiter<'_>, peek: Peek, leaves: Leaves, out: &mut Packed) -> Result<()> {
+pub(crate) fn leaf(reader: &mut Jiter<'_>, peek: Peek, leaves: Leaves, out: &mut Packed) -> Result<()> {
     match (leaves, peek) {
         (Leaves::Base64Objects, Peek::Object) if out.dtype() == DataType::Bytes => base64(reader, out),
         (Leaves::NullIsNan | Leaves::Convertible, Peek::Null) if out.dtype().is_float() => {
@@ -176,7 +174,7 @@ pub fn leaf(reader: &mut Jiter<'_>, peek: Peek, leaves: Leaves, out: &mut Packed
 ///
 /// # Errors
 /// [`salver_core::ErrorKind::InvalidInput`] naming the text and the type.
-pub fn push_text(text: &str, out: &mut Packed) -> Result<()> {
+pub(crate) fn push_text(text: &str, out: &mut Packed) -> Result<()> {
     if let Packed::Bytes(..) = out {
         return out.push_bytes(text.as_bytes());
     }
@@ -214,7 +212,7 @@ fn float_spelling(word: &str) -> Option<String> {
 }
 
 /// Whether the object that `reader` stands before begins with the key `b64`.
-pub fn is_base64(reader: &Jiter<'_>) -> bool {
+pub(crate) fn is_base64(reader: &Jiter<'_>) -> bool {
     matches!(reader.clone().next_object(), Ok(Some("b64")))
 }
 
@@ -242,7 +240,7 @@ fn base64(reader: &mut Jiter<'_>, out: &mut Packed) -> Result<()> {
 
 /// How a tensor becomes JSON beside the plain form of its type.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Style {
+pub(crate) enum Style {
     /// `NaN` and `Infinity` as bare tokens; BYTES as text, or as `{"b64": "…"}` where they are no text.
     Tokens,
     /// As `Tokens`, and all BYTES as `{"b64": "…"}`.
@@ -255,7 +253,7 @@ pub enum Style {
 ///
 /// # Errors
 /// None that the data can cause; the result is that of the writer beneath.
-pub fn write_tensor(out: &mut Vec<u8>, tensor: &Tensor, style: Style) -> Result<()> {
+pub(crate) fn write_tensor(out: &mut Vec<u8>, tensor: &Tensor, style: Style) -> Result<()> {
     out.reserve(tensor.payload_len().saturating_mul(2));
     write_part(out, tensor, tensor.shape(), 0..tensor.element_count(), style)
 }
@@ -264,7 +262,7 @@ pub fn write_tensor(out: &mut Vec<u8>, tensor: &Tensor, style: Style) -> Result<
 ///
 /// # Errors
 /// As [`write_tensor`].
-pub fn write_row(out: &mut Vec<u8>, tensor: &Tensor, row: usize, style: Style) -> Result<()> {
+pub(crate) fn write_row(out: &mut Vec<u8>, tensor: &Tensor, row: usize, style: Style) -> Result<()> {
     let Some((&rows, inner)) = tensor.shape().split_first() else {
         return write_tensor(out, tensor, style);
     };
@@ -276,7 +274,7 @@ pub fn write_row(out: &mut Vec<u8>, tensor: &Tensor, row: usize, style: Style) -
 ///
 /// # Errors
 /// Those of `write`.
-pub fn write_object(
+pub(crate) fn write_object(
     out: &mut Vec<u8>,
     tensors: &[Tensor],
     mut write: impl FnMut(&mut Vec<u8>, &Tensor) -> Result<()>,
@@ -297,7 +295,7 @@ pub fn write_object(
 ///
 /// # Errors
 /// As [`write_tensor`].
-pub fn write_element(out: &mut Vec<u8>, tensor: &Tensor, idx: usize, style: Style) -> Result<()> {
+pub(crate) fn write_element(out: &mut Vec<u8>, tensor: &Tensor, idx: usize, style: Style) -> Result<()> {
     write_elements(out, tensor, idx..idx + 1, style)
 }
 

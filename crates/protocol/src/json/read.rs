@@ -9,14 +9,14 @@ use jiter::{Jiter, JiterError, JsonObject, JsonValue, NumberInt, Peek};
 use salver_core::{DataType, Element, ElementsBuilder, Error, Result};
 
 /// The most bytes that one number may be written with; the longest exact text of a double is shorter.
-pub const MAX_NUMBER_BYTES: usize = 4300;
+pub(crate) const MAX_NUMBER_BYTES: usize = 4300;
 
 /// Checks that lists and objects in `body` nest at most `limit` deep. Linear; knows strings, and
 /// leaves every other syntax error to the parser.
 ///
 /// # Errors
 /// [`salver_core::ErrorKind::InvalidInput`] naming the limit and the place.
-pub fn check_depth(body: &[u8], limit: usize) -> Result<()> {
+pub(crate) fn check_depth(body: &[u8], limit: usize) -> Result<()> {
     let mut depth = 0usize;
     let mut at = 0;
     while let Some(&byte) = body.get(at) {
@@ -60,7 +60,7 @@ pub(crate) fn too_deep(at: usize, limit: usize) -> Error {
 /// # Errors
 /// [`salver_core::ErrorKind::InvalidInput`] for nesting beyond `depth`, bad syntax, invalid UTF-8
 /// and lone surrogates.
-pub fn parse(body: &[u8], depth: usize) -> Result<JsonValue<'_>> {
+pub(crate) fn parse(body: &[u8], depth: usize) -> Result<JsonValue<'_>> {
     check_depth(body, depth)?;
     JsonValue::parse(body, true).map_err(|error| not_json(&error.error_type, error.index))
 }
@@ -69,7 +69,7 @@ pub fn parse(body: &[u8], depth: usize) -> Result<JsonValue<'_>> {
 ///
 /// # Errors
 /// [`salver_core::ErrorKind::InvalidInput`] for anything but an object, and for repeated keys.
-pub fn object<'v, 'j>(value: &'v JsonValue<'j>, what: &str) -> Result<&'v JsonObject<'j>> {
+pub(crate) fn object<'v, 'j>(value: &'v JsonValue<'j>, what: &str) -> Result<&'v JsonObject<'j>> {
     let JsonValue::Object(members) = value else {
         return Err(Error::invalid_input(format!("{what} must be an object, got {}", kind(value))));
     };
@@ -82,12 +82,12 @@ pub fn object<'v, 'j>(value: &'v JsonValue<'j>, what: &str) -> Result<&'v JsonOb
 }
 
 /// Returns the first member called `key`.
-pub fn member<'v, 'j>(members: &'v JsonObject<'j>, key: &str) -> Option<&'v JsonValue<'j>> {
+pub(crate) fn member<'v, 'j>(members: &'v JsonObject<'j>, key: &str) -> Option<&'v JsonValue<'j>> {
     members.iter().find(|(name, _)| name == key).map(|(_, value)| value)
 }
 
 /// Names the type of a value for a message.
-pub fn kind(value: &JsonValue<'_>) -> &'static str {
+pub(crate) fn kind(value: &JsonValue<'_>) -> &'static str {
     match value {
         JsonValue::Null => "null",
         JsonValue::Bool(_) => "a boolean",
@@ -100,12 +100,12 @@ pub fn kind(value: &JsonValue<'_>) -> &'static str {
 }
 
 /// Makes the error for a key that an object has twice.
-pub fn duplicate(key: &str, what: &str) -> Error {
+pub(crate) fn duplicate(key: &str, what: &str) -> Error {
     Error::invalid_input(format!("{what} has the key '{}' twice", clip(key)))
 }
 
 /// Makes the error for bytes that are not JSON, or for a value of another type than expected.
-pub fn syntax(error: &JiterError) -> Error {
+pub(crate) fn syntax(error: &JiterError) -> Error {
     not_json(&error.error_type, error.index)
 }
 
@@ -114,12 +114,12 @@ fn not_json(reason: &dyn std::fmt::Display, index: usize) -> Error {
 }
 
 /// Bounds and escapes what of a request is echoed in a message.
-pub fn clip(text: &str) -> String {
+pub(crate) fn clip(text: &str) -> String {
     text.chars().take(128).flat_map(char::escape_debug).collect()
 }
 
 /// Starts to read a body piece by piece, with the tokens for non-finite numbers.
-pub fn reader(body: &[u8]) -> Jiter<'_> {
+pub(crate) fn reader(body: &[u8]) -> Jiter<'_> {
     Jiter::new(body).with_allow_inf_nan()
 }
 
@@ -129,7 +129,7 @@ pub fn reader(body: &[u8]) -> Jiter<'_> {
 /// # Errors
 /// [`salver_core::ErrorKind::InvalidInput`] for anything but an object, for a known key that comes
 /// twice, for a skipped value that nests deeper than `depth`, and whatever `visit` says.
-pub fn members<'j>(
+pub(crate) fn members<'j>(
     reader: &mut Jiter<'j>,
     what: &str,
     known: &'static [&'static str],
@@ -158,7 +158,7 @@ pub fn members<'j>(
 ///
 /// # Errors
 /// [`salver_core::ErrorKind::InvalidInput`] for any other value, and for bad syntax.
-pub fn string(reader: &mut Jiter<'_>, what: &str) -> Result<String> {
+pub(crate) fn string(reader: &mut Jiter<'_>, what: &str) -> Result<String> {
     match reader.next_str() {
         Ok(text) => Ok(text.to_owned()),
         Err(error) => Err(syntax(&error).context(format!("'{}'", clip(what)))),
@@ -169,7 +169,7 @@ pub fn string(reader: &mut Jiter<'_>, what: &str) -> Result<String> {
 ///
 /// # Errors
 /// [`salver_core::ErrorKind::InvalidInput`] for bad syntax, invalid UTF-8 or nesting beyond `depth`.
-pub fn skip<'j>(reader: &mut Jiter<'j>, depth: usize) -> Result<&'j [u8]> {
+pub(crate) fn skip<'j>(reader: &mut Jiter<'j>, depth: usize) -> Result<&'j [u8]> {
     let peek = reader.peek().map_err(|error| syntax(&error))?;
     let start = reader.current_index();
     if let Err(error) = reader.known_skip(peek) {
@@ -189,7 +189,7 @@ pub fn skip<'j>(reader: &mut Jiter<'j>, depth: usize) -> Result<&'j [u8]> {
 }
 
 /// A growing tensor: packed bytes, or the elements of a BYTES tensor.
-pub enum Packed {
+pub(crate) enum Packed {
     /// Little-endian elements of a fixed-size type.
     Fixed(DataType, Vec<u8>),
     /// Byte strings.
@@ -198,7 +198,7 @@ pub enum Packed {
 
 impl Packed {
     /// Starts a tensor of `dtype`, with room for `elements` of them.
-    pub fn new(dtype: DataType, elements: usize) -> Self {
+    pub(crate) fn new(dtype: DataType, elements: usize) -> Self {
         match dtype.size() {
             Some(size) => Self::Fixed(dtype, Vec::with_capacity(elements.saturating_mul(size))),
             None => Self::Bytes(ElementsBuilder::default(), 0),
@@ -206,7 +206,7 @@ impl Packed {
     }
 
     /// Returns the element type.
-    pub fn dtype(&self) -> DataType {
+    pub(crate) fn dtype(&self) -> DataType {
         match self {
             Self::Fixed(dtype, _) => *dtype,
             Self::Bytes(..) => DataType::Bytes,
@@ -214,7 +214,7 @@ impl Packed {
     }
 
     /// Returns the number of elements so far.
-    pub fn len(&self) -> usize {
+    pub(crate) fn len(&self) -> usize {
         match self {
             Self::Fixed(dtype, data) => data.len() / dtype.size().unwrap_or(1),
             Self::Bytes(builder, _) => builder.len(),
@@ -222,7 +222,7 @@ impl Packed {
     }
 
     /// Whether there is no element yet.
-    pub fn is_empty(&self) -> bool {
+    pub(crate) fn is_empty(&self) -> bool {
         self.len() == 0
     }
 
@@ -231,7 +231,7 @@ impl Packed {
     /// # Errors
     /// [`salver_core::ErrorKind::InvalidInput`] if this is no BYTES tensor,
     /// [`salver_core::ErrorKind::TooLarge`] beyond 4 GiB.
-    pub fn push_bytes(&mut self, element: &[u8]) -> Result<()> {
+    pub(crate) fn push_bytes(&mut self, element: &[u8]) -> Result<()> {
         let Self::Bytes(builder, total) = self else {
             return Err(Error::invalid_input(format!("expected a value of type {}, got text", self.dtype())));
         };
@@ -248,7 +248,7 @@ impl Packed {
     ///
     /// # Errors
     /// [`salver_core::ErrorKind::InvalidInput`] if the number of elements is not what `shape` says.
-    pub fn finish(
+    pub(crate) fn finish(
         self,
         name: impl Into<std::sync::Arc<str>>,
         shape: impl Into<salver_core::Shape>,
@@ -267,7 +267,7 @@ impl Packed {
 ///
 /// # Errors
 /// [`salver_core::ErrorKind::InvalidInput`] saying what was expected, what stands there and where.
-pub fn element(reader: &mut Jiter<'_>, peek: Peek, out: &mut Packed) -> Result<()> {
+pub(crate) fn element(reader: &mut Jiter<'_>, peek: Peek, out: &mut Packed) -> Result<()> {
     match out {
         Packed::Bytes(..) => text(reader, peek, out),
         Packed::Fixed(dtype, data) => match dtype {
@@ -293,7 +293,7 @@ pub fn element(reader: &mut Jiter<'_>, peek: Peek, out: &mut Packed) -> Result<(
 ///
 /// # Errors
 /// As [`element`].
-pub fn push_number(text: &[u8], out: &mut Packed) -> Result<()> {
+pub(crate) fn push_number(text: &[u8], out: &mut Packed) -> Result<()> {
     let mut reader = reader(text);
     let peek = reader.peek().map_err(|error| syntax(&error))?;
     if !peek.is_num() {
@@ -307,7 +307,7 @@ pub fn push_number(text: &[u8], out: &mut Packed) -> Result<()> {
 ///
 /// # Errors
 /// As [`element`], with the number of the element.
-pub fn flat(reader: &mut Jiter<'_>, depth: usize, out: &mut Packed) -> Result<()> {
+pub(crate) fn flat(reader: &mut Jiter<'_>, depth: usize, out: &mut Packed) -> Result<()> {
     match out {
         Packed::Bytes(..) => flat_by(reader, depth, |reader, peek| text(reader, peek, out)),
         Packed::Fixed(dtype, data) => match dtype {

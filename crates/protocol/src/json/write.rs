@@ -1,4 +1,4 @@
-//! Appends JSON to a byte vector: scalars, and whole tensors flat or nested by their shape.
+//! Appends JSON to a byte vector: scalars, and the elements of tensors as flat lists.
 //!
 //! Floats get the shortest text that reads back to the same value of the same width, always with
 //! a point or an exponent; `NaN`, `Infinity` and `-Infinity` are written as the bare tokens that
@@ -7,7 +7,7 @@
 use salver_core::{DataType, Element, Error, Result, Tensor};
 
 /// Appends a quoted, escaped string.
-pub fn string(out: &mut Vec<u8>, text: &str) {
+pub(crate) fn string(out: &mut Vec<u8>, text: &str) {
     const HEX: &[u8; 16] = b"0123456789abcdef";
     out.push(b'"');
     let bytes = text.as_bytes();
@@ -35,13 +35,13 @@ pub fn string(out: &mut Vec<u8>, text: &str) {
 }
 
 /// Appends an object key, its colon included.
-pub fn key(out: &mut Vec<u8>, name: &str) {
+pub(crate) fn key(out: &mut Vec<u8>, name: &str) {
     string(out, name);
     out.push(b':');
 }
 
 /// Appends the shortest text of a single-precision number.
-pub fn f32(out: &mut Vec<u8>, value: f32) {
+pub(crate) fn f32(out: &mut Vec<u8>, value: f32) {
     if value.is_finite() {
         out.extend_from_slice(zmij::Buffer::new().format_finite(value).as_bytes());
     } else {
@@ -50,7 +50,7 @@ pub fn f32(out: &mut Vec<u8>, value: f32) {
 }
 
 /// Appends the shortest text of a double-precision number.
-pub fn f64(out: &mut Vec<u8>, value: f64) {
+pub(crate) fn f64(out: &mut Vec<u8>, value: f64) {
     if value.is_finite() {
         out.extend_from_slice(zmij::Buffer::new().format_finite(value).as_bytes());
     } else {
@@ -59,22 +59,22 @@ pub fn f64(out: &mut Vec<u8>, value: f64) {
 }
 
 /// Appends a whole number.
-pub fn int(out: &mut Vec<u8>, value: impl itoa::Integer) {
+pub(crate) fn int(out: &mut Vec<u8>, value: impl itoa::Integer) {
     out.extend_from_slice(itoa::Buffer::new().format(value).as_bytes());
 }
 
 /// Appends `true` or `false`.
-pub fn bool(out: &mut Vec<u8>, value: bool) {
+pub(crate) fn bool(out: &mut Vec<u8>, value: bool) {
     out.extend_from_slice(if value { b"true" } else { b"false" });
 }
 
 /// Appends a list of whole numbers.
-pub fn ints<I: itoa::Integer>(out: &mut Vec<u8>, values: impl IntoIterator<Item = I>) {
+pub(crate) fn ints<I: itoa::Integer>(out: &mut Vec<u8>, values: impl IntoIterator<Item = I>) {
     list(out, values, |out, value| int(out, value));
 }
 
 /// Appends a list, each item by `write`.
-pub fn list<T>(out: &mut Vec<u8>, items: impl IntoIterator<Item = T>, mut write: impl FnMut(&mut Vec<u8>, T)) {
+pub(crate) fn list<T>(out: &mut Vec<u8>, items: impl IntoIterator<Item = T>, mut write: impl FnMut(&mut Vec<u8>, T)) {
     out.push(b'[');
     for (idx, item) in items.into_iter().enumerate() {
         if idx > 0 {
@@ -97,7 +97,7 @@ fn non_finite(out: &mut Vec<u8>, is_nan: bool, is_negative: bool) {
 ///
 /// # Errors
 /// [`salver_core::ErrorKind::InvalidInput`] for BYTES elements that are not UTF-8.
-pub fn tensor_flat(out: &mut Vec<u8>, tensor: &Tensor) -> Result<()> {
+pub(crate) fn tensor_flat(out: &mut Vec<u8>, tensor: &Tensor) -> Result<()> {
     out.reserve(text_len_guess(tensor));
     out.push(b'[');
     elements(out, tensor, 0, tensor.element_count())?;
@@ -105,22 +105,12 @@ pub fn tensor_flat(out: &mut Vec<u8>, tensor: &Tensor) -> Result<()> {
     Ok(())
 }
 
-/// Appends `tensor` as lists nested by its shape; a scalar is a bare value.
-///
-/// # Errors
-/// As [`tensor_flat`].
-pub fn tensor_nested(out: &mut Vec<u8>, tensor: &Tensor) -> Result<()> {
-    check_empty_lists(tensor)?;
-    out.reserve(text_len_guess(tensor));
-    nested(out, tensor, tensor.shape(), 0, tensor.element_count())
-}
-
 /// Appends elements `start..start + count` of `tensor`, comma-separated, without brackets.
 ///
 /// # Errors
 /// [`salver_core::ErrorKind::InvalidInput`] for BYTES elements that are not UTF-8, or if the range
 /// leaves the tensor.
-pub fn elements(out: &mut Vec<u8>, tensor: &Tensor, start: usize, count: usize) -> Result<()> {
+pub(crate) fn elements(out: &mut Vec<u8>, tensor: &Tensor, start: usize, count: usize) -> Result<()> {
     let range = || start.checked_add(count).filter(|&end| end <= tensor.element_count()).map(|end| start..end);
     let Some(range) = range() else {
         return Err(Error::invalid_input(format!("tensor '{}' has no elements {start}..+{count}", tensor.name())));
@@ -175,43 +165,6 @@ fn texts(out: &mut Vec<u8>, tensor: &Tensor, range: std::ops::Range<usize>) -> R
             ))
         })?;
         string(out, text);
-    }
-    Ok(())
-}
-
-fn nested(out: &mut Vec<u8>, tensor: &Tensor, shape: &[usize], start: usize, count: usize) -> Result<()> {
-    let Some((&extent, inner)) = shape.split_first() else {
-        return elements(out, tensor, start, count);
-    };
-    out.push(b'[');
-    if inner.is_empty() {
-        elements(out, tensor, start, count)?;
-    } else {
-        let step = count.checked_div(extent).unwrap_or(0);
-        for idx in 0..extent {
-            if idx > 0 {
-                out.push(b',');
-            }
-            nested(out, tensor, inner, start + idx * step, step)?;
-        }
-    }
-    out.push(b']');
-    Ok(())
-}
-
-/// Refuses shapes such as `[10^12, 0]`, which take no memory as a tensor but all of it as text.
-fn check_empty_lists(tensor: &Tensor) -> Result<()> {
-    const MOST: usize = 1 << 16;
-    if tensor.element_count() > 0 {
-        return Ok(());
-    }
-    let lists = tensor.shape().iter().take_while(|&&dim| dim > 0).try_fold(1usize, |all, &dim| all.checked_mul(dim));
-    if lists.is_none_or(|lists| lists > MOST) {
-        return Err(Error::invalid_input(format!(
-            "tensor '{}': empty shape {} has more than {MOST} empty lists as JSON",
-            tensor.name(),
-            tensor.shape()
-        )));
     }
     Ok(())
 }

@@ -4,8 +4,8 @@ use salver_core::{Batching, Signature};
 
 use super::*;
 
-const STRICT: RowOptions = RowOptions { leaves: Leaves::Strict, unknown: UnknownKeys::Refused };
-const SKIPPING: RowOptions = RowOptions { leaves: Leaves::Strict, unknown: UnknownKeys::Skipped };
+const STRICT: RowOptions = RowOptions { leaves: Leaves::NullIsNan, unknown: UnknownKeys::Refused };
+const SKIPPING: RowOptions = RowOptions { leaves: Leaves::NullIsNan, unknown: UnknownKeys::Skipped };
 
 fn model(inputs: Vec<TensorSpec>, columns: &[&[&str]]) -> ModelInfo {
     let columns = inputs.iter().enumerate().map(|(idx, _)| {

@@ -15,12 +15,12 @@ fn read_as(dtype: DataType, leaves: Leaves, json: &str) -> Result<Tensor> {
 
 #[track_caller]
 fn check_shape(json: &str, expected: &[usize]) {
-    assert_eq!(**read_as(DataType::Fp32, Leaves::Strict, json).unwrap().shape(), *expected, "{json}");
+    assert_eq!(**read_as(DataType::Fp32, Leaves::NullIsNan, json).unwrap().shape(), *expected, "{json}");
 }
 
 #[track_caller]
 fn refused(json: &str, expected: &str) {
-    let error = read_as(DataType::Fp32, Leaves::Strict, json).unwrap_err();
+    let error = read_as(DataType::Fp32, Leaves::NullIsNan, json).unwrap_err();
     assert!(error.message().contains(expected), "{json}: {error:?}");
 }
 
@@ -80,7 +80,7 @@ fn base64_objects_are_bytes_where_they_are_allowed() {
     ] {
         assert!(read_as(DataType::Bytes, Leaves::Base64Objects, json).is_err(), "{json}");
     }
-    assert!(read_as(DataType::Bytes, Leaves::Strict, r#"[{"b64":"YQ=="}]"#).is_err());
+    assert!(read_as(DataType::Bytes, Leaves::NullIsNan, r#"[{"b64":"YQ=="}]"#).is_err());
     assert!(read_as(DataType::Fp32, Leaves::Base64Objects, r#"[{"b64":"YQ=="}]"#).is_err());
 }
 
@@ -92,7 +92,7 @@ fn null_and_text_stand_for_numbers_only_where_asked() {
     assert_eq!(values[1..4], [1.5, -20.0, f64::INFINITY]);
     assert!(read_as(DataType::Fp64, Leaves::NullIsNan, "[null]").unwrap().to_vec::<f64>().unwrap()[0].is_nan());
     for (dtype, leaves, json) in [
-        (DataType::Fp64, Leaves::Strict, "[null]"),
+        (DataType::Fp64, Leaves::Base64Objects, "[null]"),
         (DataType::Fp64, Leaves::NullIsNan, r#"["1"]"#),
         (DataType::Int32, Leaves::Convertible, "[null]"),
         (DataType::Int32, Leaves::Convertible, r#"["1.5"]"#),
@@ -109,7 +109,7 @@ fn null_and_text_stand_for_numbers_only_where_asked() {
 #[test]
 fn rows_read_one_by_one_must_be_alike() {
     let mut reader = read::reader(b"[1,2] [3,4] [5]");
-    let mut nested = Nested::new(DataType::Int32, Leaves::Strict);
+    let mut nested = Nested::new(DataType::Int32, Leaves::NullIsNan);
     nested.row(&mut reader, Peek::Array).unwrap();
     let peek = reader.peek().unwrap();
     nested.row(&mut reader, peek).unwrap();
@@ -143,6 +143,18 @@ fn bytes_are_text_unless_they_are_none() {
 }
 
 #[test]
+fn tensors_nest_by_their_shape() {
+    let check = |shape: &[usize], values: &[i32], expected: &str| {
+        check_text(&Tensor::from_slice("t", shape, values).unwrap(), Style::Tokens, expected);
+    };
+    check(&[], &[7], "7");
+    check(&[2], &[1, 2], "[1,2]");
+    check(&[2, 1, 2], &[1, 2, 3, 4], "[[[1,2]],[[3,4]]]");
+    check(&[2, 0], &[], "[[],[]]");
+    check(&[0, 2], &[], "[]");
+}
+
+#[test]
 fn a_row_is_written_by_the_shape_of_the_rest() {
     let tensor = Tensor::from_slice("y", [2, 2, 1], &[1i64, 2, 3, 4]).unwrap();
     let mut out = Vec::new();
@@ -165,14 +177,14 @@ proptest! {
         let tensor = Tensor::from_slice("x", shape.as_slice(), &values).unwrap();
         let mut out = Vec::new();
         write_tensor(&mut out, &tensor, Style::Tokens).unwrap();
-        let back = read_as(DataType::Fp32, Leaves::Strict, std::str::from_utf8(&out).unwrap()).unwrap();
+        let back = read_as(DataType::Fp32, Leaves::NullIsNan, std::str::from_utf8(&out).unwrap()).unwrap();
         prop_assert_eq!(back.shape(), tensor.shape());
         prop_assert_eq!(back.bytes(), tensor.bytes());
     }
 
     #[test]
     fn any_text_is_read_or_refused(json in r#"[\[\]\{\}",:0-9eE.\-ntfNI b64]{0,40}"#) {
-        for leaves in [Leaves::Strict, Leaves::Base64Objects, Leaves::NullIsNan, Leaves::Convertible] {
+        for leaves in [Leaves::Base64Objects, Leaves::NullIsNan, Leaves::Convertible] {
             for dtype in DataType::ALL {
                 if let Ok(tensor) = read_as(dtype, leaves, &json) {
                     prop_assert_eq!(tensor.shape().element_count(), Some(tensor.element_count()));

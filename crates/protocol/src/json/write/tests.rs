@@ -31,30 +31,6 @@ fn floats_always_look_like_floats() {
 }
 
 #[test]
-fn tensors_nest_by_their_shape() {
-    let tensor = |shape: &[usize], values: &[i32]| Tensor::from_slice("t", shape, values).unwrap();
-    for (tensor, nested, flat) in [
-        (tensor(&[], &[7]), "7", "[7]"),
-        (tensor(&[2], &[1, 2]), "[1,2]", "[1,2]"),
-        (tensor(&[2, 1, 2], &[1, 2, 3, 4]), "[[[1,2]],[[3,4]]]", "[1,2,3,4]"),
-        (tensor(&[2, 0], &[]), "[[],[]]", "[]"),
-        (tensor(&[0, 2], &[]), "[]", "[]"),
-    ] {
-        assert_eq!(text(|out| tensor_nested(out, &tensor).unwrap()), nested);
-        assert_eq!(text(|out| tensor_flat(out, &tensor).unwrap()), flat);
-    }
-}
-
-#[test]
-fn an_empty_tensor_of_a_huge_shape_is_no_huge_text() {
-    for shape in [&[1 << 40, 0][..], &[1 << 10, 1 << 10, 0], &[1 << 62, 0]] {
-        let tensor = Tensor::from_slice("t", shape, &[0i32; 0]).unwrap();
-        assert!(tensor_nested(&mut Vec::new(), &tensor).is_err(), "{shape:?}");
-        assert_eq!(text(|out| tensor_flat(out, &tensor).unwrap()), "[]");
-    }
-}
-
-#[test]
 fn elements_beyond_the_tensor_are_refused() {
     let tensor = Tensor::from_slice("t", [2], &[1i32, 2]).unwrap();
     assert_eq!(text(|out| elements(out, &tensor, 1, 1).unwrap()), "2");
