@@ -11,7 +11,8 @@ use jiter::{Jiter, Peek};
 use salver_core::{Error, ErrorKind, InferRequest, InferResponse, ModelInfo, ModelRef, Result, Tensor};
 
 use crate::json::nested::{self, Leaves, Nested, Style};
-use crate::json::{read, write};
+use crate::json::read::{self, OrNotJson as _};
+use crate::json::write;
 use crate::rows::{Fit, fit, request};
 use crate::{Limits, Reply};
 
@@ -85,10 +86,10 @@ fn json(body: &[u8], info: &ModelInfo, limits: &Limits) -> Result<Vec<Tensor>> {
     let depth = limits.json_depth;
     let mut reader = read::reader(body);
     let mut found: Option<Vec<Tensor>> = None;
-    if reader.peek().map_err(|error| read::syntax(&error))? != Peek::Object {
+    if reader.peek().or_not_json()? != Peek::Object {
         return Err(Error::invalid_input(format!("the body must be an object with one of the keys {KEYS}")));
     }
-    let mut key = reader.known_object().map_err(|error| read::syntax(&error))?;
+    let mut key = reader.known_object().or_not_json()?;
     while let Some(name) = key {
         let form = Form::of(name);
         let is_params = name == "params";
@@ -104,9 +105,9 @@ fn json(body: &[u8], info: &ModelInfo, limits: &Limits) -> Result<Vec<Tensor>> {
                 }
             }
         }
-        key = reader.next_key().map_err(|error| read::syntax(&error))?;
+        key = reader.next_key().or_not_json()?;
     }
-    reader.finish().map_err(|error| read::syntax(&error))?;
+    reader.finish().or_not_json()?;
     found.ok_or_else(|| Error::invalid_input(format!("the body has none of the keys {KEYS}")))
 }
 
@@ -143,7 +144,7 @@ impl Form {
 
 /// Reads rows: objects by column, or the values of a single input.
 fn instances(reader: &mut Jiter<'_>, info: &ModelInfo, depth: usize) -> Result<Vec<Tensor>> {
-    let peek = reader.peek().map_err(|error| read::syntax(&error))?;
+    let peek = reader.peek().or_not_json()?;
     if peek != Peek::Array {
         return Err(Error::invalid_input("must be a list of rows"));
     }
@@ -155,7 +156,7 @@ fn instances(reader: &mut Jiter<'_>, info: &ModelInfo, depth: usize) -> Result<V
 
 /// Reads columns by name, or the value of a single input.
 fn inputs(reader: &mut Jiter<'_>, info: &ModelInfo, depth: usize) -> Result<Vec<Tensor>> {
-    match reader.peek().map_err(|error| read::syntax(&error))? {
+    match reader.peek().or_not_json()? {
         Peek::Object => frame::columns(reader, info, depth),
         peek => whole(reader, peek, info),
     }

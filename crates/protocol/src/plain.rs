@@ -13,7 +13,8 @@ use jiter::{Jiter, Peek};
 use salver_core::{Error, ErrorKind, InferRequest, ModelInfo, ModelRef, Result, Tensor, TensorSpec};
 
 use crate::json::nested::{Leaves, Nested};
-use crate::json::{read, write};
+use crate::json::read::{self, OrNotJson as _};
+use crate::json::write;
 use crate::rows::{Fit, RowOptions, Rows, UnknownKeys, fit, request};
 use crate::{Limits, Reply, npy};
 
@@ -71,26 +72,26 @@ fn json(body: &[u8], info: &ModelInfo, limits: &Limits) -> Result<Vec<Tensor>> {
     read::check_depth(body, limits.json_depth)?;
     // Without the tokens for non-finite numbers, which JSON does not have.
     let mut reader = Jiter::new(body);
-    let peek = reader.peek().map_err(|error| read::syntax(&error))?;
+    let peek = reader.peek().or_not_json()?;
     let tensors = match peek {
         Peek::Object => wrapped(&mut reader, info, limits.json_depth)?,
         _ => value(&mut reader, peek, info, limits.json_depth)?,
     };
-    reader.finish().map_err(|error| read::syntax(&error))?;
+    reader.finish().or_not_json()?;
     Ok(tensors)
 }
 
 /// Reads `{"rows": …}` or `{"inputs": …}`, or the object itself where it is neither.
 fn wrapped(reader: &mut Jiter<'_>, info: &ModelInfo, depth: usize) -> Result<Vec<Tensor>> {
     let mut inside = reader.clone();
-    let wrapper = match inside.known_object().map_err(|error| read::syntax(&error))? {
+    let wrapper = match inside.known_object().or_not_json()? {
         Some(key @ ("rows" | "inputs")) if !Rows::of_columns(info, OPTIONS).knows(key) => key.to_owned(),
         _ => return value(reader, Peek::Object, info, depth),
     };
     *reader = inside;
-    let peek = reader.peek().map_err(|error| read::syntax(&error))?;
+    let peek = reader.peek().or_not_json()?;
     let tensors = value(reader, peek, info, depth).map_err(|error| error.context(format!("'{wrapper}'")))?;
-    match reader.next_key().map_err(|error| read::syntax(&error))? {
+    match reader.next_key().or_not_json()? {
         None => Ok(tensors),
         Some(other) => Err(Error::invalid_input(format!(
             "expected nothing beside '{wrapper}', got the key '{}'",
@@ -123,7 +124,7 @@ fn value(reader: &mut Jiter<'_>, peek: Peek, info: &ModelInfo, depth: usize) -> 
 /// Whether a key of the object that `reader` stands before is a column of a table.
 fn has_column(mut reader: Jiter<'_>, info: &ModelInfo, depth: usize) -> Result<bool> {
     let is_column = |key: &str| info.columns.iter().flatten().any(|column| column == key);
-    let mut key = reader.known_object().map_err(|error| read::syntax(&error))?;
+    let mut key = reader.known_object().or_not_json()?;
     while let Some(name) = key {
         if is_column(name) {
             return Ok(true);
@@ -133,14 +134,14 @@ fn has_column(mut reader: Jiter<'_>, info: &ModelInfo, depth: usize) -> Result<b
             return Ok(info.columns.iter().any(|columns| !columns.is_empty()));
         }
         read::skip(&mut reader, depth)?;
-        key = reader.next_key().map_err(|error| read::syntax(&error))?;
+        key = reader.next_key().or_not_json()?;
     }
     Ok(false)
 }
 
 fn by_name(reader: &mut Jiter<'_>, info: &ModelInfo) -> Result<Vec<Tensor>> {
     let mut tensors: Vec<Tensor> = Vec::with_capacity(info.signature.inputs.len());
-    let mut key = reader.known_object().map_err(|error| read::syntax(&error))?;
+    let mut key = reader.known_object().or_not_json()?;
     while let Some(name) = key {
         let Some(spec) = info.signature.input(name) else {
             return Err(Error::invalid_input(format!(
@@ -153,9 +154,9 @@ fn by_name(reader: &mut Jiter<'_>, info: &ModelInfo) -> Result<Vec<Tensor>> {
         if tensors.iter().any(|tensor| *tensor.name() == spec.name) {
             return Err(read::duplicate(name, "the body"));
         }
-        let peek = reader.peek().map_err(|error| read::syntax(&error))?;
+        let peek = reader.peek().or_not_json()?;
         tensors.push(tensor(reader, peek, spec)?);
-        key = reader.next_key().map_err(|error| read::syntax(&error))?;
+        key = reader.next_key().or_not_json()?;
     }
     Ok(tensors)
 }

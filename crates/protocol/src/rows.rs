@@ -15,7 +15,8 @@ use salver_core::{
 };
 
 use crate::json::nested::{self, Leaves, Nested};
-use crate::json::read::{self, Packed};
+use crate::json::packed::Packed;
+use crate::json::read::{self, OrNotJson as _};
 
 /// How rows are read.
 #[derive(Debug, Clone, Copy)]
@@ -116,7 +117,7 @@ impl<'a> Rows<'a> {
 
     /// Reads a list of objects to its end.
     pub(crate) fn objects(&mut self, reader: &mut Jiter<'_>, depth: usize) -> Result<()> {
-        let first = reader.next_array().map_err(|error| read::syntax(&error))?;
+        let first = reader.next_array().or_not_json()?;
         self.objects_from(reader, first, depth)
     }
 
@@ -124,7 +125,7 @@ impl<'a> Rows<'a> {
     pub(crate) fn objects_from(&mut self, reader: &mut Jiter<'_>, mut next: Option<Peek>, depth: usize) -> Result<()> {
         while let Some(peek) = next {
             self.object(reader, peek, depth)?;
-            next = reader.array_step().map_err(|error| read::syntax(&error))?;
+            next = reader.array_step().or_not_json()?;
         }
         Ok(())
     }
@@ -140,7 +141,7 @@ impl<'a> Rows<'a> {
         }
         self.begin_row();
         let mut expected = 0;
-        let mut key = reader.known_object().map_err(|error| read::syntax(&error))?;
+        let mut key = reader.known_object().or_not_json()?;
         while let Some(name) = key {
             let target = self.find(name, expected);
             if target.is_none() && self.options.unknown == UnknownKeys::Refused {
@@ -155,7 +156,7 @@ impl<'a> Rows<'a> {
                     read::skip(reader, depth)?;
                 }
             }
-            key = reader.next_key().map_err(|error| read::syntax(&error))?;
+            key = reader.next_key().or_not_json()?;
         }
         self.end_row()
     }
@@ -174,7 +175,7 @@ impl<'a> Rows<'a> {
         }
         self.begin_row();
         let mut position = 0;
-        let mut next = reader.known_array().map_err(|error| read::syntax(&error))?;
+        let mut next = reader.known_array().or_not_json()?;
         while next.is_some() {
             match order.get(position) {
                 Some(&Some(target)) => self.cell(reader, target)?,
@@ -184,7 +185,7 @@ impl<'a> Rows<'a> {
                 None => return Err(wrong_width(row, order.len(), "more")),
             }
             position += 1;
-            next = reader.array_step().map_err(|error| read::syntax(&error))?;
+            next = reader.array_step().or_not_json()?;
         }
         if position < order.len() {
             return Err(wrong_width(row, order.len(), "fewer"));
@@ -297,7 +298,7 @@ impl<'a> Rows<'a> {
     }
 
     fn cell(&mut self, reader: &mut Jiter<'_>, target: usize) -> Result<()> {
-        let peek = reader.peek().map_err(|error| read::syntax(&error))?;
+        let peek = reader.peek().or_not_json()?;
         let result = match self.mark(target)? {
             (Sink::Table(table), Some(column)) => table.cell(reader, peek, column),
             (Sink::Tensor(nested), _) => nested.row(reader, peek),

@@ -10,7 +10,8 @@ use jiter::{Jiter, Peek};
 use salver_core::{DataType, Error, InferRequest, InferResponse, ModelInfo, ModelRef, Result, Selector, Tensor};
 
 use crate::json::nested::{self, Leaves, Nested, Style};
-use crate::json::{read, write};
+use crate::json::read::{self, OrNotJson as _};
+use crate::json::write;
 use crate::rows::{RowOptions, Rows, UnknownKeys, request};
 use crate::{Limits, Reply};
 
@@ -34,7 +35,7 @@ pub fn decode_predict(body: &[u8], model: ModelRef, info: &ModelInfo, limits: &L
     let mut reader = read::reader(body);
     let mut found: Option<(Form, Vec<Tensor>)> = None;
     let mut has_signature = false;
-    let mut key = reader.next_object().map_err(|error| read::syntax(&error))?;
+    let mut key = reader.next_object().or_not_json()?;
     while let Some(name) = key {
         let form = match name {
             "instances" => Some(Form::Row),
@@ -62,19 +63,19 @@ pub fn decode_predict(body: &[u8], model: ModelRef, info: &ModelInfo, limits: &L
             };
             found = Some((form, tensors));
         }
-        key = reader.next_key().map_err(|error| read::syntax(&error))?;
+        key = reader.next_key().or_not_json()?;
     }
-    reader.finish().map_err(|error| read::syntax(&error))?;
+    reader.finish().or_not_json()?;
     let (form, tensors) =
         found.ok_or_else(|| Error::invalid_input("the request has neither 'instances' nor 'inputs'"))?;
     Ok((request(model, tensors), form))
 }
 
 fn check_signature(reader: &mut Jiter<'_>) -> Result<()> {
-    if reader.peek().map_err(|error| read::syntax(&error))? != Peek::String {
+    if reader.peek().or_not_json()? != Peek::String {
         return Err(Error::invalid_input("'signature_name' must be a string"));
     }
-    match reader.known_str().map_err(|error| read::syntax(&error))? {
+    match reader.known_str().or_not_json()? {
         "" | "serving_default" => Ok(()),
         other => Err(Error::invalid_input(format!(
             "Serving signature key \"{}\" not found; there is only \"serving_default\"",
@@ -85,10 +86,10 @@ fn check_signature(reader: &mut Jiter<'_>) -> Result<()> {
 
 /// Reads the row form: a list of values for a single input, or of objects by input name.
 fn instances(reader: &mut Jiter<'_>, info: &ModelInfo, limits: &Limits) -> Result<Vec<Tensor>> {
-    if reader.peek().map_err(|error| read::syntax(&error))? != Peek::Array {
+    if reader.peek().or_not_json()? != Peek::Array {
         return Err(Error::invalid_input("'instances' must be a list of rows"));
     }
-    let mut next = reader.known_array().map_err(|error| read::syntax(&error))?;
+    let mut next = reader.known_array().or_not_json()?;
     let Some(first) = next else {
         return Err(Error::invalid_input("'instances' must not be empty"));
     };
@@ -102,27 +103,27 @@ fn instances(reader: &mut Jiter<'_>, info: &ModelInfo, limits: &Limits) -> Resul
     let mut rows = Nested::new(spec.dtype, Leaves::Base64Objects);
     while let Some(peek) = next {
         rows.row(reader, peek).map_err(|error| error.context(format!("input '{}'", spec.name)))?;
-        next = reader.array_step().map_err(|error| read::syntax(&error))?;
+        next = reader.array_step().or_not_json()?;
     }
     Ok(vec![rows.finish(&spec.name)?])
 }
 
 /// Reads the column form: a value for a single input, or an object by input name.
 fn inputs(reader: &mut Jiter<'_>, info: &ModelInfo, limits: &Limits) -> Result<Vec<Tensor>> {
-    let peek = reader.peek().map_err(|error| read::syntax(&error))?;
+    let peek = reader.peek().or_not_json()?;
     if !is_named(reader, peek, info) {
         let spec = single_input(info, "'inputs' must be an object with one key per input")?;
         return Ok(vec![value(reader, peek, spec)?]);
     }
     let mut tensors: Vec<Tensor> = Vec::with_capacity(info.signature.inputs.len());
-    let mut key = reader.known_object().map_err(|error| read::syntax(&error))?;
+    let mut key = reader.known_object().or_not_json()?;
     while let Some(name) = key {
         match info.signature.input(name) {
             Some(spec) if tensors.iter().any(|tensor| *tensor.name() == spec.name) => {
                 return Err(read::duplicate(name, "'inputs'"));
             }
             Some(spec) => {
-                let peek = reader.peek().map_err(|error| read::syntax(&error))?;
+                let peek = reader.peek().or_not_json()?;
                 tensors.push(value(reader, peek, spec)?);
             }
             // Surplus names are ignored, as in TF Serving.
@@ -130,7 +131,7 @@ fn inputs(reader: &mut Jiter<'_>, info: &ModelInfo, limits: &Limits) -> Result<V
                 read::skip(reader, limits.json_depth)?;
             }
         }
-        key = reader.next_key().map_err(|error| read::syntax(&error))?;
+        key = reader.next_key().or_not_json()?;
     }
     Ok(tensors)
 }

@@ -9,8 +9,9 @@ use base64::engine::general_purpose::{STANDARD, STANDARD_PAD_INDIFFERENT};
 use jiter::{Jiter, Peek};
 use salver_core::{DataType, Error, Result, Shape, Tensor};
 
-use super::read::{self, Packed};
-use super::write;
+use super::packed::Packed;
+use super::read::{self, OrNotJson as _};
+use super::{element, write};
 
 /// What stands for an element beside the plain JSON form of its type.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -117,11 +118,11 @@ impl Nested {
     /// Reads an open list to its end and returns how many items it had.
     fn items(&mut self, reader: &mut Jiter<'_>, depth: usize) -> Result<usize> {
         let mut count = 0;
-        let mut next = reader.known_array().map_err(|error| read::syntax(&error))?;
+        let mut next = reader.known_array().or_not_json()?;
         while let Some(peek) = next {
             self.at(reader, peek, depth + 1)?;
             count += 1;
-            next = reader.array_step().map_err(|error| read::syntax(&error))?;
+            next = reader.array_step().or_not_json()?;
         }
         Ok(count)
     }
@@ -157,14 +158,14 @@ pub(crate) fn leaf(reader: &mut Jiter<'_>, peek: Peek, leaves: Leaves, out: &mut
     match (leaves, peek) {
         (Leaves::Base64Objects, Peek::Object) if out.dtype() == DataType::Bytes => base64(reader, out),
         (Leaves::NullIsNan | Leaves::Convertible, Peek::Null) if out.dtype().is_float() => {
-            reader.known_null().map_err(|error| read::syntax(&error))?;
-            read::push_number(b"NaN", out)
+            reader.known_null().or_not_json()?;
+            element::push_number(b"NaN", out)
         }
         (Leaves::Convertible, Peek::String) if out.dtype() != DataType::Bytes => {
-            let text = reader.known_str().map_err(|error| read::syntax(&error))?;
+            let text = reader.known_str().or_not_json()?;
             push_text(text, out)
         }
-        _ => read::element(reader, peek, out),
+        _ => element::element(reader, peek, out),
     }
 }
 
@@ -188,7 +189,7 @@ pub(crate) fn push_text(text: &str, out: &mut Packed) -> Result<()> {
     };
     let mut reader = read::reader(spelling.as_bytes());
     let appended = match reader.peek() {
-        Ok(peek) if peek.is_num() || dtype == DataType::Bool => read::element(&mut reader, peek, out),
+        Ok(peek) if peek.is_num() || dtype == DataType::Bool => element::element(&mut reader, peek, out),
         _ => Err(Error::invalid_input("")),
     };
     match appended {
@@ -221,18 +222,18 @@ fn base64(reader: &mut Jiter<'_>, out: &mut Packed) -> Result<()> {
     let start = reader.current_index();
     let refuse =
         || Error::invalid_input(format!("expected text or {{\"b64\": \"...\"}}, got another object at byte {start}"));
-    if reader.known_object().map_err(|error| read::syntax(&error))? != Some("b64") {
+    if reader.known_object().or_not_json()? != Some("b64") {
         return Err(refuse());
     }
-    if reader.peek().map_err(|error| read::syntax(&error))? != Peek::String {
+    if reader.peek().or_not_json()? != Peek::String {
         return Err(refuse());
     }
-    let text = reader.known_str().map_err(|error| read::syntax(&error))?;
+    let text = reader.known_str().or_not_json()?;
     let bytes = STANDARD_PAD_INDIFFERENT
         .decode(text)
         .map_err(|error| Error::invalid_input(format!("b64 at byte {start} is not base64: {error}")))?;
     out.push_bytes(&bytes)?;
-    match reader.next_key().map_err(|error| read::syntax(&error))? {
+    match reader.next_key().or_not_json()? {
         None => Ok(()),
         Some(_) => Err(refuse()),
     }

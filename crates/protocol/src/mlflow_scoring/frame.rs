@@ -8,7 +8,7 @@ use jiter::{Jiter, Peek};
 use salver_core::{Dim, Error, ModelInfo, Result, Tensor, TensorSpec};
 
 use crate::json::nested::{Leaves, Nested};
-use crate::json::read;
+use crate::json::read::{self, OrNotJson as _};
 use crate::rows::{RowOptions, Rows, UnknownKeys};
 
 const OPTIONS: RowOptions = RowOptions { leaves: Leaves::Convertible, unknown: UnknownKeys::Skipped };
@@ -36,11 +36,11 @@ fn whole_frame(info: &ModelInfo) -> Option<&TensorSpec> {
 
 /// Reads `{"columns": […], "data": [[…], …], "index": …}`.
 pub(super) fn split(reader: &mut Jiter<'_>, info: &ModelInfo, depth: usize) -> Result<Vec<Tensor>> {
-    if reader.peek().map_err(|error| read::syntax(&error))? != Peek::Object {
+    if reader.peek().or_not_json()? != Peek::Object {
         return Err(Error::invalid_input("must be an object with 'columns' and 'data'"));
     }
     let (mut columns, mut early_data, mut tensors, mut has_index) = (None, None, None, false);
-    let mut key = reader.known_object().map_err(|error| read::syntax(&error))?;
+    let mut key = reader.known_object().or_not_json()?;
     while let Some(name) = key {
         match name {
             "columns" if columns.is_none() => columns = Some(column_names(reader)?),
@@ -61,7 +61,7 @@ pub(super) fn split(reader: &mut Jiter<'_>, info: &ModelInfo, depth: usize) -> R
                 )));
             }
         }
-        key = reader.next_key().map_err(|error| read::syntax(&error))?;
+        key = reader.next_key().or_not_json()?;
     }
     let columns = columns.ok_or_else(|| Error::invalid_input("lacks 'columns'"))?;
     match (tensors, early_data) {
@@ -83,22 +83,22 @@ fn check_width(columns: usize) -> Result<()> {
 
 /// Reads the names of columns; numbers count as names, as in pandas.
 fn column_names(reader: &mut Jiter<'_>) -> Result<Vec<String>> {
-    if reader.peek().map_err(|error| read::syntax(&error))? != Peek::Array {
+    if reader.peek().or_not_json()? != Peek::Array {
         return Err(Error::invalid_input("'columns' must be a list of names"));
     }
     let mut names = Vec::new();
-    let mut next = reader.known_array().map_err(|error| read::syntax(&error))?;
+    let mut next = reader.known_array().or_not_json()?;
     while let Some(peek) = next {
         names.push(match peek {
-            Peek::String => reader.known_str().map_err(|error| read::syntax(&error))?.to_owned(),
+            Peek::String => reader.known_str().or_not_json()?.to_owned(),
             _ if peek.is_num() => {
-                let raw = reader.known_number_bytes(peek).map_err(|error| read::syntax(&error))?;
+                let raw = reader.known_number_bytes(peek).or_not_json()?;
                 String::from_utf8_lossy(raw).into_owned()
             }
             _ => return Err(Error::invalid_input("'columns' must be a list of names")),
         });
         check_width(names.len())?;
-        next = reader.array_step().map_err(|error| read::syntax(&error))?;
+        next = reader.array_step().or_not_json()?;
     }
     Ok(names)
 }
@@ -106,20 +106,20 @@ fn column_names(reader: &mut Jiter<'_>) -> Result<Vec<String>> {
 fn data(reader: &mut Jiter<'_>, columns: &[String], info: &ModelInfo, depth: usize) -> Result<Vec<Tensor>> {
     let mut rows = plan(info, columns);
     let order = rows.order(columns)?;
-    if reader.peek().map_err(|error| read::syntax(&error))? != Peek::Array {
+    if reader.peek().or_not_json()? != Peek::Array {
         return Err(Error::invalid_input("'data' must be a list of rows"));
     }
-    let mut next = reader.known_array().map_err(|error| read::syntax(&error))?;
+    let mut next = reader.known_array().or_not_json()?;
     while let Some(peek) = next {
         rows.list(reader, peek, &order, depth)?;
-        next = reader.array_step().map_err(|error| read::syntax(&error))?;
+        next = reader.array_step().or_not_json()?;
     }
     rows.finish()
 }
 
 /// Reads `[{"column": value, …}, …]`.
 pub(super) fn records(reader: &mut Jiter<'_>, info: &ModelInfo, depth: usize) -> Result<Vec<Tensor>> {
-    if reader.peek().map_err(|error| read::syntax(&error))? != Peek::Array {
+    if reader.peek().or_not_json()? != Peek::Array {
         return Err(Error::invalid_input("must be a list of objects"));
     }
     let names = if whole_frame(info).is_some() { first_keys(reader.clone(), depth)? } else { Vec::new() };
@@ -136,15 +136,15 @@ pub(super) fn records(reader: &mut Jiter<'_>, info: &ModelInfo, depth: usize) ->
 /// Returns the keys of the first object of a list.
 fn first_keys(mut reader: Jiter<'_>, depth: usize) -> Result<Vec<String>> {
     let mut names = Vec::new();
-    if reader.known_array().map_err(|error| read::syntax(&error))? != Some(Peek::Object) {
+    if reader.known_array().or_not_json()? != Some(Peek::Object) {
         return Ok(names);
     }
-    let mut key = reader.known_object().map_err(|error| read::syntax(&error))?;
+    let mut key = reader.known_object().or_not_json()?;
     while let Some(name) = key {
         names.push(name.to_owned());
         check_width(names.len())?;
         read::skip(&mut reader, depth)?;
-        key = reader.next_key().map_err(|error| read::syntax(&error))?;
+        key = reader.next_key().or_not_json()?;
     }
     Ok(names)
 }
@@ -154,15 +154,15 @@ pub(super) fn columns(reader: &mut Jiter<'_>, info: &ModelInfo, depth: usize) ->
     let inputs = inputs_by_key(info);
     let mut given: Vec<Tensor> = Vec::new();
     let mut names: HashSet<String> = HashSet::new();
-    let mut key = reader.known_object().map_err(|error| read::syntax(&error))?;
+    let mut key = reader.known_object().or_not_json()?;
     while let Some(name) = key {
         let Some(spec) = inputs.get(name).copied().or_else(|| whole_frame(info)) else {
             read::skip(reader, depth)?;
-            key = reader.next_key().map_err(|error| read::syntax(&error))?;
+            key = reader.next_key().or_not_json()?;
             continue;
         };
         let name = name.to_owned();
-        let peek = reader.peek().map_err(|error| read::syntax(&error))?;
+        let peek = reader.peek().or_not_json()?;
         let mut nested = Nested::new(spec.dtype, Leaves::Convertible);
         nested.value(reader, peek).map_err(|error| error.context(format!("'{}'", read::clip(&name))))?;
         given.push(nested.finish(&name)?);
@@ -170,7 +170,7 @@ pub(super) fn columns(reader: &mut Jiter<'_>, info: &ModelInfo, depth: usize) ->
         if let Some(twice) = names.replace(name) {
             return Err(read::duplicate(&twice, "the frame"));
         }
-        key = reader.next_key().map_err(|error| read::syntax(&error))?;
+        key = reader.next_key().or_not_json()?;
     }
     let mut tensors = Vec::with_capacity(info.signature.inputs.len());
     for (idx, spec) in info.signature.inputs.iter().enumerate() {

@@ -9,7 +9,8 @@ use super::inference::model_infer_request::{InferInputTensor, InferRequestedOutp
 use super::inference::{InferTensorContents, ModelInferRequest};
 use super::{model_ref, oip, parameters};
 use crate::Limits;
-use crate::json::read::{Packed, clip};
+use crate::json::packed::Packed;
+use crate::json::read::clip;
 
 /// Reads a request.
 ///

@@ -5,7 +5,8 @@ use salver_core::{Error, InferRequest, Parameter, Result, Tensor};
 
 use super::{oip, tensors};
 use crate::Limits;
-use crate::json::{read, write};
+use crate::json::read::{self, OrNotJson as _};
+use crate::json::write;
 
 /// How tensors travel.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -101,7 +102,7 @@ pub fn decode_response(body: Bytes, header_len: Option<usize>) -> Result<Decoded
         }
         Ok(())
     })?;
-    reader.finish().map_err(|error| read::syntax(&error).context("response"))?;
+    reader.finish().or_not_json().map_err(|error| error.context("response"))?;
     let missing = |key: &str| Error::invalid_input(format!("response has no '{key}'"));
     Ok(Decoded {
         id,

@@ -11,7 +11,7 @@ use salver_core::{
 use super::tensors::{self, Draft};
 use super::{ReplyOptions, oip};
 use crate::Limits;
-use crate::json::read::{self, clip};
+use crate::json::read::{self, OrNotJson as _, clip};
 
 /// Reads the body of an inference request, after decompression.
 ///
@@ -83,7 +83,7 @@ impl Parts {
             }
             Ok(())
         })?;
-        reader.finish().map_err(|error| read::syntax(&error).context("request"))?;
+        reader.finish().or_not_json().map_err(|error| error.context("request"))?;
         if !has_inputs {
             return Err(Error::invalid_input("request has no 'inputs'"));
         }
@@ -96,10 +96,10 @@ impl Parts {
 
 /// Reads the requested outputs; one that is named again counts once.
 fn outputs(reader: &mut Jiter<'_>, limits: &Limits) -> Result<Vec<(Arc<str>, bool)>> {
-    let fault = |error| read::syntax(&error).context("outputs");
+    let context = |error: Error| error.context("outputs");
     let mut listed: Vec<(Arc<str>, bool)> = Vec::new();
     let mut count = 0;
-    let mut next = reader.next_array().map_err(fault)?;
+    let mut next = reader.next_array().or_not_json().map_err(context)?;
     while next.is_some() {
         if count == limits.max_outputs {
             return Err(oip::too_many("outputs", limits.max_outputs));
@@ -109,7 +109,7 @@ fn outputs(reader: &mut Jiter<'_>, limits: &Limits) -> Result<Vec<(Arc<str>, boo
         if !listed.iter().any(|(known, _)| **known == *name) {
             listed.push((name.into(), binary));
         }
-        next = reader.array_step().map_err(fault)?;
+        next = reader.array_step().or_not_json().map_err(context)?;
     }
     Ok(listed)
 }

@@ -8,7 +8,9 @@ use bytes::Bytes;
 use jiter::{Jiter, NumberAny, NumberInt, Peek};
 use salver_core::{DataType, Error, Parameter, Parameters, Result, Shape, Tensor};
 
-use crate::json::read::{self, Packed, clip};
+use crate::json::element::{self, whole};
+use crate::json::packed::Packed;
+use crate::json::read::{self, OrNotJson as _, clip};
 use crate::json::write;
 use crate::{Limits, oip};
 
@@ -31,13 +33,14 @@ enum Source {
 /// Reads a list of tensors; `role` is `input` or `output` in messages.
 pub(super) fn drafts(reader: &mut Jiter<'_>, role: &str, limits: &Limits, most: usize) -> Result<Vec<Draft>> {
     let mut drafts = Vec::new();
-    let mut next = reader.next_array().map_err(|error| read::syntax(&error).context(format!("{role}s")))?;
+    let context = |error: Error| error.context(format!("{role}s"));
+    let mut next = reader.next_array().or_not_json().map_err(context)?;
     while next.is_some() {
         if drafts.len() == most {
             return Err(oip::too_many(&format!("{role}s"), most));
         }
         drafts.push(draft(reader, role, drafts.len(), limits)?);
-        next = reader.array_step().map_err(|error| read::syntax(&error).context(format!("{role}s")))?;
+        next = reader.array_step().or_not_json().map_err(context)?;
     }
     Ok(drafts)
 }
@@ -138,7 +141,7 @@ fn json_data(reader: &mut Jiter<'_>, dtype: DataType, shape: Option<&Shape>, dep
     // The shape is only a claim, so it reserves little.
     let room = shape.and_then(Shape::element_count).unwrap_or(0).min(1 << 10);
     let mut packed = Packed::new(dtype, room);
-    read::flat(reader, depth, &mut packed)?;
+    element::flat(reader, depth, &mut packed)?;
     Ok(packed)
 }
 
@@ -154,18 +157,18 @@ fn shape(reader: &mut Jiter<'_>) -> Result<Shape> {
         if dims.len() == Shape::MAX_RANK {
             return Err(Error::invalid_input(format!("'shape' has more than {} dimensions", Shape::MAX_RANK)));
         }
-        let dim = reader.known_int(peek).ok().and_then(read::whole).and_then(|dim| usize::try_from(dim).ok());
+        let dim = reader.known_int(peek).ok().and_then(whole).and_then(|dim| usize::try_from(dim).ok());
         dims.push(dim.ok_or_else(refuse)?);
-        next = reader.array_step().map_err(|error| read::syntax(&error))?;
+        next = reader.array_step().or_not_json()?;
     }
     Ok(Shape::new(&dims))
 }
 
 /// Reads an object of scalars; `what` owns it in messages.
 pub(super) fn parameters(reader: &mut Jiter<'_>, what: &str, limits: &Limits) -> Result<Parameters> {
-    let fault = |error| read::syntax(&error).context(format!("parameters of {what}"));
+    let context = |error: Error| error.context(format!("parameters of {what}"));
     let mut parameters = Parameters::new();
-    let mut next = reader.next_object().map_err(fault)?.map(str::to_owned);
+    let mut next = reader.next_object().or_not_json().map_err(context)?.map(str::to_owned);
     while let Some(name) = next {
         oip::check_name("parameter", &name, limits)?;
         let value = scalar(reader, what, &name)?;
@@ -173,19 +176,19 @@ pub(super) fn parameters(reader: &mut Jiter<'_>, what: &str, limits: &Limits) ->
             return Err(read::duplicate(&name, &format!("parameters of {what}")));
         }
         parameters.insert(name, value);
-        next = reader.next_key().map_err(fault)?.map(str::to_owned);
+        next = reader.next_key().or_not_json().map_err(context)?.map(str::to_owned);
     }
     Ok(parameters)
 }
 
 fn scalar(reader: &mut Jiter<'_>, what: &str, name: &str) -> Result<Parameter> {
-    let peek = reader.peek().map_err(|error| read::syntax(&error))?;
+    let peek = reader.peek().or_not_json()?;
     let start = reader.current_index();
     let wrong = || oip::wrong_parameter(what, name, "a string, a number or a boolean");
     Ok(match peek {
         Peek::String => Parameter::Text(read::string(reader, name)?),
-        Peek::True | Peek::False => Parameter::Bool(reader.known_bool(peek).map_err(|error| read::syntax(&error))?),
-        peek if peek.is_num() => match reader.known_number(peek).map_err(|error| read::syntax(&error))? {
+        Peek::True | Peek::False => Parameter::Bool(reader.known_bool(peek).or_not_json()?),
+        peek if peek.is_num() => match reader.known_number(peek).or_not_json()? {
             NumberAny::Int(value) => whole_parameter(value).ok_or_else(wrong)?,
             NumberAny::Float(value) if value.is_infinite() && !reader.slice_to_current(start).contains(&b'I') => {
                 return Err(wrong());
@@ -197,7 +200,7 @@ fn scalar(reader: &mut Jiter<'_>, what: &str, name: &str) -> Result<Parameter> {
 }
 
 fn whole_parameter(value: NumberInt) -> Option<Parameter> {
-    let value = read::whole(value)?;
+    let value = whole(value)?;
     let unsigned = || u64::try_from(value).ok().map(Parameter::Uint);
     i64::try_from(value).ok().map(Parameter::Int).or_else(unsigned)
 }

@@ -7,9 +7,9 @@ use super::*;
 fn read_as(dtype: DataType, leaves: Leaves, json: &str) -> Result<Tensor> {
     let mut reader = read::reader(json.as_bytes());
     let mut nested = Nested::new(dtype, leaves);
-    let peek = reader.peek().map_err(|error| read::syntax(&error))?;
+    let peek = reader.peek().or_not_json()?;
     nested.value(&mut reader, peek)?;
-    reader.finish().map_err(|error| read::syntax(&error))?;
+    reader.finish().or_not_json()?;
     nested.finish("x")
 }
 
