@@ -1,19 +1,22 @@
 //! What is asked by people and by those who watch the server: the page at `/`, `/health`,
 //! `/metrics`, the description of the routes, and the constant reply that the bench compares with.
 
-use std::fmt::Write as _;
+mod page;
+
 use std::sync::Arc;
 
 use axum::body::Body;
 use axum::extract::State;
 use bytes::Bytes;
 use http::header::{ACCEPT, CACHE_CONTROL, CONTENT_SECURITY_POLICY, HOST};
-use http::{HeaderMap, HeaderValue, Request, Response};
+use http::uri::Authority;
+use http::{HeaderMap, HeaderValue, Request, Response, Uri};
 use salver_core::{ModelInfo, ModelName, ModelRef, ModelState, ModelStatus};
-use salver_protocol::{Reply, openapi, plain};
+use salver_protocol::{Reply, openapi};
 use salver_telemetry::Metrics;
 use serde_json::json;
 
+use self::page::{Entry, View};
 use super::AppState;
 use super::exchange::{manage, plain_response, response};
 use crate::app::App;
@@ -42,29 +45,58 @@ pub(super) async fn constant(State(app): AppState, request: Request<Body>) -> Re
 }
 
 /// A page for browsers, short JSON for programs.
-pub(super) async fn page(State(app): AppState, headers: HeaderMap) -> Response<Body> {
+pub(super) async fn page(State(app): AppState, uri: Uri, headers: HeaderMap) -> Response<Body> {
     let wants_html = headers.get(ACCEPT).is_some_and(|accept| {
         String::from_utf8_lossy(accept.as_bytes()).split(',').any(|item| item.trim().starts_with("text/html"))
     });
     if !wants_html {
         return response(&headers, summary(&app)).await;
     }
-    let host = headers.get(HOST).and_then(|host| host.to_str().ok());
-    let host = host.filter(|host| is_plain_host(host)).map_or_else(|| app.options.http.to_string(), str::to_owned);
+    let host = named_host(&uri, &headers).map_or_else(|| app.options.http.to_string(), str::to_owned);
     let reply = Reply { content_type: "text/html; charset=utf-8", ..Reply::text(200, html(&app, &host)) };
     let mut response = response(&headers, reply).await;
     let headers = response.headers_mut();
     headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
-    headers.insert(
-        CONTENT_SECURITY_POLICY,
-        HeaderValue::from_static("default-src 'none'; style-src 'unsafe-inline'; frame-ancestors 'none'"),
-    );
+    headers.insert(CONTENT_SECURITY_POLICY, HeaderValue::from_static(PAGE_POLICY));
     response
+}
+
+/// Nothing is loaded, run or framed; the page brings its own style and an empty icon.
+const PAGE_POLICY: &str = "default-src 'none'; style-src 'unsafe-inline'; img-src data:; base-uri 'none'; \
+    form-action 'none'; frame-ancestors 'none'";
+
+fn html(app: &App, host: &str) -> String {
+    let services = &app.services;
+    let mut index = services.control.index();
+    index.sort_by(|a, b| (&a.name, a.version).cmp(&(&b.name, b.version)));
+    let entry = |status: ModelStatus| Entry { info: info_of(app, &status), status };
+    let models: Vec<Entry> = index.into_iter().map(entry).collect();
+    let default_model = app.default_model().ok();
+    page::render(&View {
+        server: (&services.server_name, &services.server_version),
+        engines: &services.engines,
+        is_ready: app.is_ready(),
+        default_model: default_model.as_ref().map(|model| &*model.name),
+        explicit_control: app.options.explicit_control,
+        host,
+        models: &models,
+    })
+}
+
+fn info_of(app: &App, status: &ModelStatus) -> Option<Arc<ModelInfo>> {
+    let name = ModelName::new(&status.name).ok()?;
+    app.services.infer.describe(&ModelRef::version(name, status.version?)).ok()
+}
+
+/// Returns host and port as the reader reached them, if they can be pasted. HTTP/2 has no `Host`.
+fn named_host<'a>(uri: &'a Uri, headers: &'a HeaderMap) -> Option<&'a str> {
+    let header = headers.get(HOST).and_then(|host| host.to_str().ok());
+    header.or_else(|| uri.authority().map(Authority::as_str)).filter(|host| is_plain_host(host))
 }
 
 /// Whether the name is safe to paste into a shell.
 fn is_plain_host(host: &str) -> bool {
-    host.len() <= 255 && host.bytes().all(|byte| byte.is_ascii_alphanumeric() || b".-:[]".contains(&byte))
+    (1..=255).contains(&host.len()) && host.bytes().all(|byte| byte.is_ascii_alphanumeric() || b".-:[]".contains(&byte))
 }
 
 fn summary(app: &App) -> Reply {
@@ -107,73 +139,24 @@ fn state_name(state: ModelState) -> &'static str {
     }
 }
 
-const PAGE_HEAD: &str = "<!doctype html>
-<html lang=\"en\"><head><meta charset=\"utf-8\"><title>Salver</title>
-<meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">
-<style>
-body { font: 16px/1.5 system-ui, sans-serif; max-width: 56rem; margin: 2rem auto; padding: 0 1rem; color: #222; }
-pre { background: #f4f4f4; padding: .75rem; overflow-x: auto; border-radius: 4px; }
-h2 { margin-bottom: .25rem; } .state { color: #666; font-weight: normal; font-size: .9rem; } .failed { color: #a00; }
-@media (prefers-color-scheme: dark) { body { background: #181818; color: #ddd; } pre { background: #262626; } }
-</style></head><body>
-";
+#[cfg(test)]
+mod tests {
+    use super::*;
 
-fn html(app: &App, host: &str) -> String {
-    let services = &app.services;
-    let mut page = String::from(PAGE_HEAD);
-    let _ = write!(page, "<h1>{} {}</h1>\n<p>", escaped(&services.server_name), escaped(&services.server_version));
-    for engine in &services.engines {
-        let _ = write!(page, "{}<br>", escaped(engine));
-    }
-    page.push_str("<a href=\"/openapi.json\">openapi.json</a> · <a href=\"/metrics\">metrics</a></p>\n");
-    let index = services.control.index();
-    if index.is_empty() {
-        page.push_str("<p>No model is loaded.</p>\n");
-    }
-    for status in &index {
-        write_model(&mut page, app, status, host);
-    }
-    page.push_str("</body></html>\n");
-    page
-}
-
-fn write_model(page: &mut String, app: &App, status: &ModelStatus, host: &str) {
-    let state = status.state.map_or("not loaded", state_name);
-    let version = status.version.map_or(String::new(), |version| format!(" version {version}"));
-    let _ = writeln!(page, "<h2>{} <span class=\"state\">{version} {state}</span></h2>", escaped(&status.name));
-    if !status.reason.is_empty() {
-        let _ = writeln!(page, "<p class=\"failed\">{}</p>", escaped(&status.reason));
-    }
-    if let Some(info) = describe(app, status) {
-        let _ = writeln!(page, "<pre>{}</pre>", escaped(&curl(&info, host)));
-    }
-}
-
-fn describe(app: &App, status: &ModelStatus) -> Option<Arc<ModelInfo>> {
-    let name = ModelName::new(&status.name).ok()?;
-    app.services.infer.describe(&ModelRef::version(name, status.version?)).ok()
-}
-
-/// A command that works as it stands in a shell.
-fn curl(info: &ModelInfo, host: &str) -> String {
-    // In single quotes a shell takes everything but a single quote as it is.
-    let body = plain::example(info).to_string().replace('\'', r"'\''");
-    let (name, version) = (&info.name, info.version);
-    format!("curl http://{host}/models/{name}/versions/{version}/predict -d '{body}'")
-}
-
-/// Makes text safe inside an HTML element or a quoted attribute.
-fn escaped(text: &str) -> String {
-    let mut out = String::with_capacity(text.len());
-    for character in text.chars() {
-        match character {
-            '&' => out.push_str("&amp;"),
-            '<' => out.push_str("&lt;"),
-            '>' => out.push_str("&gt;"),
-            '"' => out.push_str("&quot;"),
-            '\'' => out.push_str("&#39;"),
-            other => out.push(other),
+    #[test]
+    fn the_host_is_the_one_that_the_reader_used_if_a_shell_takes_it() {
+        #[track_caller]
+        fn check(uri: &str, header: Option<&str>, expected: Option<&str>) {
+            let mut headers = HeaderMap::new();
+            headers.extend(header.map(|value| (HOST, HeaderValue::from_str(value).unwrap())));
+            assert_eq!(named_host(&uri.parse().unwrap(), &headers), expected);
+        }
+        check("/", Some("models.example:8080"), Some("models.example:8080"));
+        check("/", Some("[::1]:8080"), Some("[::1]:8080"));
+        check("http://h2.example:8080/", None, Some("h2.example:8080"));
+        check("/", None, None);
+        for bad in ["a;b", "$(id)", "a b", "a'b", "", &"a".repeat(256)] {
+            check("/", Some(bad), None);
         }
     }
-    out
 }
