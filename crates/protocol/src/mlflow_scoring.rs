@@ -10,8 +10,9 @@ mod frame;
 use jiter::{Jiter, Peek};
 use salver_core::{Error, ErrorKind, InferRequest, InferResponse, ModelInfo, ModelRef, Result, Tensor};
 
-use crate::json::nested::{self, Leaves, Nested, Style};
+use crate::json::nested::{self, Leaves};
 use crate::json::read::{self, OrNotJson as _};
+use crate::json::styled::{self, Style};
 use crate::json::write;
 use crate::rows::{Fit, fit, request};
 use crate::{Limits, Reply};
@@ -170,9 +171,7 @@ fn whole(reader: &mut Jiter<'_>, peek: Peek, info: &ModelInfo) -> Result<Vec<Ten
             info.signature.inputs.len()
         )));
     };
-    let mut nested = Nested::new(spec.dtype, Leaves::Convertible);
-    nested.value(reader, peek).map_err(|error| error.context(format!("input '{}'", spec.name)))?;
-    Ok(vec![nested.finish(&spec.name)?])
+    Ok(vec![nested::input(reader, peek, spec, Leaves::Convertible)?])
 }
 
 /// Writes the answer of `/invocations`: one record per row, or whole outputs where they have no
@@ -188,27 +187,14 @@ pub fn encode_invocations(response: &InferResponse) -> Result<Reply> {
         // `[10^12, 0]` takes no memory as a tensor and must not as text either.
         let is_empty = outputs.iter().all(|tensor| tensor.element_count() == 0);
         let rows = if is_empty { 0 } else { rows };
-        out.push(b'[');
-        for row in 0..rows {
-            if row > 0 {
-                out.push(b',');
-            }
-            nested::write_object(&mut out, outputs, |out, tensor| cell(out, tensor, row))?;
-        }
-        out.push(b']');
+        write::try_list(&mut out, 0..rows, |out, row| {
+            styled::object(out, outputs, |out, tensor| styled::cell(out, tensor, row, Style::Tokens))
+        })?;
     } else {
-        nested::write_object(&mut out, outputs, |out, tensor| nested::write_tensor(out, tensor, Style::Tokens))?;
+        styled::object(&mut out, outputs, |out, tensor| styled::whole(out, tensor, Style::Tokens))?;
     }
     out.push(b'}');
     Ok(Reply::json(200, out))
-}
-
-/// Appends one row of an output; bare where it is one value (`[rows]` or `[rows, 1]`).
-fn cell(out: &mut Vec<u8>, tensor: &Tensor, row: usize) -> Result<()> {
-    if **tensor.shape() == [tensor.rows(), 1] {
-        return nested::write_element(out, tensor, row, Style::Tokens);
-    }
-    nested::write_row(out, tensor, row, Style::Tokens)
 }
 
 /// Writes an error in MLflow's form.

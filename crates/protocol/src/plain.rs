@@ -12,7 +12,7 @@ use bytes::Bytes;
 use jiter::{Jiter, Peek};
 use salver_core::{Error, ErrorKind, InferRequest, ModelInfo, ModelRef, Result, Tensor, TensorSpec};
 
-use crate::json::nested::{Leaves, Nested};
+use crate::json::nested::{self, Leaves};
 use crate::json::read::{self, OrNotJson as _};
 use crate::json::write;
 use crate::rows::{Fit, RowOptions, Rows, UnknownKeys, fit, request};
@@ -116,7 +116,7 @@ fn value(reader: &mut Jiter<'_>, peek: Peek, info: &ModelInfo, depth: usize) -> 
         }
         _ => {
             let spec = single_input(info)?;
-            Ok(vec![tensor(reader, peek, spec)?])
+            Ok(vec![nested::input(reader, peek, spec, OPTIONS.leaves)?])
         }
     }
 }
@@ -155,16 +155,10 @@ fn by_name(reader: &mut Jiter<'_>, info: &ModelInfo) -> Result<Vec<Tensor>> {
             return Err(read::duplicate(name, "the body"));
         }
         let peek = reader.peek().or_not_json()?;
-        tensors.push(tensor(reader, peek, spec)?);
+        tensors.push(nested::input(reader, peek, spec, OPTIONS.leaves)?);
         key = reader.next_key().or_not_json()?;
     }
     Ok(tensors)
-}
-
-fn tensor(reader: &mut Jiter<'_>, peek: Peek, spec: &TensorSpec) -> Result<Tensor> {
-    let mut nested = Nested::new(spec.dtype, Leaves::NullIsNan);
-    nested.value(reader, peek).map_err(|error| error.context(format!("input '{}'", spec.name)))?;
-    nested.finish(&spec.name)
 }
 
 /// Writes an error as `{"error": {"kind": …, "message": …}}`.

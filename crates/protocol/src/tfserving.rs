@@ -7,10 +7,13 @@
 mod status;
 
 use jiter::{Jiter, Peek};
-use salver_core::{DataType, Error, InferRequest, InferResponse, ModelInfo, ModelRef, Result, Selector, Tensor};
+use salver_core::{
+    DataType, Error, InferRequest, InferResponse, ModelInfo, ModelRef, Result, Selector, Tensor, TensorSpec,
+};
 
-use crate::json::nested::{self, Leaves, Nested, Style};
+use crate::json::nested::{self, Leaves, Nested};
 use crate::json::read::{self, OrNotJson as _};
+use crate::json::styled::{self, Style};
 use crate::json::write;
 use crate::rows::{RowOptions, Rows, UnknownKeys, request};
 use crate::{Limits, Reply};
@@ -136,10 +139,8 @@ fn inputs(reader: &mut Jiter<'_>, info: &ModelInfo, limits: &Limits) -> Result<V
     Ok(tensors)
 }
 
-fn value(reader: &mut Jiter<'_>, peek: Peek, spec: &salver_core::TensorSpec) -> Result<Tensor> {
-    let mut nested = Nested::new(spec.dtype, Leaves::Base64Objects);
-    nested.value(reader, peek).map_err(|error| error.context(format!("input '{}'", spec.name)))?;
-    nested.finish(&spec.name)
+fn value(reader: &mut Jiter<'_>, peek: Peek, spec: &TensorSpec) -> Result<Tensor> {
+    nested::input(reader, peek, spec, Leaves::Base64Objects)
 }
 
 /// Whether an object with input names stands there, and no byte string for a single input.
@@ -148,7 +149,7 @@ fn is_named(reader: &Jiter<'_>, peek: Peek, info: &ModelInfo) -> bool {
     peek == Peek::Object && !(takes_bytes && nested::is_base64(reader))
 }
 
-fn single_input<'a>(info: &'a ModelInfo, expected: &str) -> Result<&'a salver_core::TensorSpec> {
+fn single_input<'a>(info: &'a ModelInfo, expected: &str) -> Result<&'a TensorSpec> {
     match &info.signature.inputs[..] {
         [spec] => Ok(spec),
         all => Err(Error::invalid_input(format!("{expected}: model '{}' has {} inputs", info.name, all.len()))),
@@ -186,23 +187,17 @@ fn predictions(out: &mut Vec<u8>, outputs: &[Tensor]) -> Result<()> {
         )));
     }
     if let [single] = outputs {
-        return nested::write_tensor(out, single, style(single));
+        return styled::whole(out, single, style(single));
     }
-    out.push(b'[');
-    for row in 0..rows {
-        if row > 0 {
-            out.push(b',');
-        }
-        nested::write_object(out, outputs, |out, tensor| nested::write_row(out, tensor, row, style(tensor)))?;
-    }
-    out.push(b']');
-    Ok(())
+    write::try_list(out, 0..rows, |out, row| {
+        styled::object(out, outputs, |out, tensor| styled::row(out, tensor, row, style(tensor)))
+    })
 }
 
 fn outputs(out: &mut Vec<u8>, outputs: &[Tensor]) -> Result<()> {
     match outputs {
-        [single] => nested::write_tensor(out, single, style(single)),
-        all => nested::write_object(out, all, |out, tensor| nested::write_tensor(out, tensor, style(tensor))),
+        [single] => styled::whole(out, single, style(single)),
+        all => styled::object(out, all, |out, tensor| styled::whole(out, tensor, style(tensor))),
     }
 }
 

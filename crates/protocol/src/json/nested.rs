@@ -1,13 +1,13 @@
-//! Nested lists whose shape is found while reading, and tensors back into rows.
+//! Nested lists whose shape is found while reading.
 //!
 //! The elements go straight into packed bytes: no tree is built. Ragged lists are refused at the
 //! first list that differs. The recursion is as deep as a tensor has dimensions, at most
 //! [`Shape::MAX_RANK`], whatever the body says.
 
 use base64::Engine as _;
-use base64::engine::general_purpose::{STANDARD, STANDARD_PAD_INDIFFERENT};
+use base64::engine::general_purpose::STANDARD_PAD_INDIFFERENT;
 use jiter::{Jiter, Peek};
-use salver_core::{DataType, Error, Result, Shape, Tensor};
+use salver_core::{DataType, Error, Result, Shape, Tensor, TensorSpec};
 
 use super::packed::Packed;
 use super::read::{self, OrNotJson as _};
@@ -22,6 +22,16 @@ pub(crate) enum Leaves {
     NullIsNan,
     /// `null` for NaN, and text that spells the value.
     Convertible,
+}
+
+/// Reads the value that `peek` announces as the whole input `spec`.
+///
+/// # Errors
+/// As [`Nested::value`], naming the input.
+pub(crate) fn input(reader: &mut Jiter<'_>, peek: Peek, spec: &TensorSpec, leaves: Leaves) -> Result<Tensor> {
+    let mut nested = Nested::new(spec.dtype, leaves);
+    nested.value(reader, peek).map_err(|error| error.context(format!("input '{}'", spec.name)))?;
+    nested.finish(&spec.name)
 }
 
 /// Reads nested lists into one tensor.
@@ -236,140 +246,6 @@ fn base64(reader: &mut Jiter<'_>, out: &mut Packed) -> Result<()> {
     match reader.next_key().or_not_json()? {
         None => Ok(()),
         Some(_) => Err(refuse()),
-    }
-}
-
-/// How a tensor becomes JSON beside the plain form of its type.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Style {
-    /// `NaN` and `Infinity` as bare tokens; BYTES as text, or as `{"b64": "…"}` where they are no text.
-    Tokens,
-    /// As `Tokens`, and all BYTES as `{"b64": "…"}`.
-    Base64,
-    /// Strict JSON: `null` for what is not finite.
-    Nulls,
-}
-
-/// Appends a whole tensor, nested by its shape.
-///
-/// # Errors
-/// None that the data can cause; the result is that of the writer beneath.
-pub(crate) fn write_tensor(out: &mut Vec<u8>, tensor: &Tensor, style: Style) -> Result<()> {
-    out.reserve(tensor.payload_len().saturating_mul(2));
-    write_part(out, tensor, tensor.shape(), 0..tensor.element_count(), style)
-}
-
-/// Appends row `row` of the first dimension, nested by the shape of the others.
-///
-/// # Errors
-/// As [`write_tensor`].
-pub(crate) fn write_row(out: &mut Vec<u8>, tensor: &Tensor, row: usize, style: Style) -> Result<()> {
-    let Some((&rows, inner)) = tensor.shape().split_first() else {
-        return write_tensor(out, tensor, style);
-    };
-    let len = tensor.element_count().checked_div(rows).unwrap_or(0);
-    write_part(out, tensor, inner, row * len..(row + 1) * len, style)
-}
-
-/// Appends an object with one key per tensor, its value by `write`.
-///
-/// # Errors
-/// Those of `write`.
-pub(crate) fn write_object(
-    out: &mut Vec<u8>,
-    tensors: &[Tensor],
-    mut write: impl FnMut(&mut Vec<u8>, &Tensor) -> Result<()>,
-) -> Result<()> {
-    out.push(b'{');
-    for (idx, tensor) in tensors.iter().enumerate() {
-        if idx > 0 {
-            out.push(b',');
-        }
-        write::key(out, tensor.name());
-        write(out, tensor)?;
-    }
-    out.push(b'}');
-    Ok(())
-}
-
-/// Appends element `idx`, bare.
-///
-/// # Errors
-/// As [`write_tensor`].
-pub(crate) fn write_element(out: &mut Vec<u8>, tensor: &Tensor, idx: usize, style: Style) -> Result<()> {
-    write_elements(out, tensor, idx..idx + 1, style)
-}
-
-/// The most empty lists that one level of an empty tensor prints.
-const MAX_EMPTY_ROWS: usize = 1024;
-
-fn write_part(
-    out: &mut Vec<u8>,
-    tensor: &Tensor,
-    shape: &[usize],
-    range: std::ops::Range<usize>,
-    style: Style,
-) -> Result<()> {
-    let Some((&extent, inner)) = shape.split_first() else {
-        return write_elements(out, tensor, range, style);
-    };
-    out.push(b'[');
-    if inner.is_empty() {
-        write_elements(out, tensor, range, style)?;
-    } else {
-        // `[10^12, 0]` takes no memory as a tensor and must not as text either.
-        let printed = if range.is_empty() { extent.min(MAX_EMPTY_ROWS) } else { extent };
-        let step = range.len().checked_div(extent).unwrap_or(0);
-        for idx in 0..printed {
-            if idx > 0 {
-                out.push(b',');
-            }
-            let start = range.start + idx * step;
-            write_part(out, tensor, inner, start..start + step, style)?;
-        }
-    }
-    out.push(b']');
-    Ok(())
-}
-
-fn write_elements(out: &mut Vec<u8>, tensor: &Tensor, range: std::ops::Range<usize>, style: Style) -> Result<()> {
-    let texts = tensor.elements();
-    if texts.is_none() && !(style == Style::Nulls && tensor.dtype().is_float()) {
-        return write::elements(out, tensor, range.start, range.len());
-    }
-    let first = range.start;
-    for idx in range {
-        if idx > first {
-            out.push(b',');
-        }
-        match texts {
-            Some(elements) => write_text(out, elements.get(idx).unwrap_or_default(), style),
-            None => write_finite(out, tensor, idx)?,
-        }
-    }
-    Ok(())
-}
-
-/// Appends one float, or `null` where it is not finite.
-fn write_finite(out: &mut Vec<u8>, tensor: &Tensor, idx: usize) -> Result<()> {
-    let start = out.len();
-    write::elements(out, tensor, idx, 1)?;
-    if matches!(out.get(start..), Some(b"NaN" | b"Infinity" | b"-Infinity")) {
-        out.truncate(start);
-        out.extend_from_slice(b"null");
-    }
-    Ok(())
-}
-
-/// Appends BYTES as text, or as base64 where they are none or `style` asks for it.
-fn write_text(out: &mut Vec<u8>, element: &[u8], style: Style) {
-    match std::str::from_utf8(element) {
-        Ok(text) if style != Style::Base64 => write::string(out, text),
-        _ => {
-            out.extend_from_slice(b"{\"b64\":\"");
-            out.extend_from_slice(STANDARD.encode(element).as_bytes());
-            out.extend_from_slice(b"\"}");
-        }
     }
 }
 

@@ -85,6 +85,26 @@ pub(crate) fn list<T>(out: &mut Vec<u8>, items: impl IntoIterator<Item = T>, mut
     out.push(b']');
 }
 
+/// Appends a list, each item by `write`, which may fail.
+///
+/// # Errors
+/// Those of `write`.
+pub(crate) fn try_list<T>(
+    out: &mut Vec<u8>,
+    items: impl IntoIterator<Item = T>,
+    mut write: impl FnMut(&mut Vec<u8>, T) -> Result<()>,
+) -> Result<()> {
+    out.push(b'[');
+    for (idx, item) in items.into_iter().enumerate() {
+        if idx > 0 {
+            out.push(b',');
+        }
+        write(out, item)?;
+    }
+    out.push(b']');
+    Ok(())
+}
+
 fn non_finite(out: &mut Vec<u8>, is_nan: bool, is_negative: bool) {
     out.extend_from_slice(match (is_nan, is_negative) {
         (true, _) => b"NaN",

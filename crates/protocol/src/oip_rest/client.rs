@@ -59,14 +59,8 @@ pub fn encode_request(request: &InferRequest, form: Form) -> Result<EncodedReque
     tensors::put_parameters(&mut body, request.parameters.iter().chain(flag));
     body.push(b',');
     write::key(&mut body, "inputs");
-    body.push(b'[');
-    for (idx, input) in request.inputs.iter().enumerate() {
-        if idx > 0 {
-            body.push(b',');
-        }
-        tensors::put(&mut body, input, binary)?;
-    }
-    body.extend_from_slice(b"],");
+    write::try_list(&mut body, &request.inputs, |body, input| tensors::put(body, input, binary))?;
+    body.push(b',');
     write::key(&mut body, "outputs");
     write::list(&mut body, &request.outputs, |body, name| {
         body.extend_from_slice(b"{\"name\":");

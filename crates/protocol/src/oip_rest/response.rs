@@ -27,14 +27,10 @@ pub fn encode_infer(response: &InferResponse, options: &ReplyOptions) -> Result<
     write::string(&mut body, &response.model.name);
     body.extend_from_slice(b",\"model_version\":\"");
     write::int(&mut body, response.model.version);
-    body.extend_from_slice(b"\",\"outputs\":[");
-    for (idx, (output, binary)) in response.outputs.iter().zip(&is_binary).enumerate() {
-        if idx > 0 {
-            body.push(b',');
-        }
-        tensors::put(&mut body, output, *binary)?;
-    }
-    body.extend_from_slice(b"]}");
+    body.extend_from_slice(b"\",\"outputs\":");
+    let outputs = response.outputs.iter().zip(&is_binary);
+    write::try_list(&mut body, outputs, |body, (output, &binary)| tensors::put(body, output, binary))?;
+    body.push(b'}');
 
     // As in Triton: where all blobs are empty, the body is JSON and says so.
     if blob_len == 0 {

@@ -8,7 +8,7 @@ use salver_core::{InferResponse, ModelInfo, Result, Tensor};
 
 use super::cast::{floats, position};
 use crate::Reply;
-use crate::json::nested::{self, Style};
+use crate::json::styled::{self, Style};
 use crate::json::write;
 
 /// Writes the answer of `/models/{name}/predict`: `predictions`, one per row, or whole `outputs`
@@ -24,24 +24,16 @@ pub fn encode_predict(response: &InferResponse) -> Result<Reply> {
     write::int(&mut out, info.version);
     match rows(info, &response.outputs) {
         Some(rows) => {
-            out.extend_from_slice(b",\"predictions\":[");
+            out.extend_from_slice(b",\"predictions\":");
             let parts = Parts::of(info, &response.outputs, rows);
-            for row in 0..rows {
-                if row > 0 {
-                    out.push(b',');
-                }
-                parts.write(&mut out, row)?;
-            }
-            out.extend_from_slice(b"]}");
+            write::try_list(&mut out, 0..rows, |out, row| parts.write(out, row))?;
         }
         None => {
             out.extend_from_slice(b",\"outputs\":");
-            nested::write_object(&mut out, &response.outputs, |out, tensor| {
-                nested::write_tensor(out, tensor, Style::Nulls)
-            })?;
-            out.push(b'}');
+            styled::object(&mut out, &response.outputs, |out, tensor| styled::whole(out, tensor, Style::Nulls))?;
         }
     }
+    out.push(b'}');
     Ok(Reply::json(200, out))
 }
 
@@ -121,7 +113,7 @@ impl<'a> Parts<'a> {
             self.classes.iter().for_each(|classes| classes.at(row).write(object.key(classes.tensor.name())));
         }
         for tensor in &self.plain {
-            write_value(object.key(tensor.name()), tensor, row)?;
+            styled::cell(object.key(tensor.name()), tensor, row, Style::Nulls)?;
         }
         object.close();
         Ok(())
@@ -167,7 +159,7 @@ impl<'a> Scores<'a> {
         }
         if !is_taken("score") {
             match best {
-                Some(best) => nested::write_element(object.key("score"), self.tensor, start + best, Style::Nulls)?,
+                Some(best) => styled::element(object.key("score"), self.tensor, start + best, Style::Nulls)?,
                 None => object.key("score").extend_from_slice(b"null"),
             }
         }
@@ -175,11 +167,11 @@ impl<'a> Scores<'a> {
             return Ok(());
         }
         if !self.unique {
-            return write_value(object.key(self.key), self.tensor, row);
+            return styled::cell(object.key(self.key), self.tensor, row, Style::Nulls);
         }
         let mut named = Object::open(object.key(self.key));
         for (idx, label) in self.labels.iter().enumerate() {
-            nested::write_element(named.key(label), self.tensor, start + idx, Style::Nulls)?;
+            styled::element(named.key(label), self.tensor, start + idx, Style::Nulls)?;
         }
         named.close();
         Ok(())
@@ -214,14 +206,6 @@ fn write_label(out: &mut Vec<u8>, label: Option<&String>) {
         Some(label) => write::string(out, label),
         None => out.extend_from_slice(b"null"),
     }
-}
-
-/// Appends one row of an output; bare where it is one value (`[rows]` or `[rows, 1]`).
-fn write_value(out: &mut Vec<u8>, tensor: &Tensor, row: usize) -> Result<()> {
-    if **tensor.shape() == [tensor.rows(), 1] {
-        return nested::write_element(out, tensor, row, Style::Nulls);
-    }
-    nested::write_row(out, tensor, row, Style::Nulls)
 }
 
 fn labels<'a>(info: &'a ModelInfo, output: &str) -> &'a [String] {
