@@ -72,6 +72,21 @@ pub enum ModelState {
     Failed,
 }
 
+impl ModelState {
+    /// Returns the state in lower case, as people and metrics see it.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Pending => "pending",
+            Self::Loading => "loading",
+            Self::Warming => "warming",
+            Self::Ready => "ready",
+            Self::Draining => "draining",
+            Self::Gone => "gone",
+            Self::Failed => "failed",
+        }
+    }
+}
+
 /// How often something happened and how long it took in all.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct DurationStat {

@@ -56,14 +56,14 @@ impl Board {
         let mut models = self.models.lock();
         let known = models.entry(name.to_owned()).or_default();
         let before = known.versions.insert(version, (state, reason.into()));
-        self.metrics.model_state(name, version, before.map(|(state, _)| label(state)), Some(label(state)));
+        self.metrics.model_state(name, version, before.map(|(state, _)| state.as_str()), Some(state.as_str()));
     }
 
     /// Forgets a model that its source no longer has.
     pub(crate) fn forget(&self, name: &str) {
         let known = self.models.lock().remove(name).unwrap_or_default();
         for (version, (state, _)) in known.versions {
-            self.metrics.model_state(name, version, Some(label(state)), None);
+            self.metrics.model_state(name, version, Some(state.as_str()), None);
         }
     }
 
@@ -71,7 +71,7 @@ impl Board {
     pub(crate) fn forget_version(&self, name: &str, version: u64) {
         let mut models = self.models.lock();
         if let Some((state, _)) = models.get_mut(name).and_then(|known| known.versions.remove(&version)) {
-            self.metrics.model_state(name, version, Some(label(state)), None);
+            self.metrics.model_state(name, version, Some(state.as_str()), None);
         }
     }
 
@@ -135,18 +135,6 @@ fn rows(name: &str, known: &Known) -> Vec<ModelStatus> {
         rows.push(row(None, None, ""));
     }
     rows
-}
-
-fn label(state: ModelState) -> &'static str {
-    match state {
-        ModelState::Pending => "pending",
-        ModelState::Loading => "loading",
-        ModelState::Warming => "warming",
-        ModelState::Ready => "ready",
-        ModelState::Draining => "draining",
-        ModelState::Gone => "gone",
-        ModelState::Failed => "failed",
-    }
 }
 
 #[cfg(test)]

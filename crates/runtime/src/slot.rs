@@ -241,6 +241,7 @@ impl Slot {
     /// and nothing is left.
     pub(crate) fn next_batch(&self, batch: &mut Vec<Entry<Job>>) -> bool {
         let mut waiting = self.waiting.lock();
+        let mut gave_way = false;
         loop {
             let view = waiting.queue.view();
             match decide(&view, &self.batching, Instant::now()) {
@@ -254,6 +255,12 @@ impl Slot {
                     return true;
                 }
                 Decision::Idle if waiting.closed => return false,
+                // On a busy machine the threads that read the sockets run first and leave the next
+                // batch here, which saves falling asleep and being woken for it.
+                Decision::Idle if !gave_way => {
+                    gave_way = true;
+                    MutexGuard::unlocked(&mut waiting, std::thread::yield_now);
+                }
                 Decision::Idle => self.sleep(&mut waiting, None),
             }
         }

@@ -181,7 +181,7 @@ impl ModelMetrics {
     /// Starts timing a request. Without a call of [`Timing::finish`] it counts as cancelled, or
     /// as timed out if `deadline` has passed by then.
     pub fn start(&self, deadline: Option<Instant>) -> Timing<'_> {
-        Timing { metrics: self, started: Instant::now(), deadline, outcome: None }
+        Timing { metrics: self, started: Instant::now(), deadline, end: None }
     }
 
     /// Notes the length of the queue.
@@ -202,25 +202,28 @@ pub struct Timing<'a> {
     metrics: &'a ModelMetrics,
     started: Instant,
     deadline: Option<Instant>,
-    outcome: Option<Outcome>,
+    end: Option<(Outcome, Duration)>,
 }
 
 impl Timing<'_> {
-    /// Says how the request ended and returns how long it took so far.
+    /// Says how the request ended and returns how long it took.
     pub fn finish(&mut self, outcome: Outcome) -> Duration {
-        self.outcome = Some(outcome);
-        self.started.elapsed()
+        let took = self.started.elapsed();
+        self.end = Some((outcome, took));
+        took
     }
 }
 
 impl Drop for Timing<'_> {
     fn drop(&mut self) {
-        let now = Instant::now();
-        let late = self.deadline.is_some_and(|deadline| deadline <= now);
-        let outcome = self.outcome.unwrap_or(if late { Outcome::Timeout } else { Outcome::Cancelled });
+        let (outcome, took) = self.end.unwrap_or_else(|| {
+            let now = Instant::now();
+            let late = self.deadline.is_some_and(|deadline| deadline <= now);
+            (if late { Outcome::Timeout } else { Outcome::Cancelled }, now - self.started)
+        });
         self.metrics.outcomes[outcome as usize].inc();
         if outcome != Outcome::Rejected {
-            self.metrics.duration.observe((now - self.started).as_secs_f64());
+            self.metrics.duration.observe(took.as_secs_f64());
         }
     }
 }
