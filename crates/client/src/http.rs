@@ -13,12 +13,11 @@ use http_body_util::{BodyExt as _, Full, Limited};
 use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::{TokioExecutor, TokioTimer};
-use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use salver_core::{
     Batching, BoxFuture, Context, DataType, Error, ErrorKind, Infer, InferRequest, InferResponse, ModelInfo, ModelName,
     ModelRef, Result, Selector, Signature, TensorSpec, Timings,
 };
-use salver_protocol::oip_rest;
+use salver_protocol::{oip_rest, paths};
 use serde_json::Value;
 
 use crate::base::BaseUrl;
@@ -26,9 +25,6 @@ use crate::known::Known;
 use crate::status::from_http;
 
 pub use salver_protocol::oip_rest::Form;
-
-/// What stays as it is in a path segment.
-const SEGMENT: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'_').remove(b'.').remove(b'+').remove(b'@');
 
 /// Replies beyond this size are refused.
 const MAX_REPLY_BYTES: usize = 1 << 30;
@@ -108,7 +104,7 @@ impl HttpClient {
     /// # Errors
     /// `NotFound` for an unknown model, `NotReady` for a server that is not reached.
     pub async fn metadata(&self, model: &ModelRef) -> Result<Arc<ModelInfo>> {
-        let reply = self.get(&format!("/v2/models/{}", model_path(model))).await?;
+        let reply = self.get(&format!("/v2/models/{}", paths::model(model))).await?;
         let info = Arc::new(read_metadata(&reply.json()?, model)?);
         self.known.insert(&info);
         Ok(info)
@@ -119,7 +115,7 @@ impl HttpClient {
     /// # Errors
     /// As [`HttpClient::metadata`].
     pub async fn description(&self, model: &ModelRef) -> Result<Value> {
-        self.get(&format!("/models/{}", model_path(model))).await?.json()
+        self.get(&format!("/models/{}", paths::model(model))).await?.json()
     }
 
     /// Asks for predictions the plain way: `body` is the natural JSON for the model, or an `.npy` file.
@@ -127,7 +123,7 @@ impl HttpClient {
     /// # Errors
     /// The kind of the server's status, with its message.
     pub async fn predict(&self, model: &ModelRef, content_type: &'static str, body: Bytes) -> Result<HttpReply> {
-        let path = format!("/models/{}/predict", model_path(model));
+        let path = format!("/models/{}/predict", paths::model(model));
         let mut headers = HeaderMap::new();
         headers.insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
         self.send(Method::POST, &path, headers, body).await?.success()
@@ -155,7 +151,7 @@ impl HttpClient {
     /// # Errors
     /// What the server says.
     pub async fn load(&self, model: &str) -> Result<()> {
-        let path = format!("/v2/repository/models/{}/load", segment(model));
+        let path = format!("/v2/repository/models/{}/load", paths::segment(model));
         self.post(&path, Bytes::from_static(b"{}")).await.map(drop)
     }
 
@@ -164,7 +160,7 @@ impl HttpClient {
     /// # Errors
     /// What the server says.
     pub async fn unload(&self, model: &str) -> Result<()> {
-        let path = format!("/v2/repository/models/{}/unload", segment(model));
+        let path = format!("/v2/repository/models/{}/unload", paths::segment(model));
         self.post(&path, Bytes::from_static(b"{}")).await.map(drop)
     }
 
@@ -207,7 +203,7 @@ impl HttpClient {
     }
 
     async fn infer_now(&self, request: InferRequest, ctx: &Context) -> Result<InferResponse> {
-        let path = format!("/v2/models/{}/infer", model_path(&request.model));
+        let path = format!("/v2/models/{}/infer", paths::model(&request.model));
         let encoded = oip_rest::encode_request(&request, self.form)?;
         let headers = context_headers(ctx, encoded.header_len)?;
         let reply = self.send(Method::POST, &path, headers, encoded.body).await?.success()?;
@@ -293,20 +289,6 @@ fn context_headers(ctx: &Context, header_len: Option<usize>) -> Result<HeaderMap
     Ok(headers)
 }
 
-fn segment(text: &str) -> String {
-    utf8_percent_encode(text, SEGMENT).to_string()
-}
-
-/// `NAME`, `NAME/versions/V` or `NAME@ALIAS`.
-fn model_path(model: &ModelRef) -> String {
-    let name = segment(&model.name);
-    match &model.selector {
-        Selector::Latest => name,
-        Selector::Version(version) => format!("{name}/versions/{version}"),
-        Selector::Label(label) => format!("{name}@{}", segment(label)),
-    }
-}
-
 /// The innermost cause, which says most to a person: "Connection refused".
 fn root(error: &dyn std::error::Error) -> String {
     let mut last = error;
@@ -368,16 +350,6 @@ pub(crate) fn assemble(name: &str, version: u64, platform: String, mut signature
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn models_are_named_in_paths_without_surprises() {
-        let path = |text: &str| model_path(&text.parse().unwrap());
-        assert_eq!(path("iris"), "iris");
-        assert_eq!(path("iris/3"), "iris/versions/3");
-        assert_eq!(path("iris@stable"), "iris@stable");
-        assert_eq!(path("größe"), "gr%C3%B6%C3%9Fe");
-        assert_eq!(segment("a/b?c#d"), "a%2Fb%3Fc%23d");
-    }
 
     #[test]
     fn metadata_tells_types_shapes_and_the_highest_version() {

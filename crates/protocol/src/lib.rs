@@ -11,6 +11,7 @@ mod oip;
 pub mod oip_grpc;
 pub mod oip_rest;
 pub mod openapi;
+pub mod paths;
 pub mod plain;
 mod reply;
 mod rows;

@@ -23,7 +23,7 @@ pub use repository::{decode_index_request, decode_load_request, repository_index
 pub use request::decode_infer;
 pub use response::encode_infer;
 
-use crate::json::{read, write};
+use crate::json::read;
 use crate::{Reply, oip};
 
 /// The header that tells where JSON ends and binary tensors begin.
@@ -85,11 +85,7 @@ pub fn model_ref(name: &str, version: Option<&str>) -> Result<ModelRef> {
 
 /// Renders an error as `{"error": "…"}`, under this protocol's status for its kind.
 pub fn encode_error(error: &Error) -> Reply {
-    let mut body = Vec::with_capacity(error.message().len() + 16);
-    body.extend_from_slice(b"{\"error\":");
-    write::string(&mut body, error.message());
-    body.push(b'}');
-    Reply::json(oip::http_status(error.kind()), body)
+    Reply::error(oip::http_status(error.kind()), error.message())
 }
 
 #[cfg(test)]

@@ -5,6 +5,8 @@
 use bytes::Bytes;
 use serde::Serialize;
 
+use crate::json::write;
+
 /// Bounds on what a request may claim.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Limits {
@@ -50,13 +52,22 @@ impl Reply {
         Self { status, content_type: "text/plain; charset=utf-8", inference_header_len: None, body: body.into() }
     }
 
+    /// Makes the reply `{"error": "…"}`.
+    pub fn error(status: u16, message: &str) -> Self {
+        let mut body = Vec::with_capacity(message.len() + 16);
+        body.extend_from_slice(b"{\"error\":");
+        write::string(&mut body, message);
+        body.push(b'}');
+        Self::json(status, body)
+    }
+
     /// Makes a JSON reply by serializing `value`.
     ///
     /// A value that JSON cannot express (a map whose keys are no strings) answers 500 instead.
     pub fn json_value<T: Serialize + ?Sized>(status: u16, value: &T) -> Self {
         match serde_json::to_vec(value) {
             Ok(body) => Self::json(status, body),
-            Err(_) => Self::json(500, &b"{\"error\":\"the reply has no JSON form\"}"[..]),
+            Err(_) => Self::error(500, "the reply has no JSON form"),
         }
     }
 }

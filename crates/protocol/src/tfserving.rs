@@ -18,7 +18,8 @@ use crate::json::write;
 use crate::rows::{RowOptions, Rows, UnknownKeys, request};
 use crate::{Limits, Reply};
 
-pub use self::status::{metadata, model_list, status};
+pub use self::status::{metadata, status};
+pub use crate::oip_rest::model_list;
 
 /// How a predict request was laid out; the reply takes the same form.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -208,12 +209,12 @@ fn style(tensor: &Tensor) -> Style {
 
 /// Writes an error in this protocol's form.
 pub fn encode_error(error: &Error) -> Reply {
-    message(error.kind().http_status(), error.message())
+    Reply::error(error.kind().http_status(), error.message())
 }
 
 /// Answers a method or path that the API does not have.
 pub fn malformed(method: &str, path: &str) -> Reply {
-    message(400, &format!("Malformed request: {} {}", read::clip(method), read::clip(path)))
+    Reply::error(400, &format!("Malformed request: {} {}", read::clip(method), read::clip(path)))
 }
 
 /// Makes the error for a model that is not served, in TF Serving's words.
@@ -224,13 +225,6 @@ pub fn servable_not_found(model: &ModelRef) -> Error {
         Selector::Label(label) => format!("Label({}, {label})", model.name),
     };
     Error::not_found(format!("Servable not found for request: {servable}"))
-}
-
-fn message(status: u16, text: &str) -> Reply {
-    let mut out = b"{\"error\":".to_vec();
-    write::string(&mut out, text);
-    out.push(b'}');
-    Reply::json(status, out)
 }
 
 #[cfg(test)]

@@ -32,7 +32,7 @@ pub fn server_metadata(name: &str, version: &str, extensions: &[&str]) -> Reply 
     Reply::json_value(200, &json!({"name": name, "version": version, "extensions": extensions}))
 }
 
-/// Lists models by name, as KServe's clients ask for.
+/// Lists models by name, as KServe's clients ask for in both versions.
 pub fn model_list(names: &[String]) -> Reply {
     Reply::json_value(200, &json!({"models": names}))
 }

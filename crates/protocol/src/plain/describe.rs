@@ -3,7 +3,7 @@
 use salver_core::{DataType, Dim, ModelInfo, TensorSpec};
 use serde_json::{Map, Value, json};
 
-use crate::Reply;
+use crate::{Reply, paths};
 
 /// Writes the description of a model: inputs, outputs, columns, labels, metrics and an example.
 pub fn describe(info: &ModelInfo, versions: &[u64]) -> Reply {
@@ -23,18 +23,9 @@ fn description(info: &ModelInfo, versions: &[u64]) -> Value {
         "inputs": tensors(inputs, "columns", &info.columns),
         "outputs": tensors(outputs, "labels", &info.labels),
         "metrics": info.metrics.iter().map(|(name, value)| (name.clone(), json!(value))).collect::<Map<_, _>>(),
-        "predict": format!("/models/{}/predict", percent_encoded(&info.name)),
+        "predict": format!("/models/{}/predict", paths::segment(&info.name)),
         "example": example(info),
     })
-}
-
-/// Names may hold letters beyond ASCII, which a path spells as bytes.
-fn percent_encoded(name: &str) -> String {
-    let spelled = |byte: u8| match byte {
-        b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'_' | b'-' | b'.' => char::from(byte).to_string(),
-        other => format!("%{other:02X}"),
-    };
-    name.bytes().map(spelled).collect()
 }
 
 /// `key` is shown with the names of a tensor where there are any.

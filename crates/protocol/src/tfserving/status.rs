@@ -1,4 +1,4 @@
-//! What TF Serving and KServe version 1 say about models: status, metadata, the list of names.
+//! What TF Serving and KServe version 1 say about models: status and metadata.
 
 use salver_core::{DataType, ModelInfo, ModelState, ModelStatus, TensorSpec};
 use serde_json::{Map, Value, json};
@@ -85,9 +85,4 @@ const fn tensorflow_name(dtype: DataType) -> &'static str {
         DataType::Fp64 => "DT_DOUBLE",
         DataType::Bytes => "DT_STRING",
     }
-}
-
-/// Writes the names of all models, as KServe's `/v1/models` does.
-pub fn model_list(names: &[String]) -> Reply {
-    Reply::json_value(200, &json!({ "models": names }))
 }

@@ -4,8 +4,8 @@ use anyhow::{Context as _, Result, bail};
 use bytes::{BufMut as _, Bytes, BytesMut};
 use prost::Message as _;
 use salver_client::{BaseUrl, Form, HttpClient};
-use salver_core::{InferRequest, ModelRef, Selector};
-use salver_protocol::{Limits, oip_grpc, oip_rest};
+use salver_core::{InferRequest, ModelRef};
+use salver_protocol::{Limits, oip_grpc, oip_rest, paths};
 
 use super::grpc::GrpcCaller;
 use super::http::HttpCaller;
@@ -147,11 +147,7 @@ fn encoded(base: &BaseUrl, sample: &InferRequest, form: Form) -> Result<Wire> {
 }
 
 fn http(base: &BaseUrl, model: &ModelRef, body: Bytes, header_len: Option<usize>) -> Wire {
-    let path = match &model.selector {
-        Selector::Latest => format!("/v2/models/{}/infer", model.name),
-        Selector::Version(version) => format!("/v2/models/{}/versions/{version}/infer", model.name),
-        Selector::Label(label) => format!("/v2/models/{}@{label}/infer", model.name),
-    };
+    let path = format!("/v2/models/{}/infer", paths::model(model));
     Wire::Http { request: post(base, &path, &body, header_len), body }
 }
 
