@@ -3,8 +3,9 @@
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use salver_core::{ModelRef, Selector};
 
-/// What stays as it is in a segment of a path; names of models may hold letters beyond ASCII.
-const SEGMENT: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'_').remove(b'.').remove(b'+').remove(b'@');
+/// What stays as it is in a segment of a path. Names of models may hold letters beyond ASCII, and `+`,
+/// which some take for a blank.
+const SEGMENT: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'_').remove(b'.').remove(b'@');
 
 /// Returns `text` as one segment of a path.
 pub fn segment(text: &str) -> String {
