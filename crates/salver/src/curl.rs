@@ -8,13 +8,21 @@ const LONGEST: usize = 2000;
 
 /// Returns a command that asks for a prediction with a valid example for exactly this model.
 pub(crate) fn predict(base: &str, info: &ModelInfo) -> String {
-    let example = plain::example(info).to_string();
     let description = format!("{base}/models/{}", paths::segment(&info.name));
     let url = format!("{description}/predict");
-    if example.len() > LONGEST {
-        return format!("curl {url} -d @input.json   # an example: curl {description}");
+    let example = plain::example(info);
+    match &info.signature.inputs[..] {
+        // Nobody types inputs for which there is no example.
+        [input] if example.is_null() => {
+            let shape = input.wire_shape();
+            format!("curl {url} --data-binary @input.npy   # a NumPy array of {} {shape:?}", input.dtype)
+        }
+        _ if example.is_null() => format!("curl {url} -d @input.json   # its inputs: curl {description}"),
+        _ => match example.to_string() {
+            long if long.len() > LONGEST => format!("curl {url} -d @input.json   # an example: curl {description}"),
+            body => format!("curl {url} -d {}", quote(&body)),
+        },
     }
-    format!("curl {url} -d {}", quote(&example))
 }
 
 /// Quotes for a POSIX shell.
@@ -24,7 +32,38 @@ fn quote(text: &str) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeMap;
+
+    use salver_core::{Batching, DataType, Signature, TensorSpec};
+
     use super::*;
+
+    #[track_caller]
+    fn check(shapes: &[&[i64]], expected: &str) {
+        let input = |shape: &&[i64]| TensorSpec::new("x", DataType::Fp32, shape);
+        let inputs: Vec<TensorSpec> = shapes.iter().map(input).collect();
+        let info = ModelInfo {
+            name: "größe".into(),
+            version: 1,
+            engine: "onnx".into(),
+            platform: String::new(),
+            columns: vec![Vec::new(); inputs.len()],
+            labels: Vec::new(),
+            signature: Signature { inputs, outputs: Vec::new(), batching: Batching::Rows { limit: None } },
+            task: "tensor".to_owned(),
+            metrics: BTreeMap::new(),
+        };
+        assert_eq!(predict("http://h:1", &info), format!("curl http://h:1/models/gr%C3%B6%C3%9Fe{expected}"));
+    }
+
+    #[test]
+    fn inputs_that_nobody_types_come_from_a_file() {
+        check(&[&[-1, 2]], "/predict -d '[[1.0,1.0]]'");
+        check(&[&[-1, 1000]], "/predict -d @input.json   # an example: curl http://h:1/models/gr%C3%B6%C3%9Fe");
+        let picture: &[i64] = &[-1, 3, 224, 224];
+        check(&[picture], "/predict --data-binary @input.npy   # a NumPy array of FP32 [-1, 3, 224, 224]");
+        check(&[picture; 2], "/predict -d @input.json   # its inputs: curl http://h:1/models/gr%C3%B6%C3%9Fe");
+    }
 
     #[test]
     fn quotes_survive_a_shell() {
