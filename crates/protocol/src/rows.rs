@@ -5,18 +5,22 @@
 //! whole input, of which each row gives one part. Which keys exist is decided once; after that
 //! each row is checked for missing, repeated and unknown ones.
 
+mod fit;
+mod keys;
+mod table;
+
 use std::borrow::Cow;
-use std::collections::HashMap;
 
 use jiter::{Jiter, Peek};
-use salver_core::{
-    DataType, Dim, ElementsBuilder, Error, InferRequest, ModelInfo, ModelRef, Parameters, Result, Shape, Tensor,
-    TensorSpec,
-};
+use salver_core::{Dim, Error, InferRequest, ModelInfo, ModelRef, Parameters, Result, Shape, Tensor, TensorSpec};
 
-use crate::json::nested::{self, Leaves, Nested};
+use crate::json::nested::{Leaves, Nested};
 use crate::json::packed::Packed;
 use crate::json::read::{self, OrNotJson as _};
+
+pub(crate) use self::fit::{Fit, fit};
+use self::keys::{Keys, Target};
+use self::table::Table;
 
 /// How rows are read.
 #[derive(Debug, Clone, Copy)]
@@ -36,23 +40,10 @@ pub(crate) enum UnknownKeys {
 pub(crate) struct Rows<'a> {
     info: &'a ModelInfo,
     options: RowOptions,
-    targets: Vec<Target<'a>>,
+    keys: Keys<'a>,
     /// Parallel to the inputs.
     sinks: Vec<Sink>,
-    /// Built for wide tables only: a few keys are found faster by looking.
-    by_key: HashMap<Cow<'a, str>, usize>,
     n_rows: usize,
-}
-
-/// What a key stands for.
-struct Target<'a> {
-    key: Cow<'a, str>,
-    input: usize,
-    /// The column of a table; none: the whole input.
-    column: Option<usize>,
-    optional: bool,
-    /// The last row that had this key, counted from 1.
-    seen_in: usize,
 }
 
 enum Sink {
@@ -79,40 +70,24 @@ impl<'a> Rows<'a> {
 
     /// `columns` returns the columns of an input, none where its own name is the key.
     fn with_keys(info: &'a ModelInfo, options: RowOptions, columns: impl Fn(usize) -> Vec<Cow<'a, str>>) -> Self {
-        let mut rows =
-            Self { info, options, targets: Vec::new(), sinks: Vec::new(), by_key: HashMap::new(), n_rows: 0 };
+        let (mut targets, mut sinks) = (Vec::new(), Vec::new());
         for (input, spec) in info.signature.inputs.iter().enumerate() {
-            let optional = spec.optional;
             let names = columns(input);
+            let target = |key, column| Target { key, input, column, optional: spec.optional, seen_in: 0 };
             if names.is_empty() {
-                rows.targets.push(Target { key: (&*spec.name).into(), input, column: None, optional, seen_in: 0 });
-                rows.sinks.push(Sink::Tensor(Nested::new(spec.dtype, options.leaves)));
-                continue;
+                targets.push(target((&*spec.name).into(), None));
+                sinks.push(Sink::Tensor(Nested::new(spec.dtype, options.leaves)));
+            } else {
+                sinks.push(Sink::Table(Table::new(spec.dtype, options.leaves, names.len())));
+                targets.extend(names.into_iter().enumerate().map(|(column, key)| target(key, Some(column))));
             }
-            rows.sinks.push(Sink::Table(Table::new(spec.dtype, options.leaves, names.len())));
-            let target = |(column, key)| Target { key, input, column: Some(column), optional, seen_in: 0 };
-            rows.targets.extend(names.into_iter().enumerate().map(target));
         }
-        if rows.targets.len() > MAX_LOOKED_THROUGH {
-            rows.by_key = rows.targets.iter().enumerate().map(|(idx, target)| (target.key.clone(), idx)).collect();
-        }
-        rows
+        Self { info, options, keys: Keys::new(targets), sinks, n_rows: 0 }
     }
 
     /// Whether `key` names something.
     pub(crate) fn knows(&self, key: &str) -> bool {
-        self.find(key, 0).is_some()
-    }
-
-    /// Keys mostly come in the model's order, so the `expected` one is tried first.
-    fn find(&self, key: &str, expected: usize) -> Option<usize> {
-        if self.targets.get(expected).is_some_and(|target| target.key == key) {
-            return Some(expected);
-        }
-        if self.by_key.is_empty() {
-            return self.targets.iter().position(|target| target.key == key);
-        }
-        self.by_key.get(key).copied()
+        self.keys.find(key, 0).is_some()
     }
 
     /// Reads a list of objects to its end.
@@ -143,7 +118,7 @@ impl<'a> Rows<'a> {
         let mut expected = 0;
         let mut key = reader.known_object().or_not_json()?;
         while let Some(name) = key {
-            let target = self.find(name, expected);
+            let target = self.keys.find(name, expected);
             if target.is_none() && self.options.unknown == UnknownKeys::Refused {
                 return Err(self.unknown_key(name, row));
             }
@@ -152,9 +127,7 @@ impl<'a> Rows<'a> {
                     self.cell(reader, target)?;
                     expected = target + 1;
                 }
-                None => {
-                    read::skip(reader, depth)?;
-                }
+                None => drop(read::skip(reader, depth)?),
             }
             key = reader.next_key().or_not_json()?;
         }
@@ -174,20 +147,16 @@ impl<'a> Rows<'a> {
             return Err(Error::invalid_input(format!("row {row} is not a list of {} values", order.len())));
         }
         self.begin_row();
-        let mut position = 0;
+        let mut order_left = order.iter();
         let mut next = reader.known_array().or_not_json()?;
         while next.is_some() {
-            match order.get(position) {
-                Some(&Some(target)) => self.cell(reader, target)?,
-                Some(None) => {
-                    read::skip(reader, depth)?;
-                }
-                None => return Err(wrong_width(row, order.len(), "more")),
+            match order_left.next().ok_or_else(|| wrong_width(row, order.len(), "more"))? {
+                Some(target) => self.cell(reader, *target)?,
+                None => drop(read::skip(reader, depth)?),
             }
-            position += 1;
             next = reader.array_step().or_not_json()?;
         }
-        if position < order.len() {
+        if order_left.next().is_some() {
             return Err(wrong_width(row, order.len(), "fewer"));
         }
         self.end_row()
@@ -197,16 +166,13 @@ impl<'a> Rows<'a> {
     pub(crate) fn texts<'t>(&mut self, fields: impl Iterator<Item = &'t str>, order: &[Option<usize>]) -> Result<()> {
         let row = self.n_rows;
         self.begin_row();
-        let mut n_fields = 0;
+        let mut order_left = order.iter();
         for text in fields {
-            match order.get(n_fields) {
-                Some(&Some(target)) => self.text_cell(text, target)?,
-                Some(None) => {}
-                None => return Err(wrong_width(row, order.len(), "more")),
+            if let Some(target) = order_left.next().ok_or_else(|| wrong_width(row, order.len(), "more"))? {
+                self.text_cell(text, *target)?;
             }
-            n_fields += 1;
         }
-        if n_fields < order.len() {
+        if order_left.next().is_some() {
             return Err(wrong_width(row, order.len(), "fewer"));
         }
         self.end_row()
@@ -217,10 +183,10 @@ impl<'a> Rows<'a> {
     /// # Errors
     /// `InvalidInput` for a column that is named twice or missing.
     pub(crate) fn order<S: AsRef<str>>(&self, columns: &[S]) -> Result<Vec<Option<usize>>> {
-        let mut given = vec![false; self.targets.len()];
+        let mut given = vec![false; self.keys.targets.len()];
         let mut order = Vec::with_capacity(columns.len());
         for column in columns {
-            let target = self.find(column.as_ref(), order.len());
+            let target = self.keys.find(column.as_ref(), order.len());
             if let Some(target) = target
                 && std::mem::replace(&mut given[target], true)
             {
@@ -228,7 +194,7 @@ impl<'a> Rows<'a> {
             }
             order.push(target);
         }
-        match self.targets.iter().zip(given).find(|(target, given)| !given && !target.optional) {
+        match self.keys.targets.iter().zip(given).find(|(target, given)| !given && !target.optional) {
             None => Ok(order),
             Some((target, _)) => Err(Error::invalid_input(format!(
                 "column '{}' of model '{}' is missing; expected {}",
@@ -268,7 +234,7 @@ impl<'a> Rows<'a> {
 
     fn end_row(&mut self) -> Result<()> {
         let n_rows = self.n_rows;
-        match self.targets.iter().find(|target| target.seen_in != n_rows && self.is_needed(target)) {
+        match self.keys.targets.iter().find(|target| target.seen_in != n_rows && self.is_needed(target)) {
             None => {
                 self.sinks.iter_mut().for_each(Sink::end_row);
                 Ok(())
@@ -284,13 +250,13 @@ impl<'a> Rows<'a> {
 
     /// Whether the open row must have `target`: an optional table may be absent, but not in part.
     fn is_needed(&self, target: &Target<'_>) -> bool {
-        let begun = matches!(&self.sinks[target.input], Sink::Table(table) if !table.open.is_empty());
+        let begun = matches!(&self.sinks[target.input], Sink::Table(table) if table.has_begun_row());
         !target.optional || begun
     }
 
     fn mark(&mut self, target: usize) -> Result<(&mut Sink, Option<usize>)> {
         let row = self.n_rows;
-        let target = &mut self.targets[target];
+        let target = &mut self.keys.targets[target];
         if std::mem::replace(&mut target.seen_in, row) == row {
             return Err(read::duplicate(&target.key, &format!("row {}", row - 1)));
         }
@@ -318,7 +284,7 @@ impl<'a> Rows<'a> {
 
     #[cold]
     fn at_cell(&self, error: Error, target: usize) -> Error {
-        error.context(format!("row {}, '{}'", self.n_rows.saturating_sub(1), self.targets[target].key))
+        error.context(format!("row {}, '{}'", self.n_rows.saturating_sub(1), self.keys.targets[target].key))
     }
 
     #[cold]
@@ -331,12 +297,9 @@ impl<'a> Rows<'a> {
         ))
     }
 
-    /// Lists the keys for a message, some of them where they are many.
+    /// Lists the keys for a message.
     pub(crate) fn expected_keys(&self) -> String {
-        let shown: Vec<String> = self.targets.iter().take(20).map(|target| format!("'{}'", target.key)).collect();
-        let more = self.targets.len().saturating_sub(shown.len());
-        let rest = if more > 0 { format!(" and {more} more") } else { String::new() };
-        format!("{}{rest}", shown.join(", "))
+        self.keys.shown()
     }
 }
 
@@ -350,13 +313,10 @@ impl Sink {
     fn n_rows(&self) -> usize {
         match self {
             Self::Tensor(nested) => nested.rows(),
-            Self::Table(table) => table.n_rows,
+            Self::Table(table) => table.n_rows(),
         }
     }
 }
-
-/// Up to so many keys no map is built.
-const MAX_LOOKED_THROUGH: usize = 16;
 
 fn wrong_width(row: usize, expected: usize, found: &str) -> Error {
     Error::invalid_input(format!("row {row} has {found} values than the {expected} columns"))
@@ -370,120 +330,6 @@ fn empty(spec: &TensorSpec) -> Result<Tensor> {
     };
     let shape: Shape = std::iter::once(0).chain(spec.shape.iter().skip(1).map(extent)).collect();
     Packed::new(spec.dtype, 0).finish(spec.name.clone(), shape)
-}
-
-/// One input that takes a whole table.
-struct Table {
-    cells: Packed,
-    leaves: Leaves,
-    width: usize,
-    n_rows: usize,
-    /// The columns of the open row, in the order of its keys.
-    open: Vec<usize>,
-    /// Of BYTES the columns of all rows, since text cannot be moved before the end.
-    text_columns: Vec<u32>,
-    in_order: bool,
-    scratch: Vec<u8>,
-}
-
-impl Table {
-    fn new(dtype: DataType, leaves: Leaves, width: usize) -> Self {
-        Self {
-            cells: Packed::new(dtype, width),
-            leaves,
-            width,
-            n_rows: 0,
-            open: Vec::with_capacity(width),
-            text_columns: Vec::new(),
-            in_order: true,
-            scratch: Vec::new(),
-        }
-    }
-
-    fn cell(&mut self, reader: &mut Jiter<'_>, peek: Peek, column: usize) -> Result<()> {
-        self.open.push(column);
-        nested::leaf(reader, peek, self.leaves, &mut self.cells)
-    }
-
-    fn text(&mut self, text: &str, column: usize) -> Result<()> {
-        self.open.push(column);
-        nested::push_text(text, &mut self.cells)
-    }
-
-    /// Puts the cells of the open row into the order of the columns. A row is complete or absent.
-    fn end_row(&mut self) {
-        if self.open.len() != self.width {
-            return;
-        }
-        let is_ordered = self.open.iter().enumerate().all(|(place, &column)| place == column);
-        match &mut self.cells {
-            Packed::Fixed(dtype, data) if !is_ordered => {
-                let size = dtype.size().unwrap_or(1);
-                let row = data.len() - self.width * size;
-                self.scratch.clear();
-                self.scratch.extend_from_slice(&data[row..]);
-                for (cell, &column) in self.scratch.chunks_exact(size).zip(&self.open) {
-                    data[row + column * size..][..size].copy_from_slice(cell);
-                }
-            }
-            Packed::Fixed(..) => {}
-            Packed::Bytes(..) => {
-                self.in_order &= is_ordered;
-                self.text_columns.extend(self.open.iter().map(|&column| u32::try_from(column).unwrap_or(u32::MAX)));
-            }
-        }
-        self.open.clear();
-        self.n_rows += 1;
-    }
-
-    fn finish(self, name: &str) -> Result<Tensor> {
-        let tensor = self.cells.finish(name, [self.n_rows, self.width])?;
-        let Some(elements) = tensor.elements().filter(|_| !self.in_order) else {
-            return Ok(tensor);
-        };
-        let mut builder = ElementsBuilder::default();
-        let mut cell_of = vec![0; self.width];
-        for (row, columns) in self.text_columns.chunks_exact(self.width).enumerate() {
-            for (cell, &column) in columns.iter().enumerate() {
-                cell_of[column as usize] = row * self.width + cell;
-            }
-            cell_of.iter().for_each(|&cell| builder.push(elements.get(cell).unwrap_or_default()));
-        }
-        Tensor::from_elements(name, tensor.shape().clone(), builder.finish())
-    }
-}
-
-/// Adds or drops what people leave out: the batch dimension, and a last one of 1.
-///
-/// A tensor that fits none of these ways is returned as it is, for the model's check to refuse.
-pub(crate) fn fit(tensor: Tensor, spec: &TensorSpec, ways: Fit) -> Result<Tensor> {
-    if spec.accepts(tensor.shape()) || tensor.shape().len() > spec.shape.len() + 1 {
-        return Ok(tensor);
-    }
-    let same: Vec<usize> = tensor.shape().to_vec();
-    let (batch, unit, both) =
-        ([&[1], &same[..]].concat(), [&same[..], &[1]].concat(), [&[1], &same[..], &[1]].concat());
-    let mut candidates = vec![unit];
-    if ways == Fit::BatchToo {
-        candidates.splice(0..0, [batch]);
-        candidates.push(both);
-        if let [1, rest @ ..] = &same[..] {
-            candidates.push(rest.to_vec());
-        }
-    }
-    match candidates.into_iter().map(Shape::from_iter).find(|shape| spec.accepts(shape)) {
-        Some(shape) => tensor.reshape(shape),
-        None => Ok(tensor),
-    }
-}
-
-/// Which dimensions may be missing.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Fit {
-    /// A last one of 1: a column of values for an input of one value per row.
-    UnitOnly,
-    /// The first one too.
-    BatchToo,
 }
 
 /// Makes a request for every output.

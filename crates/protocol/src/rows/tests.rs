@@ -1,6 +1,6 @@
 //! Keys in any order land in the right column; rows that differ are refused by name.
 
-use salver_core::{Batching, Signature};
+use salver_core::{Batching, DataType, Signature};
 
 use super::*;
 
