@@ -95,7 +95,7 @@ impl Edge {
 
     fn refusal(&self, framing: Framing, request: &Request<Incoming>) -> Option<Refusal> {
         match framing {
-            Framing::Refused => Some(refuse(400, "Content-Length and Transfer-Encoding together are refused")),
+            Framing::Refused(message) => Some(refuse(400, message)),
             Framing::Sound | Framing::Unseen => check_head(self.limits(), request),
         }
     }
@@ -186,8 +186,8 @@ impl Family {
 enum Framing {
     /// One length, or none.
     Sound,
-    /// Two lengths: what one side takes for a body, another may take for a request.
-    Refused,
+    /// Doubtful, and why: what one side takes for a body, another may take for a request.
+    Refused(&'static str),
     /// Chunked, and the raw head was not seen; the connection is closed after the reply.
     Unseen,
 }
@@ -198,12 +198,17 @@ fn check_framing(peer: &Peer, request: &Request<Incoming>) -> Framing {
     }
     // Taken for every request, so that no report is left for a later one.
     let head = peer.head_report.take();
-    if !request.headers().contains_key(TRANSFER_ENCODING) {
+    let mut codings = request.headers().get_all(TRANSFER_ENCODING).iter();
+    let Some(coding) = codings.next() else {
         return Framing::Sound;
+    };
+    // hyper undoes one `chunked` and leaves what stands before it in the body.
+    if codings.next().is_some() || !coding.as_bytes().eq_ignore_ascii_case(b"chunked") {
+        return Framing::Refused("the only Transfer-Encoding taken is chunked, once");
     }
     match head {
         HeadLength::Absent => Framing::Sound,
-        HeadLength::Present => Framing::Refused,
+        HeadLength::Present => Framing::Refused("Content-Length and Transfer-Encoding together are refused"),
         HeadLength::Unseen => Framing::Unseen,
     }
 }

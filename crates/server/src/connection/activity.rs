@@ -58,9 +58,10 @@ impl Activity {
         u64::try_from(self.began.elapsed().as_millis()).unwrap_or(u64::MAX - 1)
     }
 
-    /// Notes that the peer speaks HTTP/2.
+    /// Notes that the peer speaks HTTP/2; what came so far was no head of a request.
     pub(crate) fn set_http2(&self) {
         self.is_http2.store(true, Ordering::Relaxed);
+        self.head_since.store(0, Ordering::Relaxed);
     }
 
     /// Whether the peer speaks HTTP/2.

@@ -20,6 +20,8 @@ use tokio::time::{Sleep, sleep};
 use super::activity::Activity;
 use super::head_scan::HeadScan;
 
+/// How an HTTP/2 connection begins (RFC 9113 §3.4), as far as no HTTP/1 method does.
+const HTTP2_PREFACE: &[u8] = b"PRI";
 const DISCARD_TIME: Duration = Duration::from_secs(2);
 const DISCARD_PIECE: usize = 8 << 10;
 
@@ -59,7 +61,8 @@ pub(crate) struct WatchedIo {
     activity: Arc<Activity>,
     report: Arc<HeadReport>,
     scan: HeadScan,
-    is_first_read: bool,
+    /// What must still come for the connection to be HTTP/2; `None` once it is known not to be.
+    preface: Option<&'static [u8]>,
     is_shut: bool,
     /// How long what comes after the reply is thrown away.
     discard: Option<Pin<Box<Sleep>>>,
@@ -68,14 +71,12 @@ pub(crate) struct WatchedIo {
 impl WatchedIo {
     /// Observes `stream` on behalf of `activity` and `report`.
     pub(crate) fn new(stream: TcpStream, activity: Arc<Activity>, report: Arc<HeadReport>) -> Self {
-        Self { stream, activity, report, scan: HeadScan::default(), is_first_read: true, is_shut: false, discard: None }
+        let preface = Some(HTTP2_PREFACE);
+        Self { stream, activity, report, scan: HeadScan::default(), preface, is_shut: false, discard: None }
     }
 
     fn saw(&mut self, bytes: &[u8]) {
-        // No HTTP/1 method begins like the HTTP/2 preface.
-        if std::mem::take(&mut self.is_first_read) && bytes.starts_with(b"PRI") {
-            self.activity.set_http2();
-        }
+        self.look_for_preface(bytes);
         if self.activity.is_http2() || bytes.is_empty() || !self.activity.is_quiet() {
             return;
         }
@@ -86,6 +87,18 @@ impl WatchedIo {
         self.scan.feed(bytes);
         if self.scan.is_done() {
             self.report.put(self.scan.has_length());
+        }
+    }
+
+    /// The preface may come in pieces of any size.
+    fn look_for_preface(&mut self, bytes: &[u8]) {
+        let Some(missing) = self.preface.filter(|missing| !missing.is_empty()) else {
+            return;
+        };
+        let (seen, rest) = missing.split_at(missing.len().min(bytes.len()));
+        self.preface = bytes.starts_with(seen).then_some(rest);
+        if self.preface.is_some_and(<[u8]>::is_empty) {
+            self.activity.set_http2();
         }
     }
 
@@ -169,5 +182,36 @@ impl AsyncWrite for WatchedIo {
             ready!(self.poll_discard(cx));
         }
         Poll::Ready(Ok(()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Whether `sent` in pieces of `size` bytes is taken for HTTP/2, and whether a head has begun.
+    async fn look(sent: &[u8], size: usize) -> (bool, bool) {
+        let listener = tokio::net::TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
+        let stream = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+        let activity = Arc::new(Activity::new());
+        let mut io = WatchedIo::new(stream, activity.clone(), Arc::default());
+        sent.chunks(size).for_each(|piece| io.saw(piece));
+        (activity.is_http2(), !activity.is_idle())
+    }
+
+    #[tokio::test]
+    async fn the_preface_of_http2_is_known_in_pieces_of_any_size() {
+        for size in [1, 2, 3, 24] {
+            assert_eq!(look(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", size).await, (true, false), "{size}");
+        }
+    }
+
+    #[tokio::test]
+    async fn heads_that_begin_alike_are_none() {
+        for sent in ["PR", "PUT / HTTP/1.1", "POST / HTTP/1.1", "GET / PRI", "PPRI"] {
+            for size in [1, 3, 24] {
+                assert_eq!(look(sent.as_bytes(), size).await, (false, true), "{sent} {size}");
+            }
+        }
     }
 }

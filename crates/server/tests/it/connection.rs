@@ -60,6 +60,9 @@ async fn bad_lengths_and_codings_are_refused_and_the_connection_ends() {
         "Content-Length: 5\r\nContent-Length: 6",
         "Transfer-Encoding: gzip",
         "Transfer-Encoding: chunked, gzip",
+        "Transfer-Encoding: gzip, chunked",
+        "Transfer-Encoding: chunked, chunked",
+        "Transfer-Encoding: chunked\r\nTransfer-Encoding: chunked",
     ] {
         let mut raw = server.raw().await;
         raw.send(format!("POST {ECHO} HTTP/1.1\r\nHost: t\r\n{bad}\r\n\r\n0\r\n\r\n")).await;
