@@ -128,7 +128,7 @@ fn write_model(page: &mut String, view: &View<'_>, entry: &Entry) {
     }
     match info {
         Some(info) => write_info(page, view.host, info),
-        None if status.state.is_none() && view.explicit_control => write_load(page, view.host, &status.name),
+        None if view.explicit_control && is_off(status) => write_load(page, view.host, &status.name),
         None => {}
     }
     page.push_str("</section>\n");
@@ -262,6 +262,11 @@ fn badge(status: &ModelStatus) -> String {
     };
     let text = status.state.map_or("not loaded", state_name);
     format!("<span class=\"state {class}\">{text}</span>")
+}
+
+/// Whether nothing happens to the version until somebody asks for it.
+fn is_off(status: &ModelStatus) -> bool {
+    matches!(status.state, None | Some(ModelState::Gone | ModelState::Failed))
 }
 
 fn encoded(name: &str) -> String {

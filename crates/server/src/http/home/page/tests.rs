@@ -104,16 +104,18 @@ fn models_that_do_not_serve_show_why() {
     let models = [
         Entry { status: status("broken", None, None, "config.pbtxt: line 3"), info: None },
         Entry { status: status("corrupt", Some(1), Some(ModelState::Failed), "no ONNX file"), info: None },
+        Entry { status: status("gone", Some(1), Some(ModelState::Gone), "unloaded"), info: None },
         Entry { status: status("later", None, None, ""), info: None },
         Entry { status: status("new", Some(2), Some(ModelState::Loading), ""), info: None },
     ];
     check(
         &models,
         &[
-            "Models 0 of 4 ready",
-            "broken – not loaded corrupt 1 failed later – not loaded new 2 loading",
+            "Models 0 of 5 ready",
+            "broken – not loaded corrupt 1 failed gone 1 gone later – not loaded new 2 loading",
             "broken not loaded config.pbtxt: line 3",
             "corrupt version 1 failed no ONNX file",
+            "gone version 1 gone unloaded Load it curl -X POST http://localhost:8080/v2/repository/models/gone/load",
             "later not loaded Load it curl -X POST http://localhost:8080/v2/repository/models/later/load",
             "new version 2 loading",
         ],
