@@ -5,16 +5,16 @@ use std::time::Instant;
 
 use futures::FutureExt as _;
 use salver_core::{
-    Batching, BoxFuture, Context, DataType, Error, Infer, InferRequest, InferResponse, ModelInfo, ModelRef, Result,
-    Selector, Signature, TensorSpec, Timings,
+    BoxFuture, Context, Error, Infer, InferRequest, InferResponse, ModelInfo, ModelRef, Result, Selector,
 };
 use salver_protocol::oip_grpc::{self, inference};
 use tonic::metadata::MetadataValue;
 use tonic::transport::{Channel, Endpoint};
 
 use crate::base::BaseUrl;
-use crate::http::{answered_by, assemble, within};
+use crate::deadline::within;
 use crate::known::Known;
+use crate::metadata;
 use crate::status::from_grpc;
 
 type Stub = inference::grpc_inference_service_client::GrpcInferenceServiceClient<Channel>;
@@ -51,7 +51,7 @@ impl GrpcClient {
         let (name, version) = wire_ref(model);
         let reply = self.stub.clone().model_metadata(inference::ModelMetadataRequest { name, version }).await;
         let reply = reply.map_err(|status| from_grpc(&status))?.into_inner();
-        let info = Arc::new(read_metadata(reply, model)?);
+        let info = Arc::new(metadata::from_message(reply, model)?);
         self.known.insert(&info);
         Ok(info)
     }
@@ -72,12 +72,7 @@ impl GrpcClient {
         let decoded = oip_grpc::decode_response(reply.into_inner()).map_err(|error| {
             Error::engine("the server's reply to an inference request is not understood").with_source(error)
         })?;
-        let answered = answered_by(&decoded.model_name, &decoded.model_version)?;
-        let model = match self.known.describe(&answered) {
-            Ok(info) => info,
-            Err(_) => self.metadata(&answered).await?,
-        };
-        Ok(InferResponse { model, id: decoded.id, outputs: decoded.outputs, timings: Timings::default() })
+        self.known.complete(decoded, async |model| self.metadata(&model).await).await
     }
 }
 
@@ -118,28 +113,4 @@ fn wire_ref(model: &ModelRef) -> (String, String) {
         Selector::Version(version) => (model.name.to_string(), version.to_string()),
         Selector::Label(label) => (format!("{}@{label}", model.name), String::new()),
     }
-}
-
-fn read_metadata(reply: inference::ModelMetadataResponse, model: &ModelRef) -> Result<ModelInfo> {
-    let read = |tensor: inference::model_metadata_response::TensorMetadata| {
-        let dtype = DataType::from_wire(&tensor.datatype).ok_or_else(|| {
-            Error::engine(format!(
-                "the server's metadata of model '{model}' has the unknown type '{}'",
-                tensor.datatype
-            ))
-        })?;
-        Ok(TensorSpec::new(tensor.name, dtype, &tensor.shape))
-    };
-    let version = match model.selector {
-        Selector::Version(version) => version,
-        Selector::Latest | Selector::Label(_) => {
-            reply.versions.iter().filter_map(|version| version.parse().ok()).max().unwrap_or(1)
-        }
-    };
-    let signature = Signature {
-        inputs: reply.inputs.into_iter().map(read).collect::<Result<_>>()?,
-        outputs: reply.outputs.into_iter().map(read).collect::<Result<_>>()?,
-        batching: Batching::Fixed,
-    };
-    Ok(assemble(&reply.name, version, reply.platform, signature))
 }

@@ -3,7 +3,6 @@
 //! Connections are pooled. TLS, redirects and proxies are not spoken.
 
 use std::sync::Arc;
-use std::time::Instant;
 
 use ::http::header::{CONTENT_TYPE, RETRY_AFTER};
 use ::http::{HeaderMap, HeaderValue, Method, Request};
@@ -13,24 +12,21 @@ use http_body_util::{BodyExt as _, Full, Limited};
 use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::{TokioExecutor, TokioTimer};
-use salver_core::{
-    Batching, BoxFuture, Context, DataType, Error, ErrorKind, Infer, InferRequest, InferResponse, ModelInfo, ModelName,
-    ModelRef, Result, Selector, Signature, TensorSpec, Timings,
-};
-use salver_protocol::{oip_rest, paths};
+use salver_core::{BoxFuture, Context, Error, Infer, InferRequest, InferResponse, ModelInfo, ModelRef, Result};
+use salver_protocol::oip_rest::{self, HEADER_LEN};
+use salver_protocol::paths;
 use serde_json::Value;
 
 use crate::base::BaseUrl;
+use crate::deadline::{millis_left, within};
 use crate::known::Known;
+use crate::metadata;
 use crate::status::from_http;
 
 pub use salver_protocol::oip_rest::Form;
 
 /// Replies beyond this size are refused.
 const MAX_REPLY_BYTES: usize = 1 << 30;
-
-/// `Inference-Header-Content-Length`: how much of a body is JSON before the tensors' bytes.
-const HEADER_LEN: &str = "inference-header-content-length";
 
 /// A client of one server over HTTP. Clones share connections and what is known of the models.
 #[derive(Clone)]
@@ -105,7 +101,7 @@ impl HttpClient {
     /// `NotFound` for an unknown model, `NotReady` for a server that is not reached.
     pub async fn metadata(&self, model: &ModelRef) -> Result<Arc<ModelInfo>> {
         let reply = self.get(&format!("/v2/models/{}", paths::model(model))).await?;
-        let info = Arc::new(read_metadata(&reply.json()?, model)?);
+        let info = Arc::new(metadata::from_json(&reply.json()?, model)?);
         self.known.insert(&info);
         Ok(info)
     }
@@ -215,12 +211,7 @@ impl HttpClient {
             Error::engine(format!("the reply of {} to an inference request is not understood", self.base))
                 .with_source(error)
         })?;
-        let answered = answered_by(&decoded.model_name, &decoded.model_version)?;
-        let model = match self.known.describe(&answered) {
-            Ok(info) => info,
-            Err(_) => self.metadata(&answered).await?,
-        };
-        Ok(InferResponse { model, id: decoded.id, outputs: decoded.outputs, timings: Timings::default() })
+        self.known.complete(decoded, async |model| self.metadata(&model).await).await
     }
 }
 
@@ -233,33 +224,6 @@ impl Infer for HttpClient {
     fn describe(&self, model: &ModelRef) -> Result<Arc<ModelInfo>> {
         self.known.describe(model)
     }
-}
-
-/// Waits for `work`, at most until `deadline`.
-pub(crate) async fn within<T>(deadline: Option<Instant>, work: impl Future<Output = Result<T>>) -> Result<T> {
-    let Some(deadline) = deadline else {
-        return work.await;
-    };
-    let late = || Error::new(ErrorKind::Deadline, "no answer from the server before the deadline");
-    // Timers round up to a millisecond, in which a server may well answer.
-    if deadline <= Instant::now() {
-        return Err(late());
-    }
-    tokio::time::timeout_at(deadline.into(), work).await.unwrap_or_else(|_| Err(late()))
-}
-
-/// Reads which version answered.
-pub(crate) fn answered_by(name: &str, version: &str) -> Result<ModelRef> {
-    let version = version
-        .parse()
-        .map_err(|_| Error::engine(format!("the server names version '{version}' of model '{name}'")))?;
-    Ok(ModelRef::version(ModelName::new(name)?, version))
-}
-
-/// Returns the time left until `deadline`, in whole milliseconds, at least one.
-fn millis_left(deadline: Instant) -> u64 {
-    let left = deadline.saturating_duration_since(Instant::now()).as_millis();
-    u64::try_from(left).unwrap_or(u64::MAX).max(1)
 }
 
 fn context_headers(ctx: &Context, header_len: Option<usize>) -> Result<HeaderMap> {
@@ -298,72 +262,9 @@ fn root(error: &dyn std::error::Error) -> String {
     last.to_string()
 }
 
-/// Reads a model's metadata as the Open Inference Protocol writes it.
-fn read_metadata(value: &Value, model: &ModelRef) -> Result<ModelInfo> {
-    let odd = |what: &str| Error::engine(format!("the server's metadata of model '{model}' has no valid `{what}`"));
-    let text = |key: &str| value.get(key).and_then(Value::as_str);
-    let version = match model.selector {
-        Selector::Version(version) => version,
-        Selector::Latest | Selector::Label(_) => {
-            let versions = value.get("versions").and_then(Value::as_array).into_iter().flatten();
-            versions.filter_map(|version| version.as_str()?.parse().ok()).max().unwrap_or(1)
-        }
-    };
-    let platform = text("platform").unwrap_or_default().to_owned();
-    let signature = Signature {
-        inputs: read_tensors(value.get("inputs")).ok_or_else(|| odd("inputs"))?,
-        outputs: read_tensors(value.get("outputs")).ok_or_else(|| odd("outputs"))?,
-        batching: Batching::Fixed,
-    };
-    Ok(assemble(text("name").ok_or_else(|| odd("name"))?, version, platform, signature))
-}
-
-fn read_tensors(value: Option<&Value>) -> Option<Vec<TensorSpec>> {
-    let read = |tensor: &Value| {
-        let name = tensor.get("name")?.as_str()?;
-        let dtype = DataType::from_wire(tensor.get("datatype")?.as_str()?)?;
-        let shape: Option<Vec<i64>> = tensor.get("shape")?.as_array()?.iter().map(Value::as_i64).collect();
-        Some(TensorSpec::new(name, dtype, &shape?))
-    };
-    value?.as_array()?.iter().map(read).collect()
-}
-
-/// Makes a description of what metadata tells; a free first dimension everywhere means rows.
-pub(crate) fn assemble(name: &str, version: u64, platform: String, mut signature: Signature) -> ModelInfo {
-    let mut all = signature.inputs.iter().chain(&signature.outputs);
-    if all.all(|spec| spec.shape.first() == Some(&salver_core::Dim::Free)) {
-        signature.batching = Batching::Rows { limit: None };
-    }
-    ModelInfo {
-        name: name.into(),
-        version,
-        engine: "remote".into(),
-        platform,
-        columns: vec![Vec::new(); signature.inputs.len()],
-        labels: vec![Vec::new(); signature.outputs.len()],
-        signature,
-        task: "tensor".to_owned(),
-        metrics: Default::default(),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn metadata_tells_types_shapes_and_the_highest_version() {
-        let value = serde_json::json!({
-            "name": "iris", "versions": ["2", "10"], "platform": "onnxruntime_onnx",
-            "inputs": [{"name": "X", "datatype": "FP32", "shape": [-1, 4]}],
-            "outputs": [{"name": "p", "datatype": "FP32", "shape": [-1, 3]}],
-        });
-        let info = read_metadata(&value, &"iris".parse().unwrap()).unwrap();
-        assert_eq!((info.version, info.signature.is_batched()), (10, true));
-        assert_eq!(info.signature.inputs, [TensorSpec::new("X", DataType::Fp32, &[-1, 4])]);
-        let error = read_metadata(&serde_json::json!({"name": "iris"}), &"iris".parse().unwrap()).unwrap_err();
-        assert!(error.message().contains("`inputs`"), "{error}");
-    }
 
     #[tokio::test]
     async fn a_server_that_is_not_there_is_named() {
@@ -371,7 +272,7 @@ mod tests {
         let addr = listener.local_addr().unwrap();
         drop(listener);
         let error = HttpClient::new(&addr.to_string()).unwrap().index().await.unwrap_err();
-        assert_eq!(error.kind(), ErrorKind::NotReady);
+        assert_eq!(error.kind(), salver_core::ErrorKind::NotReady);
         assert!(error.message().contains(&addr.to_string()), "{error}");
     }
 }

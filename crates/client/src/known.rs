@@ -3,7 +3,8 @@
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use salver_core::{Error, ModelInfo, ModelRef, Result, Selector};
+use salver_core::{Error, InferResponse, ModelInfo, ModelName, ModelRef, Result, Selector, Timings};
+use salver_protocol::oip_rest::Decoded;
 
 /// By name and version.
 type Versions = HashMap<(Arc<str>, u64), Arc<ModelInfo>>;
@@ -40,12 +41,33 @@ impl Known {
             Error::not_ready(format!("model '{model}': its description was not fetched from the server yet"))
         })
     }
+
+    /// Puts a decoded response together with the description of the version that answered, by
+    /// `fetch` where that is not known yet.
+    pub(crate) async fn complete<F>(&self, decoded: Decoded, fetch: impl FnOnce(ModelRef) -> F) -> Result<InferResponse>
+    where
+        F: Future<Output = Result<Arc<ModelInfo>>>,
+    {
+        let answered = answered_by(&decoded.model_name, &decoded.model_version)?;
+        let model = match self.describe(&answered) {
+            Ok(info) => info,
+            Err(_) => fetch(answered).await?,
+        };
+        Ok(InferResponse { model, id: decoded.id, outputs: decoded.outputs, timings: Timings::default() })
+    }
+}
+
+/// Reads which version answered.
+fn answered_by(name: &str, version: &str) -> Result<ModelRef> {
+    let version = version
+        .parse()
+        .map_err(|_| Error::engine(format!("the server names version '{version}' of model '{name}'")))?;
+    Ok(ModelRef::version(ModelName::new(name)?, version))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use salver_core::{Batching, Signature};
 
     #[test]
     fn the_highest_known_version_stands_for_a_model_that_names_none() {
@@ -53,8 +75,9 @@ mod tests {
         let describe = |text: &str| known.describe(&text.parse().unwrap()).map(|info| info.version);
         assert!(describe("iris").unwrap_err().message().contains("iris"));
         for version in [2, 10, 9] {
-            let signature = Signature { inputs: vec![], outputs: vec![], batching: Batching::Fixed };
-            known.insert(&Arc::new(crate::http::assemble("iris", version, String::new(), signature)));
+            let metadata = serde_json::json!({ "name": "iris", "inputs": [], "outputs": [] });
+            let model = ModelRef::version(ModelName::new("iris").unwrap(), version);
+            known.insert(&Arc::new(crate::metadata::from_json(&metadata, &model).unwrap()));
         }
         assert_eq!(describe("iris").unwrap(), 10);
         assert_eq!(describe("iris/9").unwrap(), 9);

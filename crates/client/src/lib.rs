@@ -7,9 +7,11 @@
 //! what may be.
 
 mod base;
+mod deadline;
 mod grpc;
 mod http;
 mod known;
+mod metadata;
 mod status;
 
 pub use base::BaseUrl;

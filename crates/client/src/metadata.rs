@@ -1,0 +1,102 @@
+//! What the Open Inference Protocol tells of a model, as a description.
+
+use salver_core::{Batching, DataType, Dim, Error, ModelInfo, ModelRef, Result, Selector, Signature, TensorSpec};
+use salver_protocol::oip_grpc::inference::ModelMetadataResponse;
+use salver_protocol::oip_grpc::inference::model_metadata_response::TensorMetadata;
+use serde_json::Value;
+
+/// Reads the metadata of `model` as REST writes it.
+///
+/// # Errors
+/// `Engine` for anything else.
+pub(crate) fn from_json(value: &Value, model: &ModelRef) -> Result<ModelInfo> {
+    let odd = |what: &str| Error::engine(format!("the server's metadata of model '{model}' has no valid `{what}`"));
+    let text = |key: &str| value.get(key).and_then(Value::as_str);
+    let versions = value.get("versions").and_then(Value::as_array).into_iter().flatten().filter_map(Value::as_str);
+    let inputs = read_tensors(value.get("inputs")).ok_or_else(|| odd("inputs"))?;
+    let outputs = read_tensors(value.get("outputs")).ok_or_else(|| odd("outputs"))?;
+    let name = text("name").ok_or_else(|| odd("name"))?;
+    let platform = text("platform").unwrap_or_default().to_owned();
+    Ok(assemble(name, version(model, versions), platform, inputs, outputs))
+}
+
+fn read_tensors(value: Option<&Value>) -> Option<Vec<TensorSpec>> {
+    let read = |tensor: &Value| {
+        let name = tensor.get("name")?.as_str()?;
+        let dtype = DataType::from_wire(tensor.get("datatype")?.as_str()?)?;
+        let shape: Option<Vec<i64>> = tensor.get("shape")?.as_array()?.iter().map(Value::as_i64).collect();
+        Some(TensorSpec::new(name, dtype, &shape?))
+    };
+    value?.as_array()?.iter().map(read).collect()
+}
+
+/// Reads the metadata of `model` as gRPC sends it.
+///
+/// # Errors
+/// `Engine` for a type that is not known.
+pub(crate) fn from_message(reply: ModelMetadataResponse, model: &ModelRef) -> Result<ModelInfo> {
+    let read = |tensor: TensorMetadata| {
+        let dtype = DataType::from_wire(&tensor.datatype).ok_or_else(|| {
+            let unknown = &tensor.datatype;
+            Error::engine(format!("the server's metadata of model '{model}' has the unknown type '{unknown}'"))
+        })?;
+        Ok(TensorSpec::new(tensor.name, dtype, &tensor.shape))
+    };
+    let inputs = reply.inputs.into_iter().map(read).collect::<Result<_>>()?;
+    let outputs = reply.outputs.into_iter().map(read).collect::<Result<_>>()?;
+    let version = version(model, reply.versions.iter().map(String::as_str));
+    Ok(assemble(&reply.name, version, reply.platform, inputs, outputs))
+}
+
+/// Returns the version that was asked for, else the highest of those that serve.
+fn version<'a>(model: &ModelRef, serving: impl Iterator<Item = &'a str>) -> u64 {
+    match model.selector {
+        Selector::Version(version) => version,
+        Selector::Latest | Selector::Label(_) => serving.filter_map(|text| text.parse().ok()).max().unwrap_or(1),
+    }
+}
+
+/// Makes a description of what metadata tells; a free first dimension everywhere means rows.
+fn assemble(
+    name: &str,
+    version: u64,
+    platform: String,
+    inputs: Vec<TensorSpec>,
+    outputs: Vec<TensorSpec>,
+) -> ModelInfo {
+    let has_rows = inputs.iter().chain(&outputs).all(|spec| spec.shape.first() == Some(&Dim::Free));
+    ModelInfo {
+        name: name.into(),
+        version,
+        engine: "remote".into(),
+        platform,
+        columns: vec![Vec::new(); inputs.len()],
+        labels: vec![Vec::new(); outputs.len()],
+        signature: Signature {
+            inputs,
+            outputs,
+            batching: if has_rows { Batching::Rows { limit: None } } else { Batching::Fixed },
+        },
+        task: "tensor".to_owned(),
+        metrics: Default::default(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn metadata_tells_types_shapes_and_the_highest_version() {
+        let value = serde_json::json!({
+            "name": "iris", "versions": ["2", "10"], "platform": "onnxruntime_onnx",
+            "inputs": [{"name": "X", "datatype": "FP32", "shape": [-1, 4]}],
+            "outputs": [{"name": "p", "datatype": "FP32", "shape": [-1, 3]}],
+        });
+        let info = from_json(&value, &"iris".parse().unwrap()).unwrap();
+        assert_eq!((info.version, info.signature.is_batched()), (10, true));
+        assert_eq!(info.signature.inputs, [TensorSpec::new("X", DataType::Fp32, &[-1, 4])]);
+        let error = from_json(&serde_json::json!({"name": "iris"}), &"iris".parse().unwrap()).unwrap_err();
+        assert!(error.message().contains("`inputs`"), "{error}");
+    }
+}
