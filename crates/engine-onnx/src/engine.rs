@@ -46,15 +46,6 @@ pub struct Status {
     pub instructions: String,
 }
 
-/// The library that the process has loaded.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct LoadedLibrary {
-    /// Its file.
-    pub path: PathBuf,
-    /// Its version, where the file's name says it.
-    pub version: Option<String>,
-}
-
 /// ONNX Runtime's CPU provider.
 pub struct OnnxEngine {
     places: Places,
@@ -65,7 +56,7 @@ pub struct OnnxEngine {
 
 struct Runtime {
     environment: Environment,
-    library: LoadedLibrary,
+    library: Found,
 }
 
 /// One for the process, for good: ONNX Runtime has one environment, and models point to it.
@@ -80,7 +71,7 @@ impl OnnxEngine {
     }
 
     /// Returns the library that was loaded, once one was.
-    pub fn library(&self) -> Option<&'static LoadedLibrary> {
+    pub fn library(&self) -> Option<&'static Found> {
         RUNTIME.get().map(|runtime| &runtime.library)
     }
 
@@ -128,7 +119,7 @@ impl OnnxEngine {
         let mut reasons = Vec::new();
         for &place in self.places.order() {
             let status = self.places.look(place);
-            match status.found.and_then(|found| load(&found)) {
+            match status.found.and_then(load) {
                 Ok(runtime) => return Ok(runtime),
                 Err(reason) => {
                     let path = status.path.map(|path| format!(" {}", path.display())).unwrap_or_default();
@@ -137,7 +128,7 @@ impl OnnxEngine {
             }
         }
         if self.places.named.is_none() && self.fetch == Fetch::Allowed {
-            match self.fetch().and_then(|found| load(&found).map_err(Error::engine)) {
+            match self.fetch().and_then(|found| load(found).map_err(Error::engine)) {
                 Ok(runtime) => return Ok(runtime),
                 Err(error) => reasons.push(error.to_string()),
             }
@@ -192,14 +183,13 @@ impl Engine for OnnxEngine {
 }
 
 /// Loads a library into the process; why it cannot be is said in words.
-fn load(found: &Found) -> Result<Runtime, String> {
+fn load(found: Found) -> Result<Runtime, String> {
     let builder = ort::init_from(&found.path).map_err(|error| error.to_string())?;
     let environment = builder.with_name("salver").with_telemetry(false).with_logger(Arc::new(log)).build();
     let environment = environment.map_err(|error| error.to_string())?;
     // Anything below would cross into Rust only to be thrown away.
     environment.set_log_level(LogLevel::Warning);
-    let library = LoadedLibrary { path: found.path.clone(), version: found.version.clone() };
-    Ok(Runtime { environment, library })
+    Ok(Runtime { environment, library: found })
 }
 
 /// ONNX Runtime also logs each error that it returns; who handles those logs them already.

@@ -46,8 +46,8 @@ impl Pin {
             ("linux", "x86_64") if cfg!(target_env = "gnu") => Ok(&X86_64),
             ("linux", "aarch64") if cfg!(target_env = "gnu") => Ok(&AARCH64),
             (os, arch) => Err(Error::unsupported(format!(
-                "no ONNX Runtime package is known for {os} on {arch}: get the library of version {VERSION} and name it \
-                 with --ort-lib or ORT_DYLIB_PATH"
+                "no ONNX Runtime package is known for {os} on {arch}: {}",
+                instructions_without_package()
             ))),
         }
     }
@@ -68,7 +68,7 @@ pub(crate) fn cached_library(cache: &Path) -> PathBuf {
 /// Says in words how to get the library onto this machine by hand.
 pub(crate) fn instructions(cache: Option<&Path>) -> String {
     let Ok(pin) = Pin::of_this_machine() else {
-        return format!("get the library of version {VERSION} and name it with --ort-lib or ORT_DYLIB_PATH");
+        return instructions_without_package();
     };
     let command = pin.pip_arguments(Path::new(".")).join(" ");
     let target = cache.map(cached_library).unwrap_or_else(|| PathBuf::from("the cache"));
@@ -77,6 +77,10 @@ pub(crate) fn instructions(cache: Option<&Path>) -> String {
          .whl file here and run `salver runtime install --from FILE`, which puts the library at {}",
         target.display()
     )
+}
+
+fn instructions_without_package() -> String {
+    format!("get the library of version {VERSION} and name it with --ort-lib or ORT_DYLIB_PATH")
 }
 
 /// Makes sure that the cache holds the library, and returns its path. With `from`, a package file
@@ -191,22 +195,13 @@ fn extract(package: &Path, scratch: &Path, target: &Path) -> Result<()> {
     Ok(())
 }
 
-/// Copies `content` to a new file that is on the disk when this returns.
-fn write_synced(path: &Path, mut content: impl Read) -> Result<(String, u64)> {
-    let mut write = || -> io::Result<(String, u64)> {
+/// Copies `content` to a new file that is on the disk when this returns, with its SHA-256 and length.
+fn write_synced(path: &Path, content: impl Read) -> Result<(String, u64)> {
+    let write = || -> io::Result<(String, u64)> {
         let mut file = File::create(path)?;
-        let (mut hasher, mut length, mut buffer) = (Sha256::new(), 0u64, vec![0; 64 << 10]);
-        loop {
-            let count = content.read(&mut buffer)?;
-            if count == 0 {
-                break;
-            }
-            hasher.update(&buffer[..count]);
-            file.write_all(&buffer[..count])?;
-            length += count as u64;
-        }
+        let written = copy_hashed(content, &mut file)?;
         file.sync_all()?;
-        Ok((hex(&hasher.finalize()), length))
+        Ok(written)
     };
     write().map_err(|error| io_error(&error, "write", path))
 }
@@ -218,14 +213,21 @@ fn sync_folder(target: &Path) {
     }
 }
 
-fn sha256_of(mut file: File) -> io::Result<String> {
-    let (mut hasher, mut buffer) = (Sha256::new(), vec![0; 64 << 10]);
+fn sha256_of(file: File) -> io::Result<String> {
+    copy_hashed(file, &mut io::sink()).map(|(sha256, _)| sha256)
+}
+
+/// Copies everything; returns its SHA-256 and length.
+fn copy_hashed(mut from: impl Read, to: &mut impl Write) -> io::Result<(String, u64)> {
+    let (mut hasher, mut length, mut buffer) = (Sha256::new(), 0u64, vec![0; 64 << 10]);
     loop {
-        let count = file.read(&mut buffer)?;
+        let count = from.read(&mut buffer)?;
         if count == 0 {
-            return Ok(hex(&hasher.finalize()));
+            return Ok((hex(&hasher.finalize()), length));
         }
         hasher.update(&buffer[..count]);
+        to.write_all(&buffer[..count])?;
+        length += count as u64;
     }
 }
 

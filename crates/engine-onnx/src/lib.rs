@@ -13,5 +13,5 @@ mod process;
 mod raw;
 mod signature;
 
-pub use engine::{Fetch, LoadedLibrary, OnnxEngine, OnnxOptions, Status};
+pub use engine::{Fetch, OnnxEngine, OnnxOptions, Status};
 pub use library::{Found, Place, PlaceStatus};

@@ -9,6 +9,9 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 use std::sync::Arc;
 
+use crate::message;
+use crate::raw::{self, CpuMemory, Named, PerTensor, SharedSession, Value};
+use crate::signature::{self, Declared, OutputForm};
 use ort::environment::Environment;
 use ort::session::Session;
 use ort::session::builder::{BuilderResult, GraphOptimizationLevel, SessionBuilder};
@@ -16,13 +19,6 @@ use salver_core::{
     BatchLayout, DataType, Elements, Error, InputLayout, Inputs, Instance, Model, ModelSpec, Placement, Result, Shape,
     Signature, StagingBuffer, Tensor, TensorSpec,
 };
-use smallvec::SmallVec;
-
-use crate::message;
-use crate::raw::{self, CpuMemory, Named, SharedSession, Value};
-use crate::signature::{self, Declared, OutputForm};
-
-type PerTensor<T> = SmallVec<[T; 8]>;
 
 /// Weights and graph, shared by the instances.
 pub(crate) struct OnnxModel(Arc<Loaded>);

@@ -21,8 +21,8 @@ use smallvec::SmallVec;
 
 use crate::{dtype, message};
 
-/// Arrays of this length stay on the stack.
-type PerTensor<T> = SmallVec<[T; 8]>;
+/// One of each input or output; up to eight stay on the stack.
+pub(crate) type PerTensor<T> = SmallVec<[T; 8]>;
 
 fn check(status: OrtStatusPtr) -> Result<()> {
     // SAFETY: every status passed in was just returned by an ONNX Runtime call and is used once.
