@@ -8,6 +8,8 @@ free ports, until the next one or the end of the page; the documented ports 8080
 replaced by the real ones. A block after `<!-- file PATH -->` shows that file.
 """
 
+import html
+import json
 import math
 import os
 import pathlib
@@ -186,6 +188,20 @@ def test_an_example_runs_and_recognises_the_flowers(example, demo):
 def test_every_example_is_described():
     described = (ROOT / "examples/clients/README.md").read_text()
     assert EXAMPLES and all(f"`{example.name}`" in described for example in EXAMPLES)
+
+
+def test_the_page_for_browsers_shows_commands_that_work(tmp_path):
+    server = Server(["examples/demo/iris", "tests/models/triton", "tests/models/sklearn"], tmp_path)
+    try:
+        page = requests.get(server.url, headers={"Accept": "text/html"}, timeout=10).text
+        commands = [html.unescape(command) for command in re.findall(r"<pre><code>(.*?)</code></pre>", page)]
+        models = requests.get(f"{server.url}/models", timeout=10).json()["models"]
+        assert len(commands) == len(models) > 10
+        for command in commands:
+            answer = json.loads(execute(f"{command} -sS", server, tmp_path))
+            assert "predictions" in answer or "outputs" in answer, f"{command}\n{answer}"
+    finally:
+        server.stop()
 
 
 def test_every_metric_is_documented_and_no_other(demo):
