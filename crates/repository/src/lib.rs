@@ -18,13 +18,13 @@
 
 mod files;
 mod kind;
-pub mod model_toml;
+mod model_toml;
 pub mod onnx;
-pub mod pbtxt;
+mod pbtxt;
 mod places;
 mod schema;
 mod text;
-pub mod tfserving;
+mod tfserving;
 mod triton;
 mod versions;
 

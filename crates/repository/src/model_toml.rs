@@ -27,7 +27,7 @@ const MAX_DELAY_LIMIT_MS: f64 = 60_000.0;
 /// What a `model.toml` says, checked as far as that needs no other file.
 #[derive(Debug, Clone, PartialEq, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
-pub struct Manifest {
+pub(crate) struct Manifest {
     /// The model's name; none: the folder's.
     pub name: Option<String>,
     /// The version; none: 1.
@@ -55,7 +55,7 @@ pub struct Manifest {
 /// Class labels, in the manifest or in a file of their own.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(untagged, expecting = "labels must be a list of texts or the name of a file with one label a line")]
-pub enum Labels {
+pub(crate) enum Labels {
     /// The labels themselves.
     List(Vec<String>),
     /// A text file in the folder, one label a line.
@@ -65,7 +65,7 @@ pub enum Labels {
 /// `[[input]]`.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Input {
+pub(crate) struct Input {
     /// The input's name in the artifact.
     pub name: String,
     /// The names of its columns.
@@ -76,7 +76,7 @@ pub struct Input {
 /// `[batching]`.
 #[derive(Debug, Clone, PartialEq, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
-pub struct Batching {
+pub(crate) struct Batching {
     /// The most rows of a merged batch.
     pub max_rows: Option<NonZeroU32>,
     /// How long the oldest request may wait for company.
@@ -86,7 +86,7 @@ pub struct Batching {
 /// `[instances]`.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
-pub struct Instances {
+pub(crate) struct Instances {
     /// Parallel executions; none: as many as there are cores for.
     pub count: Option<NonZeroU32>,
     /// Threads of one execution; none: 1.
@@ -98,7 +98,7 @@ pub struct Instances {
 /// `[cache]`. Accepted; answers are kept once the runtime has a cache.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Cache {
+pub(crate) struct Cache {
     /// How long an answer may be kept.
     pub ttl_s: u64,
 }
@@ -107,7 +107,7 @@ pub struct Cache {
 ///
 /// # Errors
 /// `InvalidInput` naming line or key, `Unsupported` for an engine, task or device not offered.
-pub fn parse(text: &str) -> Result<Manifest> {
+pub(crate) fn parse(text: &str) -> Result<Manifest> {
     let manifest: Manifest = toml::from_str(text).map_err(|error| {
         let line =
             error.span().and_then(|span| text.get(..span.start)).map_or(1, |before| before.matches('\n').count() + 1);
@@ -168,7 +168,9 @@ impl Manifest {
         let count = instances.count.map_or(fitting, to_usize);
         for (key, value) in [("count", count), ("threads", threads)] {
             if value > COUNT_LIMIT {
-                return Err(Error::invalid_input(format!("instances.{key} must be 1..={COUNT_LIMIT}, got {value}")));
+                return Err(Error::invalid_input(format!(
+                    "instances.{key} must be from 1 to {COUNT_LIMIT}, got {value}"
+                )));
             }
         }
         Ok(vec![InstanceGroup { name: String::new(), count, kind: kind.to_owned(), gpus, threads }])

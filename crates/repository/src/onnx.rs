@@ -3,6 +3,7 @@
 //! Serving does not pass here; the engines read the file themselves. Weights are skipped, not
 //! copied. The depth of nested graphs is bounded by the protobuf reader.
 
+mod element_type;
 mod messages;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -14,6 +15,7 @@ use bytes::Bytes;
 use prost::Message;
 use salver_core::{DataType, Error, Result};
 
+use self::element_type::{byte_count, element_type};
 use self::messages::{
     DimensionValue, GraphProto, ModelProto, NodeProto, TensorProto, TensorShapeProto, TypeProto, TypeValue,
     ValueInfoProto,
@@ -27,8 +29,6 @@ pub struct OnnxSummary {
     pub ir_version: i64,
     /// The tool that wrote the file, with its version; may be empty.
     pub producer: String,
-    /// The graph's name; may be empty.
-    pub graph_name: String,
     /// Operator set versions by domain; the empty domain is ONNX's own.
     pub opsets: BTreeMap<String, i64>,
     /// What goes in; initializers that are listed as inputs are left out.
@@ -122,7 +122,7 @@ pub fn summarize(path: &Path) -> Result<OnnxSummary> {
 ///
 /// # Errors
 /// `InvalidInput` if they are no ONNX file, or name files outside its folder.
-pub fn summarize_bytes(bytes: Bytes) -> Result<OnnxSummary> {
+pub(crate) fn summarize_bytes(bytes: Bytes) -> Result<OnnxSummary> {
     let file_bytes = bytes.len() as u64;
     let guess = other_format(&bytes);
     let refuse = |what: &str| {
@@ -139,7 +139,6 @@ pub fn summarize_bytes(bytes: Bytes) -> Result<OnnxSummary> {
     let mut summary = OnnxSummary {
         ir_version: model.ir_version,
         producer: format!("{} {}", model.producer_name, model.producer_version).trim().to_owned(),
-        graph_name: graph.name.clone(),
         opsets: model.opset_import.iter().map(|opset| (domain(&opset.domain), opset.version)).collect(),
         metadata: model.metadata_props.iter().map(|entry| (entry.key.clone(), entry.value.clone())).collect(),
         inputs: inputs(graph),
@@ -235,56 +234,10 @@ fn type_text(of: &TypeProto) -> String {
     }
 }
 
-/// Returns ONNX's name of an element type, and the protocols' where they have it.
-fn element_type(number: i32) -> (&'static str, Option<DataType>) {
-    match number {
-        1 => ("FLOAT", Some(DataType::Fp32)),
-        2 => ("UINT8", Some(DataType::Uint8)),
-        3 => ("INT8", Some(DataType::Int8)),
-        4 => ("UINT16", Some(DataType::Uint16)),
-        5 => ("INT16", Some(DataType::Int16)),
-        6 => ("INT32", Some(DataType::Int32)),
-        7 => ("INT64", Some(DataType::Int64)),
-        8 => ("STRING", Some(DataType::Bytes)),
-        9 => ("BOOL", Some(DataType::Bool)),
-        10 => ("FLOAT16", Some(DataType::Fp16)),
-        11 => ("DOUBLE", Some(DataType::Fp64)),
-        12 => ("UINT32", Some(DataType::Uint32)),
-        13 => ("UINT64", Some(DataType::Uint64)),
-        14 => ("COMPLEX64", None),
-        15 => ("COMPLEX128", None),
-        16 => ("BFLOAT16", Some(DataType::Bf16)),
-        17 => ("FLOAT8E4M3FN", None),
-        18 => ("FLOAT8E4M3FNUZ", None),
-        19 => ("FLOAT8E5M2", None),
-        20 => ("FLOAT8E5M2FNUZ", None),
-        21 => ("UINT4", None),
-        22 => ("INT4", None),
-        23 => ("FLOAT4E2M1", None),
-        24 => ("FLOAT8E8M0", None),
-        25 => ("UINT2", None),
-        26 => ("INT2", None),
-        _ => ("UNDEFINED", None),
-    }
-}
-
 /// Returns the product of the extents; nonsense counts nothing.
 fn element_count(tensor: &TensorProto) -> u64 {
     let mut extents = tensor.dims.iter().map(|&dim| u64::try_from(dim).ok());
     extents.try_fold(1u64, |product, extent| product.checked_mul(extent?)).unwrap_or(0)
-}
-
-fn byte_count(data_type: i32, count: u64) -> u64 {
-    let bits: u64 = match (element_type(data_type).1.and_then(DataType::size), data_type) {
-        (Some(size), _) => 8 * size as u64,
-        (None, 14) => 64,
-        (None, 15) => 128,
-        (None, 17..=20 | 24) => 8,
-        (None, 21..=23) => 4,
-        (None, 25 | 26) => 2,
-        (None, _) => 0,
-    };
-    count.checked_mul(bits).map_or(u64::MAX, |bits| bits.div_ceil(8))
 }
 
 /// Recognises what is often taken for an ONNX file.

@@ -24,7 +24,7 @@ pub(crate) fn derived() -> ModelConfig {
 ///
 /// # Errors
 /// `InvalidInput` naming line or field, `Unsupported` naming the feature.
-pub fn parse(text: &str, name: &str) -> Result<ModelConfig> {
+pub(crate) fn parse(text: &str, name: &str) -> Result<ModelConfig> {
     let config: proto::ModelConfig = text::parse(text)?;
     check_identity(&config, name)?;
     check_unsupported(&config)?;

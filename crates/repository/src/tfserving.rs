@@ -18,7 +18,7 @@ use crate::{pbtxt, text};
 
 /// One model of a `models.config`.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ListedModel {
+pub(crate) struct ListedModel {
     /// The model's name.
     pub name: ModelName,
     /// The folder of its versions, as written.
@@ -33,7 +33,7 @@ pub struct ListedModel {
 ///
 /// # Errors
 /// `InvalidInput` naming line or model and field, `Unsupported` for another platform than `onnx`.
-pub fn parse(text: &str) -> Result<Vec<ListedModel>> {
+pub(crate) fn parse(text: &str) -> Result<Vec<ListedModel>> {
     let config: proto::ModelServerConfig = text::parse(text)?;
     let Some(Config::ModelConfigList(list)) = config.config else {
         return Err(Error::invalid_input("model_config_list is missing"));

@@ -120,7 +120,11 @@ fn values_out_of_range_are_refused() {
         ErrorKind::Unsupported,
         "instances.device 'openvino' is not offered yet",
     );
-    check_error("[instances]\nthreads = 1025", ErrorKind::InvalidInput, "instances.threads must be 1..=1024, got 1025");
+    check_error(
+        "[instances]\nthreads = 1025",
+        ErrorKind::InvalidInput,
+        "instances.threads must be from 1 to 1024, got 1025",
+    );
     check_error(
         "[batching]\nmax_delay_ms = -1",
         ErrorKind::InvalidInput,

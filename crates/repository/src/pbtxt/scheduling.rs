@@ -90,7 +90,7 @@ fn instance_group(group: &proto::ModelInstanceGroup, threads: usize) -> Result<I
     let count = usize::try_from(group.count).ok().filter(|count| *count <= COUNT_LIMIT);
     let Some(count) = count else {
         return Err(Error::invalid_input(format!(
-            "instance_group '{}': count must be in 1..={COUNT_LIMIT}, got {}",
+            "instance_group '{}': count must be from 1 to {COUNT_LIMIT}, got {}",
             group.name.escape_debug(),
             group.count
         )));
@@ -114,7 +114,7 @@ fn threads(config: &proto::ModelConfig) -> Result<Option<usize>> {
         Ok(0) => Ok(Some(thread::available_parallelism().map_or(1, usize::from))),
         Ok(threads) if threads <= COUNT_LIMIT => Ok(Some(threads)),
         _ => Err(Error::invalid_input(format!(
-            "parameter '{THREADS}' must be a number in 0..={COUNT_LIMIT}, got '{}'",
+            "parameter '{THREADS}' must be a number from 0 to {COUNT_LIMIT}, got '{}'",
             value.escape_debug()
         ))),
     }

@@ -159,8 +159,8 @@ fn limits_that_need_no_graph_are_checked() {
         "default_model_filename '../x.onnx' must be a path inside the version folder",
     );
     check_invalid("version_policy { specific { versions: 0 } }", "version_policy: version 0 is not a positive number");
-    check_invalid("instance_group { name: 'g' count: -1 }", "instance_group 'g': count must be in 1..=1024, got -1");
-    check_invalid("instance_group { count: 1025 }", "instance_group '': count must be in 1..=1024, got 1025");
+    check_invalid("instance_group { name: 'g' count: -1 }", "instance_group 'g': count must be from 1 to 1024, got -1");
+    check_invalid("instance_group { count: 1025 }", "instance_group '': count must be from 1 to 1024, got 1025");
     let batching = |text: &str| format!("max_batch_size: 8 dynamic_batching {{ {text} }}");
     for size in ["0", "9", "-1"] {
         let message =
