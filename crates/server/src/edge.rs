@@ -86,8 +86,8 @@ impl Edge {
         }
         self.app.services.metrics.count_request(family.label(), code_of(family, &response));
         access.write(&response);
-        // An open gRPC call may be silent for long; a plain reply is to be read.
-        if let Family::Http(_) = family {
+        // A stream of calls may be silent for long; a single reply is to be read.
+        if family != Family::GrpcStream {
             busy.replying();
         }
         response.map(|inner| ReplyBody { inner, _busy: busy })

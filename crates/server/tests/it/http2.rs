@@ -5,6 +5,8 @@ use http::{HeaderMap, Request, StatusCode};
 use http_body_util::{BodyExt, Full};
 use hyper::client::conn::http2::{self, SendRequest};
 use hyper_util::rt::{TokioExecutor, TokioIo};
+use prost::Message as _;
+use salver_protocol::oip_grpc::inference::ModelReadyRequest;
 use tokio::net::TcpStream;
 use tokio::task::JoinHandle;
 
@@ -71,6 +73,29 @@ async fn an_idle_connection_is_told_to_go() {
     let (mut sender, connection) = connect(&server).await;
     assert_eq!(send(&mut sender, post(ECHO, OIP_BODY)).await.0, 200);
     connection.await.unwrap().unwrap();
+}
+
+#[tokio::test]
+async fn replies_that_nobody_reads_end_their_connection() {
+    let server = TestServer::with(|options| options.limits.idle_timeout = std::time::Duration::from_millis(50)).await;
+    let message = ModelReadyRequest { name: "echo".to_owned(), version: String::new() };
+    let mut framed = vec![0];
+    framed.extend(u32::try_from(message.encoded_len()).unwrap().to_be_bytes());
+    message.encode(&mut framed).unwrap();
+    let mut call = post("/inference.GRPCInferenceService/ModelReady", framed);
+    call.headers_mut().insert("content-type", http::HeaderValue::from_static("application/grpc"));
+    for request in [post(ECHO, OIP_BODY), call] {
+        let stream = TcpStream::connect(server.http).await.unwrap();
+        let mut closed = http2::Builder::new(TokioExecutor::new());
+        closed.initial_stream_window_size(0);
+        let (mut sender, connection) = closed.handshake(TokioIo::new(stream)).await.unwrap();
+        let connection = tokio::spawn(connection);
+        let reply = sender.send_request(request).await.unwrap();
+        assert_eq!(reply.status(), 200);
+        // Nothing of the body fits into a window of nothing, and this client never opens it.
+        let ended = tokio::time::timeout(std::time::Duration::from_secs(30), connection).await;
+        assert!(ended.is_ok(), "the connection is kept for a client that does not read");
+    }
 }
 
 #[tokio::test]
