@@ -11,6 +11,9 @@ pub trait ModelControl: Send + Sync + 'static {
     /// Lists every known version, and models without one, by name and version.
     fn index(&self) -> Vec<ModelStatus>;
 
+    /// Describes the engines in the order in which they are tried, a line each.
+    fn engines(&self) -> Vec<String>;
+
     /// Whether every model that should serve does (strict readiness).
     fn is_ready(&self) -> bool;
 

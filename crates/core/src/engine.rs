@@ -12,6 +12,10 @@ pub trait Engine: Send + Sync {
     /// Returns the platform name that Triton's clients know, such as `onnxruntime_onnx`.
     fn platform(&self) -> &'static str;
 
+    /// Says in a line what runs the models at the moment: the library and its version, or that it
+    /// is not there. Cheap; looks nothing up.
+    fn describe(&self) -> String;
+
     /// Makes sure that the library is there; may fetch it on first need. Blocking.
     ///
     /// # Errors

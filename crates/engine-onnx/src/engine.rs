@@ -1,6 +1,7 @@
 //! The engine: finds and loads the library once for the process, then opens models with it.
 
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 
 use ort::environment::Environment;
@@ -52,6 +53,8 @@ pub struct OnnxEngine {
     fetch: Fetch,
     /// What fetching said when it failed; it is tried once.
     fetch_error: Mutex<Option<Error>>,
+    /// Whether the last attempt to have the library failed.
+    is_missing: AtomicBool,
 }
 
 struct Runtime {
@@ -67,7 +70,12 @@ static LOADING: Mutex<()> = Mutex::new(());
 impl OnnxEngine {
     /// Makes an engine; nothing is looked for yet.
     pub fn new(options: &OnnxOptions) -> Self {
-        Self { places: Places::new(options), fetch: options.fetch, fetch_error: Mutex::new(None) }
+        Self {
+            places: Places::new(options),
+            fetch: options.fetch,
+            fetch_error: Mutex::new(None),
+            is_missing: AtomicBool::new(false),
+        }
     }
 
     /// Returns the library that was loaded, once one was.
@@ -172,8 +180,20 @@ impl Engine for OnnxEngine {
         "onnxruntime_onnx"
     }
 
+    fn describe(&self) -> String {
+        match self.library() {
+            Some(found) => format!("ONNX Runtime {}", found.version.as_deref().unwrap_or("of unknown version")),
+            None if self.is_missing.load(Ordering::Relaxed) => {
+                "ONNX Runtime is not available here; `salver runtime status` says why".to_owned()
+            }
+            None => format!("ONNX Runtime, loaded on first need ({VERSION} where it is fetched)"),
+        }
+    }
+
     fn prepare(&self) -> Result<()> {
-        self.runtime().map(|_| ())
+        let prepared = self.runtime().map(|_| ());
+        self.is_missing.store(prepared.is_err(), Ordering::Relaxed);
+        prepared
     }
 
     fn load(&self, spec: &ModelSpec) -> Result<Arc<dyn Model>> {

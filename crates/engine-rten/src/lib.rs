@@ -38,6 +38,10 @@ impl Engine for RtenEngine {
         "rten_onnx"
     }
 
+    fn describe(&self) -> String {
+        "rten, compiled in; neural models in standard operators".to_owned()
+    }
+
     fn prepare(&self) -> Result<()> {
         Ok(())
     }

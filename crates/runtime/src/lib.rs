@@ -235,6 +235,10 @@ impl ModelControl for Runtime {
         self.lifecycle.board.index()
     }
 
+    fn engines(&self) -> Vec<String> {
+        self.lifecycle.engines()
+    }
+
     fn is_ready(&self) -> bool {
         self.started.load(Ordering::Acquire) && self.lifecycle.board.is_ready()
     }

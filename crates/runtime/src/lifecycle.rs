@@ -110,6 +110,11 @@ impl Lifecycle {
         futures::future::join_all(table.slots().map(Slot::retire)).await;
     }
 
+    /// Describes the engines, in the order in which they are tried.
+    pub(crate) fn engines(&self) -> Vec<String> {
+        self.engines.iter().map(|engine| format!("{}: {}", engine.name(), engine.describe())).collect()
+    }
+
     fn actual(&self, name: &str) -> Vec<Actual> {
         let table = self.table.load();
         let slots = table.served(name).into_iter().flat_map(|served| served.slots.iter());

@@ -147,7 +147,6 @@ pub(crate) fn services(runtime: &Arc<Runtime>, metrics: Arc<Metrics>, options: &
         server_name: "salver".to_owned(),
         server_version: env!("CARGO_PKG_VERSION").to_owned(),
         default_model: options.default_model.clone(),
-        engines: vec!["onnx: ONNX Runtime, found or fetched on first need".to_owned(), "rten: built in".to_owned()],
     }
 }
 

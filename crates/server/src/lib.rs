@@ -52,8 +52,6 @@ pub struct Services {
     pub server_version: String,
     /// The model of routes that name none; unset: the only one there is.
     pub default_model: Option<ModelName>,
-    /// The engines for people to read, such as `onnx: ONNX Runtime 1.31.1`.
-    pub engines: Vec<String>,
 }
 
 /// How the server listens.

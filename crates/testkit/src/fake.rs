@@ -181,6 +181,10 @@ impl Engine for FakeEngine {
         "fake_platform"
     }
 
+    fn describe(&self) -> String {
+        "a fake for tests".to_owned()
+    }
+
     fn prepare(&self) -> Result<()> {
         self.shared.prepare_error.lock().clone().map_or(Ok(()), Err)
     }

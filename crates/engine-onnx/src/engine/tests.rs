@@ -7,7 +7,7 @@ use super::*;
 fn engine(named: Option<PathBuf>, folder: &Path) -> OnnxEngine {
     let (beside_program, cache) = (Some(folder.join("lib")), Some(folder.join("cache")));
     let places = Places { named, beside_program, cache, python: "salver-no-such-python" };
-    OnnxEngine { places, fetch: Fetch::Never, fetch_error: Mutex::new(None) }
+    OnnxEngine { places, fetch: Fetch::Never, fetch_error: Mutex::new(None), is_missing: AtomicBool::new(false) }
 }
 
 #[test]

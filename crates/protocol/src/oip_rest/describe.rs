@@ -27,9 +27,10 @@ pub fn model_ready(name: &str, ready: bool) -> Reply {
     Reply::json_value(400, &json!({"name": name, "ready": false, "error": "Model version not ready"}))
 }
 
-/// Names the server and the extensions that it offers.
-pub fn server_metadata(name: &str, version: &str, extensions: &[&str]) -> Reply {
-    Reply::json_value(200, &json!({"name": name, "version": version, "extensions": extensions}))
+/// Names the server and the extensions that it offers; `engines` describes what runs its models, a
+/// field beyond the protocol that its clients pass over.
+pub fn server_metadata(name: &str, version: &str, extensions: &[&str], engines: &[String]) -> Reply {
+    Reply::json_value(200, &json!({"name": name, "version": version, "extensions": extensions, "engines": engines}))
 }
 
 /// Lists models by name, as KServe's clients ask for in both versions.

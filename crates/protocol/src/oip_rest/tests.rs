@@ -640,8 +640,8 @@ fn metadata_name_versions_as_strings_and_shapes_with_their_batch() {
         "inputs": [{"name": "x", "datatype": "BYTES", "shape": [-1, 4]}],
         "outputs": [{"name": "y", "datatype": "FP32", "shape": [-1]}]});
     assert_eq!(body(&reply), expected);
-    let expected = json!({"name": "salver", "version": "1", "extensions": ["statistics"]});
-    assert_eq!(body(&server_metadata("salver", "1", &["statistics"])), expected);
+    let expected = json!({"name": "salver", "version": "1", "extensions": ["statistics"], "engines": ["onnx: 1"]});
+    assert_eq!(body(&server_metadata("salver", "1", &["statistics"], &["onnx: 1".to_owned()])), expected);
 }
 
 #[test]

@@ -97,7 +97,8 @@ fn description() -> Value {
 }
 
 fn v2_server() -> Vec<Operation> {
-    let metadata = json!({ "name": "salver", "version": "0.1.0", "extensions": ["binary_tensor_data", "statistics"] });
+    let metadata = json!({ "name": "salver", "version": "0.1.0", "extensions": ["binary_tensor_data", "statistics"],
+        "engines": ["onnx: ONNX Runtime 1.31.1"] });
     vec![
         Operation::get("/v2", "v2", "serverMetadata", "Names the server and its extensions.").reply(
             200,

@@ -136,8 +136,8 @@ fn v2() -> Value {
         "Live": object(&["live"], json!({ "live": flag() })),
         "Ready": object(&["ready"], json!({ "ready": flag() })),
         "ModelReady": object(&["name", "ready"], json!({ "name": text(), "ready": flag(), "error": text() })),
-        "ServerMetadata": object(&["name", "version", "extensions"], json!({
-            "name": text(), "version": text(), "extensions": list(text()),
+        "ServerMetadata": object(&["name", "version", "extensions", "engines"], json!({
+            "name": text(), "version": text(), "extensions": list(text()), "engines": list(text()),
         })),
         "TensorMetadata": tensor_metadata,
         "ModelMetadata": object(&["name", "versions", "platform", "inputs", "outputs"], json!({

@@ -74,7 +74,7 @@ fn html(app: &App, host: &str) -> String {
     let default_model = app.default_model().ok();
     page::render(&View {
         server: (&services.server_name, &services.server_version),
-        engines: &services.engines,
+        engines: &services.control.engines(),
         is_ready: app.is_ready(),
         default_model: default_model.as_ref().map(|model| &*model.name),
         explicit_control: app.options.explicit_control,
@@ -107,7 +107,7 @@ fn summary(app: &App) -> Reply {
         "name": services.server_name,
         "version": services.server_version,
         "ready": app.is_ready(),
-        "engines": services.engines,
+        "engines": services.control.engines(),
         "models": app.model_names(),
     });
     Reply::json_value(200, &body)
@@ -119,24 +119,12 @@ pub(super) fn model_list(app: &App) -> Reply {
         json!({
             "name": status.name,
             "version": status.version,
-            "state": status.state.map(state_name),
+            "state": status.state.map(ModelState::as_str),
             "reason": (!status.reason.is_empty()).then_some(status.reason),
         })
     };
     let models: Vec<_> = app.services.control.index().into_iter().map(entry).collect();
     Reply::json_value(200, &json!({ "models": models }))
-}
-
-fn state_name(state: ModelState) -> &'static str {
-    match state {
-        ModelState::Pending => "pending",
-        ModelState::Loading => "loading",
-        ModelState::Warming => "warming",
-        ModelState::Ready => "ready",
-        ModelState::Draining => "draining",
-        ModelState::Gone => "gone",
-        ModelState::Failed => "failed",
-    }
 }
 
 #[cfg(test)]

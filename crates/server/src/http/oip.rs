@@ -82,7 +82,12 @@ pub(super) async fn ready(State(app): AppState, headers: HeaderMap) -> Response<
 
 pub(super) async fn server_metadata(State(app): AppState, headers: HeaderMap) -> Response<Body> {
     let services = &app.services;
-    let reply = oip_rest::server_metadata(&services.server_name, &services.server_version, &EXTENSIONS);
+    let reply = oip_rest::server_metadata(
+        &services.server_name,
+        &services.server_version,
+        &EXTENSIONS,
+        &services.control.engines(),
+    );
     response(&headers, reply).await
 }
 

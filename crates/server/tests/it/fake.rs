@@ -121,6 +121,10 @@ impl Infer for Fake {
 }
 
 impl ModelControl for Fake {
+    fn engines(&self) -> Vec<String> {
+        vec!["fake: <none>".to_owned()]
+    }
+
     fn index(&self) -> Vec<ModelStatus> {
         let version = |name: &str, version| ModelStatus {
             name: name.to_owned(),

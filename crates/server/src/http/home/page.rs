@@ -12,8 +12,6 @@ use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use salver_core::{Batching, DataType, ModelInfo, ModelState, ModelStatus, TensorSpec};
 use salver_protocol::plain;
 
-use super::state_name;
-
 /// What the page shows.
 pub(super) struct View<'a> {
     /// The server's name and version.
@@ -260,7 +258,7 @@ fn badge(status: &ModelStatus) -> String {
         None if !status.reason.is_empty() => "failed",
         Some(ModelState::Gone) | None => "off",
     };
-    let text = status.state.map_or("not loaded", state_name);
+    let text = status.state.map_or("not loaded", ModelState::as_str);
     format!("<span class=\"state {class}\">{text}</span>")
 }
 
