@@ -69,7 +69,7 @@ fn a_model_shows_what_it_takes_and_gives_and_a_command() {
             "iris version 3 ready Engine onnx · task tabular · at most 8 rows a request · accuracy 0.9778",
             "Inputs Name Type Shape Columns x FP32 any × 2 width, height",
             "Outputs Name Type Shape Labels y FP32 any × 2 no, yes",
-            r#"curl http://localhost:8080/models/iris/versions/3/predict -d '{"height":1.0,"width":1.0}'"#,
+            r#"curl http://localhost:8080/models/iris/versions/3/predict -d '{"width":1.0,"height":1.0}'"#,
             "answered by iris",
             "Engines: onnx: ONNX Runtime.",
         ],
