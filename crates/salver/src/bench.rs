@@ -10,10 +10,13 @@ mod report;
 mod request;
 mod target;
 
+use std::time::Instant;
+
 use anyhow::Result;
 use salver_client::HttpClient;
 
 use crate::cli::BenchOptions;
+use crate::progress::{Position, Progress};
 use load::{Figures, Pace, Plan};
 use report::{Report, Run};
 use target::Target;
@@ -37,23 +40,34 @@ fn plan(options: &BenchOptions) -> Plan {
     Plan { warmup: options.warmup, duration: options.duration, pace }
 }
 
+/// Shows the time that `n_runs` runs take.
+fn progress(options: &BenchOptions, n_runs: usize) -> Progress {
+    let all = (options.warmup + options.duration) * u32::try_from(n_runs).unwrap_or(u32::MAX);
+    let start = Instant::now();
+    Progress::bar("measuring, seconds:", move || Position { done: start.elapsed().as_secs(), all: all.as_secs() })
+}
+
 async fn over_sockets(options: &BenchOptions) -> Result<Report> {
     let client = HttpClient::new(&options.server.server)?;
     let model = Target::model(&client, options).await?;
-    let mut runs = Vec::new();
-    let Some(pairs) = options.pairs else {
-        let target = if options.constant { Target::constant(&client, &model).await? } else { model };
-        runs.push(one(&target, options).await?);
-        return Ok(Report::new(options, runs));
+    let constant = match options.constant || options.pairs.is_some() {
+        true => Some(Target::constant(&client, &model).await?),
+        false => None,
     };
-    let constant = Target::constant(&client, &model).await?;
-    for idx in 0..pairs {
+    let order: Vec<&Target> = match (options.pairs, &constant) {
         // Each pair begins with the other one, so that a drift of the machine cancels out.
-        let order = if idx % 2 == 0 { [&constant, &model] } else { [&model, &constant] };
-        for target in order {
-            runs.push(one(target, options).await?);
+        (Some(pairs), Some(constant)) => {
+            (0..pairs).flat_map(|idx| if idx % 2 == 0 { [constant, &model] } else { [&model, constant] }).collect()
         }
+        (None, Some(constant)) => vec![constant],
+        (_, None) => vec![&model],
+    };
+    let measuring = progress(options, order.len());
+    let mut runs = Vec::with_capacity(order.len());
+    for target in order {
+        runs.push(one(target, options).await?);
     }
+    drop(measuring);
     Ok(Report::new(options, runs))
 }
 

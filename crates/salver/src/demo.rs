@@ -16,6 +16,7 @@ use salver_client::{Form, GrpcClient, HttpClient};
 use salver_core::{Infer as _, ModelInfo, ModelRef};
 
 use crate::cli::DemoOptions;
+use crate::progress::Progress;
 use crate::serve::Serving;
 use crate::settings::{ControlMode, GrpcAddr, ServeOptions};
 use crate::{curl, out};
@@ -36,7 +37,9 @@ pub(crate) async fn run(options: &DemoOptions) -> Result<()> {
     let serving = Serving::bind(&settings).await?;
     let stop = serving.stopping();
     let shown = async {
+        let loading = Progress::spinner("loading the models; the first time, ONNX Runtime is fetched");
         serving.load().await?;
+        drop(loading);
         present(&serving).await
     };
     let verdict = tokio::select! {

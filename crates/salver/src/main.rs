@@ -14,6 +14,7 @@ mod inspect;
 mod models;
 mod out;
 mod predict;
+mod progress;
 mod runtime;
 mod serve;
 mod settings;

@@ -7,6 +7,7 @@ use salver_engine_onnx::{OnnxEngine, PlaceStatus};
 use serde_json::json;
 
 use crate::cli::{EngineArgs, RuntimeAction};
+use crate::progress::Progress;
 use crate::{out, wiring};
 
 /// Runs the command. `status` fails where no library would be used.
@@ -17,7 +18,9 @@ pub(crate) fn run(action: &RuntimeAction) -> Result<ExitCode> {
     match action {
         RuntimeAction::Status { json, engine } => status(&wiring::onnx_engine(engine), *json),
         RuntimeAction::Install { from } => {
+            let installing = Progress::spinner("installing ONNX Runtime");
             let path = wiring::onnx_engine(&EngineArgs::default()).install(from.as_deref())?;
+            drop(installing);
             out::line(format!("ONNX Runtime is installed: {}", path.display()));
             Ok(ExitCode::SUCCESS)
         }

@@ -40,7 +40,7 @@ pub(crate) async fn run(options: &ServeOptions) -> Result<()> {
     };
     if loaded.is_ok() && !stop.is_cancelled() {
         serving.announce_models();
-        serving.ended().await;
+        stop.cancelled().await;
     }
     let finished = serving.finish().await;
     loaded.and(finished)
@@ -123,11 +123,6 @@ impl Serving {
         self.stop.clone()
     }
 
-    /// Waits until the server is told to stop.
-    async fn ended(&self) {
-        self.stop.cancelled().await;
-    }
-
     /// Stops the server, finishes what is in flight, then takes the models down.
     ///
     /// # Errors
@@ -177,11 +172,16 @@ pub(crate) fn print_index(index: &[ModelStatus]) {
         table.push([
             status.name.clone(),
             status.version.map(|version| version.to_string()).unwrap_or_default(),
-            status.state.map(|state| format!("{state:?}").to_lowercase()).unwrap_or_else(|| "not loaded".to_owned()),
+            state_name(status).unwrap_or_else(|| "not loaded".to_owned()),
             status.reason.clone(),
         ]);
     }
     table.print();
+}
+
+/// Returns the state in lower case, if the version ever had one.
+pub(crate) fn state_name(status: &ModelStatus) -> Option<String> {
+    status.state.map(|state| format!("{state:?}").to_lowercase())
 }
 
 /// Returns the entries that failed.

@@ -14,6 +14,7 @@ use salver_server::{Limits, ServerOptions, Services};
 use salver_telemetry::{LogFormat, Metrics};
 
 use crate::cli::EngineArgs;
+use crate::progress::Progress;
 use crate::settings::{ControlMode, LimitOptions, LogStyle, ServeOptions};
 
 /// Makes the ONNX Runtime engine; nothing is loaded yet.
@@ -65,7 +66,9 @@ pub(crate) async fn open_local(path: &Path, args: &EngineArgs) -> Result<LocalMo
         }
     };
     let runtime = runtime(&paths, args, &Metrics::new(), RuntimeOptions::default())?;
+    let loading = Progress::spinner(format!("loading model {name}"));
     runtime.start().await?;
+    drop(loading);
     if let Some(reason) = problem(&runtime, &name) {
         bail!("model {name} of {} does not load: {reason}", path.display());
     }

@@ -9,7 +9,7 @@ use salver_runtime::Runtime;
 
 use super::load::{self, CallError, Caller};
 use super::report::{Report, Run};
-use super::{plan, request};
+use super::{plan, progress, request};
 use crate::cli::BenchOptions;
 use crate::wiring;
 
@@ -36,7 +36,9 @@ pub(crate) async fn measure(path: &Path, options: &BenchOptions) -> Result<Repor
     let request = request::sample(&info, model, options.rows)?;
     local.runtime.infer(request.clone(), Context::new("bench")).await.context("check one answer before measuring")?;
     let caller = || RuntimeCaller { runtime: local.runtime.clone(), request: request.clone() };
+    let measuring = progress(options, 1);
     let figures = load::run((0..options.connections).map(|_| caller()).collect(), plan(options)).await?;
+    drop(measuring);
     local.runtime.shutdown().await;
     let what = format!("{} in process ({})", local.name, info.engine);
     Ok(Report::new(options, vec![Run { what, is_constant: false, figures }]))
