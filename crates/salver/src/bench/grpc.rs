@@ -17,6 +17,9 @@ use super::load::{CallError, Caller};
 /// Calls that share one connection.
 pub(crate) const CALLS_PER_CONNECTION: usize = 16;
 
+/// What stands before a message: whether it is compressed, and its length.
+const FRAME_LEN: usize = 5;
+
 /// One call at a time on a shared connection.
 pub(crate) struct GrpcCaller {
     send: SendRequest<Full<Bytes>>,
@@ -65,10 +68,10 @@ impl GrpcCaller {
             check_status(trailers, true)?;
         }
         let body = collected.to_bytes();
-        if body.len() < 5 {
+        if body.len() < FRAME_LEN {
             return Err(CallError::Refused("the reply holds no message".to_owned()));
         }
-        Ok(body.slice(5..))
+        Ok(body.slice(FRAME_LEN..))
     }
 }
 
@@ -93,7 +96,7 @@ async fn connect(base: &BaseUrl) -> Result<(SendRequest<Full<Bytes>>, Arc<JoinSe
 /// Puts gRPC's five bytes before a message: not compressed, and its length.
 fn frame(message: &[u8]) -> Result<Bytes> {
     let len = u32::try_from(message.len()).context("the request is too large for a gRPC message")?;
-    let mut framed = BytesMut::with_capacity(message.len() + 5);
+    let mut framed = BytesMut::with_capacity(FRAME_LEN + message.len());
     framed.put_u8(0);
     framed.put_u32(len);
     framed.put_slice(message);

@@ -135,10 +135,11 @@ pub(crate) async fn run<C: Caller>(callers: Vec<C>, plan: Plan) -> Result<Figure
         let mut tally = Tally::new()?;
         let schedule = schedule.clone();
         workers.spawn(async move {
+            let worker = Worker { caller, tally: &mut tally, n_lost: 0 };
             let work = async {
                 match &schedule {
-                    None => closed_loop(caller, window, &mut tally).await,
-                    Some(schedule) => on_schedule(caller, schedule, &mut tally).await,
+                    None => closed_loop(worker, window).await,
+                    Some(schedule) => on_schedule(worker, schedule).await,
                 }
             };
             if tokio::time::timeout_at((window.end + PATIENCE).into(), work).await.is_err() {
@@ -165,25 +166,47 @@ pub(crate) async fn run<C: Caller>(callers: Vec<C>, plan: Plan) -> Result<Figure
     Ok(figures(&total, window, generator_cores))
 }
 
-async fn closed_loop<C: Caller>(mut caller: C, window: Window, tally: &mut Tally) {
-    let mut lost = 0;
+async fn closed_loop<C: Caller>(mut worker: Worker<'_, C>, window: Window) {
     loop {
         let start = Instant::now();
-        if start >= window.end {
+        let is_counted = |end| (window.begin..window.end).contains(&end);
+        if start >= window.end || !worker.call(start, is_counted).await {
             return;
         }
-        let result = caller.call().await;
+    }
+}
+
+async fn on_schedule<C: Caller>(mut worker: Worker<'_, C>, schedule: &Schedule) {
+    while let Some(intended) = schedule.take().await {
+        let is_counted = |_end| intended >= schedule.window.begin;
+        if !worker.call(intended, is_counted).await {
+            return;
+        }
+    }
+}
+
+/// A caller and what it saw.
+struct Worker<'t, C> {
+    caller: C,
+    tally: &'t mut Tally,
+    /// Calls in a row whose connection was lost.
+    n_lost: usize,
+}
+
+impl<C: Caller> Worker<'_, C> {
+    /// Calls once; the latency counts from `begin`, if `is_counted` says so of the end. Returns
+    /// whether it makes sense to call again.
+    async fn call(&mut self, begin: Instant, is_counted: impl FnOnce(Instant) -> bool) -> bool {
+        let result = self.caller.call().await;
         let end = Instant::now();
-        lost = if matches!(result, Err(CallError::Lost(_))) { lost + 1 } else { 0 };
+        self.n_lost = if matches!(result, Err(CallError::Lost(_))) { self.n_lost + 1 } else { 0 };
         match result {
-            Ok(()) if (window.begin..window.end).contains(&end) => tally.succeed(end - start, end),
+            Ok(()) if is_counted(end) => self.tally.succeed(end.saturating_duration_since(begin), end),
             Ok(()) => {}
             // Failures count whenever they happen: a benchmark with failing warm-up is none.
-            Err(CallError::Refused(text) | CallError::Lost(text)) => tally.fail(text),
+            Err(CallError::Refused(text) | CallError::Lost(text)) => self.tally.fail(text),
         }
-        if lost > 1 {
-            return;
-        }
+        self.n_lost < 2
     }
 }
 
@@ -239,23 +262,6 @@ impl Schedule {
         if sent < self.total {
             tally.errors += self.total - sent;
             tally.first_error.get_or_insert_with(|| "not sent: no connection was free in time".to_owned());
-        }
-    }
-}
-
-async fn on_schedule<C: Caller>(mut caller: C, schedule: &Schedule, tally: &mut Tally) {
-    let mut lost = 0;
-    while let Some(intended) = schedule.take().await {
-        let result = caller.call().await;
-        let end = Instant::now();
-        lost = if matches!(result, Err(CallError::Lost(_))) { lost + 1 } else { 0 };
-        match result {
-            Ok(()) if intended >= schedule.window.begin => tally.succeed(end.saturating_duration_since(intended), end),
-            Ok(()) => {}
-            Err(CallError::Refused(text) | CallError::Lost(text)) => tally.fail(text),
-        }
-        if lost > 1 {
-            return;
         }
     }
 }

@@ -68,19 +68,17 @@ impl Target {
             Wire::Grpc { message } => message.clone(),
         };
         let request = post(client.base(), CONSTANT, &body, None);
-        let target = Self {
-            base: client.base().clone(),
-            label: format!("{CONSTANT} http"),
-            is_constant: true,
-            wire: Wire::Http { request, body },
-        };
-        let Wire::Http { request, .. } = &target.wire else { return Ok(target) };
-        let mut caller = HttpCaller::new(target.base.host_port(), request.clone());
+        let mut caller = HttpCaller::new(client.base().host_port(), request.clone());
         let head = caller.exchange().await.map_err(anyhow::Error::msg)?;
         if head.status != 200 {
             bail!("the server answers {} on {CONSTANT}; start it with --bench", head.status);
         }
-        Ok(target)
+        Ok(Self {
+            base: client.base().clone(),
+            label: format!("{CONSTANT} http"),
+            is_constant: true,
+            wire: Wire::Http { request, body },
+        })
     }
 
     /// Returns what people read.
