@@ -8,10 +8,8 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result, bail};
 use bytes::Bytes;
+use salver_protocol::npy;
 use serde_json::{Map, Value};
-
-/// The bytes that every .npy file begins with.
-const NPY_MAGIC: &[u8] = b"\x93NUMPY";
 
 /// A body and its media type.
 #[derive(Debug, Clone, PartialEq)]
@@ -49,7 +47,7 @@ impl Input {
     }
 
     fn from_bytes(bytes: Vec<u8>, path: Option<&Path>) -> Self {
-        if bytes.starts_with(NPY_MAGIC) {
+        if bytes.starts_with(npy::MAGIC) {
             return Self::Npy(bytes.into());
         }
         if path.and_then(Path::extension).is_some_and(|ext| ext.eq_ignore_ascii_case("csv")) {
@@ -100,7 +98,7 @@ fn rows(bytes: &[u8], columns: &[String]) -> Result<Value> {
     Ok(Value::Array(rows))
 }
 
-/// A number where the cell is one, else text; nothing is null.
+/// Null for an empty cell, a number where it is one, else text.
 fn value(cell: &str) -> Value {
     let cell = cell.trim();
     if cell.is_empty() {
