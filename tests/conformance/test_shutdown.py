@@ -310,7 +310,7 @@ def test_a_second_signal_ends_it_at_once(start, folder):
         server.terminate()
         server.until(lambda: refuses(server), "closed to new connections")
         server.terminate()
-        server.wait()
+        assert server.wait() == 130
 
 
 def test_it_starts_again_on_the_same_data_after_a_kill(start, folder, tmp_path):

@@ -239,6 +239,43 @@ mod tests {
         assert!(matches!(collect(body).await, Err(BodyError::TooSlow(_))));
     }
 
+    /// A body of ten pieces, one a second.
+    struct Drip {
+        piece: usize,
+        left: usize,
+        next: Pin<Box<Sleep>>,
+    }
+
+    impl Body for Drip {
+        type Data = Bytes;
+        type Error = hyper::Error;
+
+        fn poll_frame(
+            mut self: Pin<&mut Self>,
+            cx: &mut Context<'_>,
+        ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
+            if self.left == 0 {
+                return Poll::Ready(None);
+            }
+            ready!(self.next.as_mut().poll(cx));
+            let due = self.next.deadline() + Duration::from_secs(1);
+            self.next.as_mut().reset(due);
+            self.left -= 1;
+            Poll::Ready(Some(Ok(Frame::data(Bytes::from(vec![7; self.piece])))))
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_body_at_the_least_speed_is_waited_for_and_a_slower_one_is_not() {
+        let rate = MinRate { window: Duration::from_secs(5), bytes: 100 };
+        let drip =
+            |piece| Drip { piece, left: 10, next: Box::pin(sleep_until(Instant::now() + Duration::from_secs(1))) };
+        let body = GuardedBody::new(drip(20), 1000, Some(rate), room(1000));
+        assert_eq!(collect(body).await.unwrap().len(), 200);
+        let body = GuardedBody::new(drip(19), 1000, Some(rate), room(1000));
+        assert!(matches!(collect(body).await, Err(BodyError::TooSlow(_))));
+    }
+
     #[tokio::test]
     async fn pieces_are_joined_in_order() {
         let body = GuardedBody::new(

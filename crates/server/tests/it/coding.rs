@@ -79,3 +79,16 @@ async fn a_bomb_within_the_size_limit_is_stopped_by_its_ratio() {
     assert_eq!(reply.status, 413);
     assert!(reply.json()["error"].as_str().unwrap().contains("100 times"), "{}", reply.text());
 }
+
+#[tokio::test]
+async fn a_body_at_the_ratio_is_taken_and_one_beyond_it_is_not() {
+    // Above the size up to which the ratio does not matter.
+    let body = format!("{OIP_BODY}{}", " ".repeat(2 << 20));
+    let coded = gzip(body.as_bytes());
+    let ratio = body.len().div_ceil(coded.len());
+    for (allowed, status) in [(ratio, 200), (ratio - 1, 413)] {
+        let server = TestServer::with(|options| options.limits.decompressed_ratio = allowed).await;
+        let reply = server.raw().await.post(ECHO, "Content-Encoding: gzip\r\n", &coded).await;
+        assert_eq!(reply.status, status, "{allowed}: {}", reply.text());
+    }
+}
