@@ -5,16 +5,18 @@
 //! free takes it, and its latency counts from that moment, so requests that had to wait for a
 //! stalled server show the stall (no coordinated omission).
 
+mod schedule;
+
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::Result;
 use hdrhistogram::Histogram;
 use rustix::time::{ClockId, clock_gettime};
 use serde::Serialize;
-use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
+
+use self::schedule::Schedule;
 
 /// How long after the end of the window answers are still waited for.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -207,62 +209,6 @@ impl<C: Caller> Worker<'_, C> {
             Err(CallError::Refused(text) | CallError::Lost(text)) => self.tally.fail(text),
         }
         self.n_lost < 2
-    }
-}
-
-/// Hands out the moments at which requests are meant to start.
-struct Schedule {
-    window: Window,
-    rate: f64,
-    total: u64,
-    callers: usize,
-    due: Semaphore,
-    next: AtomicU64,
-}
-
-impl Schedule {
-    fn new(window: Window, rate: f64, callers: usize) -> Self {
-        let total = ((window.end - window.start).as_secs_f64() * rate).floor() as u64;
-        Self { window, rate, total, callers, due: Semaphore::new(0), next: AtomicU64::new(0) }
-    }
-
-    fn intended(&self, idx: u64) -> Instant {
-        self.window.start + Duration::from_secs_f64(idx as f64 / self.rate)
-    }
-
-    /// Makes each request due at its time. A thread of its own: the runtime's timers only know
-    /// milliseconds.
-    fn release(&self) {
-        let mut released = 0;
-        while released < self.total {
-            let now = Instant::now();
-            let next = self.intended(released);
-            if now < next {
-                std::thread::park_timeout(next - now);
-                continue;
-            }
-            let due = ((now - self.window.start).as_secs_f64() * self.rate).floor() as u64 + 1;
-            let due = due.clamp(released + 1, self.total);
-            self.due.add_permits(usize::try_from(due - released).unwrap_or(0));
-            released = due;
-        }
-        // One more for each caller tells it that the schedule is over.
-        self.due.add_permits(self.callers);
-    }
-
-    async fn take(&self) -> Option<Instant> {
-        self.due.acquire().await.ok()?.forget();
-        let idx = self.next.fetch_add(1, Ordering::Relaxed);
-        (idx < self.total).then(|| self.intended(idx))
-    }
-
-    /// Requests that nobody was left to send are failures, not silence.
-    fn count_unsent(&self, tally: &mut Tally) {
-        let sent = self.next.load(Ordering::Relaxed).min(self.total);
-        if sent < self.total {
-            tally.errors += self.total - sent;
-            tally.first_error.get_or_insert_with(|| "not sent: no connection was free in time".to_owned());
-        }
     }
 }
 
