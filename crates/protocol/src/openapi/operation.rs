@@ -70,6 +70,11 @@ impl Operation {
         self
     }
 
+    /// Adds a reply of JSON: a schema among the components, with an example.
+    pub(super) fn json_reply(self, status: u16, text: &str, schema: &str, body: Value) -> Self {
+        self.reply(status, text, &[("application/json", example(schema, body))])
+    }
+
     /// Says that a good reply names the version that answered.
     pub(super) fn names_version(mut self) -> Self {
         self.responses["200"]["headers"]["x-salver-model-version"] =
