@@ -138,7 +138,10 @@ impl<'a> Lexer<'a> {
             'r' => b'\r',
             't' => b'\t',
             'v' => 11,
-            '?' | '\\' | '\'' | '"' => kind as u8,
+            '?' => b'?',
+            '\\' => b'\\',
+            '\'' => b'\'',
+            '"' => b'"',
             '0'..='7' => {
                 let Some(byte) = self.take_digits(3, 8).and_then(|value| u8::try_from(value).ok()) else {
                     return fail(self.line, format_args!("an octal escape goes up to \\377"));
@@ -157,22 +160,26 @@ impl<'a> Lexer<'a> {
         Ok(())
     }
 
+    /// Two hexadecimal digits are a byte; four and eight are a letter.
     fn take_hex_escape(&mut self, kind: char, bytes: &mut Vec<u8>) -> Result<()> {
-        let most = match kind {
+        let bad = |line| fail(line, format_args!("bad escape '\\{kind}' in a string"));
+        let n_digits = match kind {
             'u' => 4,
             'U' => 8,
-            _ => 2,
+            _ => {
+                let Some(byte) = self.take_digits(2, 16).and_then(|value| u8::try_from(value).ok()) else {
+                    return bad(self.line);
+                };
+                bytes.push(byte);
+                return Ok(());
+            }
         };
         let before = self.rest.len();
-        let value = self.take_digits(most, 16);
-        let complete = most == 2 || before - self.rest.len() == most;
-        let letter = value.filter(|_| complete).and_then(char::from_u32);
-        match (letter, kind) {
-            // Two hexadecimal digits are a byte, not a letter.
-            (Some(letter), 'x' | 'X') => bytes.push(letter as u8),
-            (Some(letter), _) => bytes.extend_from_slice(letter.encode_utf8(&mut [0; 4]).as_bytes()),
-            (None, _) => return fail(self.line, format_args!("bad escape '\\{kind}' in a string")),
-        }
+        let value = self.take_digits(n_digits, 16).filter(|_| before - self.rest.len() == n_digits);
+        let Some(letter) = value.and_then(char::from_u32) else {
+            return bad(self.line);
+        };
+        bytes.extend_from_slice(letter.encode_utf8(&mut [0; 4]).as_bytes());
         Ok(())
     }
 
