@@ -46,6 +46,10 @@ impl<T> Queue<T> {
         }
     }
 
+    pub(crate) fn rows(&self) -> usize {
+        self.rows
+    }
+
     pub(crate) fn len(&self) -> usize {
         self.interactive.len() + self.background.len()
     }

@@ -67,22 +67,40 @@ pub(crate) struct Slot {
     workers: Mutex<Vec<JoinHandle<()>>>,
 }
 
+/// About how long a called worker takes to arrive.
+const ARRIVAL: Duration = Duration::from_micros(50);
+
 struct Waiting {
     queue: Queue<Job>,
     closed: bool,
     /// Workers that sleep.
     idle: usize,
+    /// Workers that run a batch.
+    busy: usize,
+    /// How long a batch takes of late.
+    run_time: Duration,
     /// Whether a sleeping worker was called and has not arrived yet. Requests that come meanwhile
     /// join its batch; calling a second worker for them would cost more than it brings.
     called: bool,
 }
 
 impl Waiting {
-    /// Whether a worker has to be called for what is in the queue; notes that it is.
-    fn calls(&mut self) -> bool {
-        let calls = self.idle > 0 && !self.called && self.queue.len() > 0;
+    fn new() -> Self {
+        Self { queue: Queue::new(), closed: false, idle: 0, busy: 0, run_time: Duration::ZERO, called: false }
+    }
+
+    /// Whether a worker has to be called for what is in the queue; notes that it is. Where a busy
+    /// one will be back sooner than a called one arrives, the request is left to it.
+    fn calls(&mut self, max_rows: usize) -> bool {
+        let returns_soon = self.busy > 0 && self.run_time < ARRIVAL && self.queue.rows() < max_rows;
+        let calls = self.idle > 0 && !self.called && self.queue.len() > 0 && !returns_soon;
         self.called |= calls;
         calls
+    }
+
+    /// Follows the run time with a weight of an eighth for the latest.
+    fn ran(&mut self, took: Duration) {
+        self.run_time = (self.run_time * 7 + took) / 8;
     }
 }
 
@@ -122,7 +140,7 @@ impl Slot {
             places,
             permits: Arc::new(Semaphore::new(places)),
             draining: AtomicBool::new(false),
-            waiting: Mutex::new(Waiting { queue: Queue::new(), closed: false, idle: 0, called: false }),
+            waiting: Mutex::new(Waiting::new()),
             wake: Condvar::new(),
             model: Mutex::new(Some(model)),
             workers: Mutex::new(Vec::new()),
@@ -230,7 +248,7 @@ impl Slot {
         let mut waiting = self.waiting.lock();
         waiting.queue.push(entry);
         self.metrics.set_queue(waiting.queue.len());
-        let calls = waiting.calls();
+        let calls = waiting.calls(self.batching.max_rows);
         drop(waiting);
         if calls {
             self.wake.notify_one();
@@ -238,32 +256,33 @@ impl Slot {
     }
 
     /// Blocks until there is a batch to run and moves it into `batch`; false: the slot is closed
-    /// and nothing is left.
+    /// and nothing is left. The worker counts as busy until it says [`Slot::ran`].
     pub(crate) fn next_batch(&self, batch: &mut Vec<Entry<Job>>) -> bool {
         let mut waiting = self.waiting.lock();
-        let mut gave_way = false;
         loop {
             let view = waiting.queue.view();
             match decide(&view, &self.batching, Instant::now()) {
                 Decision::WaitUntil(due) if !waiting.closed => self.sleep(&mut waiting, Some(due)),
                 Decision::Run | Decision::WaitUntil(_) => {
                     waiting.queue.take(self.batching.max_rows, batch);
+                    waiting.busy += 1;
                     self.metrics.set_queue(waiting.queue.len());
-                    if waiting.calls() {
+                    if waiting.calls(self.batching.max_rows) {
                         self.wake.notify_one();
                     }
                     return true;
                 }
                 Decision::Idle if waiting.closed => return false,
-                // On a busy machine the threads that read the sockets run first and leave the next
-                // batch here, which saves falling asleep and being woken for it.
-                Decision::Idle if !gave_way => {
-                    gave_way = true;
-                    MutexGuard::unlocked(&mut waiting, std::thread::yield_now);
-                }
                 Decision::Idle => self.sleep(&mut waiting, None),
             }
         }
+    }
+
+    /// Notes that a worker is done with its batch.
+    pub(crate) fn ran(&self, took: Duration) {
+        let mut waiting = self.waiting.lock();
+        waiting.busy -= 1;
+        waiting.ran(took);
     }
 
     fn sleep(&self, waiting: &mut MutexGuard<'_, Waiting>, until: Option<Instant>) {

@@ -27,6 +27,7 @@ pub(crate) fn work(slot: &Arc<Slot>, placement: Placement, instance: Box<dyn Ins
         if !alive.is_empty() {
             worker.run_group(alive, now);
         }
+        slot.ran(now.elapsed());
     }
 }
 
