@@ -221,8 +221,6 @@ def test_the_table_of_limits_is_the_programs_own():
 
 @pytest.mark.parametrize("page", [*PAGES, ROOT / "examples/clients/README.md"], ids=lambda page: str(page.relative_to(ROOT)))
 def test_links_lead_to_files_that_are_there(page):
-    if page == ROOT / "README.md" and not (ROOT / "docs/performance.md").exists():
-        pytest.skip("docs/performance.md, to which it leads, is not written yet")
     targets = [target for target in re.findall(r"\]\(([^)#\s]+)", page.read_text()) if "://" not in target]
     missing = [target for target in targets if not (page.parent / target).exists()]
     assert not missing
