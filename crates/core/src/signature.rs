@@ -130,6 +130,16 @@ impl Signature {
     /// [`crate::ErrorKind::InvalidInput`] naming the input, what was expected and what came. The
     /// wording follows Triton's, whose clients look for it.
     pub fn check(&self, model: &str, inputs: Vec<Tensor>) -> Result<Vec<Tensor>> {
+        // Most requests name every input in the model's order: nothing to move then.
+        let is_in_order = inputs.len() == self.inputs.len()
+            && self.inputs.iter().zip(&inputs).all(|(spec, tensor)| spec.name == *tensor.name());
+        if is_in_order {
+            for (spec, tensor) in self.inputs.iter().zip(&inputs) {
+                self.check_one(model, spec, tensor)?;
+            }
+            self.check_rows(model, &inputs)?;
+            return Ok(inputs);
+        }
         let mut slots: Vec<Option<Tensor>> = self.inputs.iter().map(|_| None).collect();
         for tensor in inputs {
             let Some(idx) = self.inputs.iter().position(|spec| spec.name == *tensor.name()) else {

@@ -54,7 +54,7 @@ impl Interface {
     /// `InvalidInput` naming the input at fault.
     pub(crate) fn accept(&self, model: &str, inputs: Vec<Tensor>) -> Result<Vec<Tensor>> {
         let mut checked = self.wire.check(model, inputs)?;
-        if self.inputs.iter().enumerate().all(|(idx, map)| map.graph_idx == idx && map.reshape.is_none()) {
+        if is_identity(&self.inputs) {
             return Ok(checked);
         }
         let place = |tensor: &Tensor| {
@@ -78,7 +78,10 @@ impl Interface {
     ///
     /// # Errors
     /// `InvalidInput` for an output that the model does not offer.
-    pub(crate) fn present(&self, wanted: &[usize], graph: &[Tensor]) -> Result<Vec<Tensor>> {
+    pub(crate) fn present(&self, wanted: &[usize], graph: Vec<Tensor>) -> Result<Vec<Tensor>> {
+        if wanted.is_empty() && graph.len() == self.outputs.len() && is_identity(&self.outputs) {
+            return Ok(graph);
+        }
         let all = 0..self.wire.outputs.len();
         let present = |idx: usize| {
             let (spec, map) = (&self.wire.outputs[idx], &self.outputs[idx]);
@@ -123,6 +126,11 @@ impl Interface {
         let fixed = |spec: &TensorSpec| !spec.optional && !spec.shape.iter().skip(1).any(|dim| *dim == Dim::Free);
         self.wire.inputs.iter().all(fixed)
     }
+}
+
+/// Whether the wire's tensors are the graph's, in number, order and shape.
+fn is_identity(maps: &[Mapping]) -> bool {
+    maps.iter().enumerate().all(|(idx, map)| map.graph_idx == idx && map.reshape.is_none())
 }
 
 fn batching(graph: &Signature, config: &ModelConfig) -> Result<Batching> {

@@ -228,7 +228,7 @@ impl Slot {
         let Answer { outputs, timings } = answer
             .await
             .map_err(|_| Error::engine(format!("a worker of model '{}' ended early", self.info.name)))??;
-        let outputs = self.interface.present(&wanted, &outputs)?;
+        let outputs = self.interface.present(&wanted, outputs)?;
         Ok(InferResponse { model: self.info.clone(), id: request.id.take(), outputs, timings })
     }
 

@@ -52,7 +52,7 @@ fn reshape_and_order_are_undone_on_both_sides() {
     let accepted = interface.accept("m", vec![tensor("b", &[3, 1]), tensor("a", &[3, 1, 2])]).unwrap();
     let seen: Vec<String> = accepted.iter().map(|tensor| format!("{tensor:?}")).collect();
     assert_eq!(seen, ["Tensor(a FP32 [3,2])", "Tensor(b FP32 [3])"]);
-    let presented = interface.present(&[], &[tensor("y", &[3]), tensor("z", &[3, 2])]).unwrap();
+    let presented = interface.present(&[], vec![tensor("y", &[3]), tensor("z", &[3, 2])]).unwrap();
     assert_eq!(format!("{presented:?}"), "[Tensor(y FP32 [3,1])]");
 }
 
