@@ -3,6 +3,8 @@
 //! Binary tensors, reserved parameters, version texts, and the one place where this protocol's
 //! statuses differ from the table in `salver_core::ErrorKind`.
 
+use std::fmt::Display;
+
 use bytes::Bytes;
 use salver_core::{
     DataType, Elements, Error, ErrorKind, ModelState, Parameter, Parameters, Result, Selector, Shape, Tensor,
@@ -78,7 +80,7 @@ pub(crate) fn selector(version: &str) -> Result<Selector> {
 }
 
 /// Reads a data type as it stands on the wire; `what` is the tensor in messages.
-pub(crate) fn datatype(what: &str, text: &str) -> Result<DataType> {
+pub(crate) fn datatype(what: impl Display, text: &str) -> Result<DataType> {
     DataType::from_wire(text).ok_or_else(|| {
         Error::invalid_input(format!(
             "invalid datatype for {what}: '{}' is not one of BOOL, INT8, …, BYTES",
@@ -148,17 +150,18 @@ fn is_unsigned(value: &Parameter) -> bool {
 /// Reads the parameters of an input that say where its data lie; the rest is ignored.
 ///
 /// Returns the size of its blob, if it has one.
-pub(crate) fn blob_size(what: &str, parameters: &Parameters) -> Result<Option<usize>> {
+pub(crate) fn blob_size(what: impl Display, parameters: &Parameters) -> Result<Option<usize>> {
     if parameters.contains_key("shared_memory_region") {
-        return Err(not_offered(what, "shared memory"));
+        return Err(not_offered(&what.to_string(), "shared memory"));
     }
+    let wrong = |expected: &str| Err(wrong_parameter(&what.to_string(), "binary_data_size", expected));
     match parameters.get("binary_data_size") {
         None => Ok(None),
         Some(Parameter::Int(size)) if *size >= 0 => match usize::try_from(*size) {
             Ok(size) => Ok(Some(size)),
-            Err(_) => Err(wrong_parameter(what, "binary_data_size", "a size that fits in memory")),
+            Err(_) => wrong("a size that fits in memory"),
         },
-        Some(_) => Err(wrong_parameter(what, "binary_data_size", "a whole number from 0")),
+        Some(_) => wrong("a whole number from 0"),
     }
 }
 

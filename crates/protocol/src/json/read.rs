@@ -4,6 +4,8 @@
 //! Nothing here recurses, and nothing is allocated for what a body merely claims. Values become
 //! elements of tensors in [`super::element`].
 
+use std::fmt::Display;
+
 use jiter::{Jiter, JiterError, JsonObject, JsonValue, Peek};
 use salver_core::{Error, Result};
 
@@ -137,7 +139,7 @@ pub(crate) fn reader(body: &[u8]) -> Jiter<'_> {
 /// twice, for a skipped value that nests deeper than `depth`, and whatever `visit` says.
 pub(crate) fn members<'j>(
     reader: &mut Jiter<'j>,
-    what: &str,
+    what: impl Display + Copy,
     known: &'static [&'static str],
     depth: usize,
     mut visit: impl FnMut(&mut Jiter<'j>, &'static str) -> Result<()>,
@@ -149,7 +151,7 @@ pub(crate) fn members<'j>(
     while let Some(place) = next {
         match place.map(|place| (known[place], 1u32 << (place & 31))) {
             None => drop(skip(reader, depth)?),
-            Some((key, bit)) if seen & bit != 0 => return Err(duplicate(key, what)),
+            Some((key, bit)) if seen & bit != 0 => return Err(duplicate(key, &what.to_string())),
             Some((key, bit)) => {
                 seen |= bit;
                 visit(reader, key)?;

@@ -2,6 +2,7 @@
 //!
 //! Used for the inputs of requests by the server and for the outputs of responses by the client.
 
+use std::fmt::{self, Display};
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -49,7 +50,8 @@ pub(super) fn drafts(reader: &mut Jiter<'_>, role: &str, limits: &Limits, most: 
 #[derive(Default)]
 struct Fields<'j> {
     name: Option<String>,
-    datatype: Option<String>,
+    /// The type, or the text that names none.
+    datatype: Option<Result<DataType, String>>,
     shape: Option<Shape>,
     parameters: Parameters,
     data: Option<JsonData<'j>>,
@@ -62,7 +64,8 @@ enum JsonData<'j> {
 }
 
 fn draft(reader: &mut Jiter<'_>, role: &str, idx: usize, limits: &Limits) -> Result<Draft> {
-    let place = format!("{role} {idx}");
+    // Spelt out only where something is wrong.
+    let place = fmt::from_fn(|f| write!(f, "{role} {idx}"));
     let mut fields = Fields::default();
     let depth = limits.json_depth.saturating_sub(LEVELS_ABOVE);
     read::members(reader, &place, &["name", "datatype", "shape", "parameters", "data"], depth, |reader, key| {
@@ -79,7 +82,7 @@ impl<'j> Fields<'j> {
     fn read(&mut self, reader: &mut Jiter<'j>, key: &str, depth: usize, limits: &Limits) -> Result<()> {
         match key {
             "name" => self.name = Some(read::string(reader, "name")?),
-            "datatype" => self.datatype = Some(read::string(reader, "datatype")?),
+            "datatype" => self.datatype = Some(datatype(reader)?),
             "shape" => self.shape = Some(shape(reader)?),
             "parameters" => self.parameters = parameters(reader, "the tensor", limits)?,
             _ => self.read_data(reader, depth)?,
@@ -88,9 +91,9 @@ impl<'j> Fields<'j> {
     }
 
     fn read_data(&mut self, reader: &mut Jiter<'j>, depth: usize) -> Result<()> {
-        let data = match self.datatype.as_deref().and_then(DataType::from_wire) {
-            Some(dtype) => JsonData::Read(json_data(reader, dtype, self.shape.as_ref(), depth)?),
-            None => {
+        let data = match self.datatype {
+            Some(Ok(dtype)) => JsonData::Read(json_data(reader, dtype, self.shape.as_ref(), depth)?),
+            Some(Err(_)) | None => {
                 let data = JsonData::Unread(reader.clone());
                 read::skip(reader, depth)?;
                 data
@@ -100,13 +103,16 @@ impl<'j> Fields<'j> {
         Ok(())
     }
 
-    fn finish(self, place: &str, role: &str, depth: usize, limits: &Limits) -> Result<Draft> {
+    fn finish(self, place: impl Display, role: &str, depth: usize, limits: &Limits) -> Result<Draft> {
         let missing = |key: &str| Error::invalid_input(format!("{place} has no '{key}'"));
         let name = self.name.ok_or_else(|| missing("name"))?;
         oip::check_name(role, &name, limits)?;
-        let what = format!("{role} '{}'", clip(&name));
+        let what = fmt::from_fn(|f| write!(f, "{role} '{}'", clip(&name)));
         let missing = |key: &str| Error::invalid_input(format!("{what} has no '{key}'"));
-        let dtype = oip::datatype(&what, &self.datatype.ok_or_else(|| missing("datatype"))?)?;
+        let dtype = match self.datatype.ok_or_else(|| missing("datatype"))? {
+            Ok(dtype) => dtype,
+            Err(text) => oip::datatype(&what, &text)?,
+        };
         let shape = self.shape.ok_or_else(|| missing("shape"))?;
         let blob = oip::blob_size(&what, &self.parameters)?;
         let source = match (self.data, blob) {
@@ -134,6 +140,11 @@ impl<'j> Fields<'j> {
     }
 }
 
+fn datatype(reader: &mut Jiter<'_>) -> Result<Result<DataType, String>> {
+    let text = reader.next_str().or_not_json().map_err(|error| error.context("'datatype'"))?;
+    Ok(DataType::from_wire(text).ok_or_else(|| text.to_owned()))
+}
+
 fn json_data(reader: &mut Jiter<'_>, dtype: DataType, shape: Option<&Shape>, depth: usize) -> Result<Packed> {
     if matches!(dtype, DataType::Fp16 | DataType::Bf16) {
         return Err(no_json_form(dtype));
@@ -151,17 +162,18 @@ pub(super) fn no_json_form(dtype: DataType) -> Error {
 
 fn shape(reader: &mut Jiter<'_>) -> Result<Shape> {
     let refuse = || Error::invalid_input("'shape' must be a list of whole numbers from 0");
-    let mut dims: Vec<usize> = Vec::new();
+    let (mut dims, mut rank) = ([0; Shape::MAX_RANK], 0);
     let mut next = reader.next_array().map_err(|_| refuse())?;
     while let Some(peek) = next {
-        if dims.len() == Shape::MAX_RANK {
+        let Some(place) = dims.get_mut(rank) else {
             return Err(Error::invalid_input(format!("'shape' has more than {} dimensions", Shape::MAX_RANK)));
-        }
+        };
         let dim = reader.known_int(peek).ok().and_then(whole).and_then(|dim| usize::try_from(dim).ok());
-        dims.push(dim.ok_or_else(refuse)?);
+        *place = dim.ok_or_else(refuse)?;
+        rank += 1;
         next = reader.array_step().or_not_json()?;
     }
-    Ok(Shape::new(&dims))
+    Ok(Shape::new(&dims[..rank]))
 }
 
 /// Reads an object of scalars; `what` owns it in messages.
