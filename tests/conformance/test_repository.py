@@ -199,11 +199,13 @@ BROKEN = {
 @pytest.fixture(scope="module")
 def broken(start):
     server = start(MODELS / "broken" / "triton", ready=False)
-    server.until(
-        lambda: all(e.get("state") not in ("LOADING", None) for e in index(server).values())
-        and len(index(server)) == len(BROKEN) + 1,
-        "done with loading",
-    )
+
+    def loaded():
+        entries = index(server)  # one look: two would see different moments
+        states = {entry.get("state") for entry in entries.values()}
+        return len(entries) == len(BROKEN) + 1 and not states & {"LOADING", None}
+
+    server.until(loaded, "done with loading")
     return server
 
 
