@@ -50,10 +50,12 @@ pub trait Model: Send + Sync {
 /// Where an instance runs.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Placement {
-    /// `cpu`, `cuda:0`, …
+    /// `cpu`, `cuda:0`, `tensorrt:0`, `openvino`, …
     pub device: String,
     /// Threads that one run may use.
     pub threads: usize,
+    /// The core that the worker stays on; none: any.
+    pub core: Option<usize>,
 }
 
 /// One thread's way to run a model.
@@ -70,7 +72,16 @@ pub trait Instance: Send {
     /// # Errors
     /// `InvalidInput` where the data itself is at fault, else `Engine`.
     fn run(&mut self, inputs: Inputs<'_>) -> Result<Vec<Tensor>>;
+
+    /// Returns a way to end a run of this instance from another thread, where the engine has one.
+    /// An instance that was interrupted is not used again.
+    fn interrupt(&self) -> Option<Interrupt> {
+        None
+    }
 }
+
+/// Makes the run in progress end soon, with an error. Does nothing between runs.
+pub type Interrupt = Arc<dyn Fn() + Send + Sync>;
 
 /// Where the inputs of a run are. Inputs that a request left out are left out here too.
 pub enum Inputs<'a> {

@@ -23,7 +23,7 @@ pub use context::{Class, Context};
 pub use control::{BatchStat, DurationStat, ModelControl, ModelState, ModelStatistics, ModelStatus};
 pub use dtype::{DataType, Element};
 pub use elements::{Elements, ElementsBuilder};
-pub use engine::{BatchLayout, Engine, InputLayout, Inputs, Instance, Model, Placement};
+pub use engine::{BatchLayout, Engine, InputLayout, Inputs, Instance, Interrupt, Model, Placement};
 pub use error::{Error, ErrorKind, Result};
 pub use futures::future::BoxFuture;
 pub use infer::{Infer, InferRequest, InferResponse, ModelInfo, Parameter, Parameters, Timings};
@@ -31,8 +31,8 @@ pub use name::{ModelName, ModelRef, Selector};
 pub use shape::Shape;
 pub use signature::{Batching, Dim, Signature, TensorSpec};
 pub use spec::{
-    BatchRule, DynamicBatching, InstanceGroup, IoConfig, ModelConfig, ModelEntry, ModelSource, ModelSpec, QueuePolicy,
-    VersionPolicy, WarmupInput, WarmupRequest,
+    BatchRule, DynamicBatching, InstanceGroup, IoConfig, ModelConfig, ModelEntry, ModelSource, ModelSpec, Padding,
+    QueuePolicy, VersionPolicy, WarmupInput, WarmupRequest,
 };
 pub use staging::StagingBuffer;
 pub use tensor::Tensor;

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use crate::{DataType, Dim, ModelName, Result};
 
@@ -58,6 +59,10 @@ pub struct ModelConfig {
     pub parameters: BTreeMap<String, String>,
     /// Whether answers may come from a cache, if one is configured.
     pub response_cache: bool,
+    /// How long a cached answer may be used; none: until it has to make room.
+    pub cache_ttl: Option<Duration>,
+    /// The longest that one run may take before its batch fails and its instance is replaced.
+    pub run_timeout: Option<Duration>,
     /// Requests to run before the model is called ready.
     pub warmup: Vec<WarmupRequest>,
 }
@@ -142,12 +147,33 @@ pub struct InstanceGroup {
     pub kind: String,
     /// Device numbers of a GPU kind.
     pub gpus: Vec<i32>,
+    /// What computes on the device instead of its own provider: `tensorrt`, `openvino`.
+    pub accelerator: Option<String>,
     /// Threads that one execution may use.
     pub threads: usize,
+    /// Independent operators of one graph that may run at a time.
+    pub inter_threads: usize,
+    /// The cores that the workers are pinned to, one after the other; empty: none.
+    pub cores: Vec<usize>,
+}
+
+impl Default for InstanceGroup {
+    fn default() -> Self {
+        Self {
+            name: String::new(),
+            count: 1,
+            kind: "KIND_CPU".to_owned(),
+            gpus: Vec::new(),
+            accelerator: None,
+            threads: 1,
+            inter_threads: 1,
+            cores: Vec::new(),
+        }
+    }
 }
 
 /// Merging of requests into batches.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, PartialEq, Default)]
 pub struct DynamicBatching {
     /// The most rows of a merged batch; none: the model's `max_batch_size`, or 64.
     pub max_rows: Option<usize>,
@@ -165,6 +191,24 @@ pub struct DynamicBatching {
     pub default_queue_policy: Option<QueuePolicy>,
     /// Policies by priority.
     pub priority_queue_policy: BTreeMap<u32, QueuePolicy>,
+    /// How requests of different lengths share a batch; none: they do not.
+    pub padding: Option<Padding>,
+}
+
+/// How requests of different lengths share a batch. Only a model whose answers do not depend on
+/// the padding, such as one with an attention mask, may declare this.
+///
+/// The length is the second dimension: the one after the batch dimension.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Padding {
+    /// The inputs to pad at their end, each with its own value. All have the same length within a
+    /// request.
+    pub inputs: BTreeMap<String, f64>,
+    /// The outputs that are as long as the padded inputs: they are cut back to the request's length.
+    pub outputs: Vec<String>,
+    /// Lengths share a batch only within the same bucket: up to and including each of these,
+    /// ascending; empty: steps of a quarter.
+    pub buckets: Vec<usize>,
 }
 
 /// What happens to requests that wait too long or find no room.
@@ -240,6 +284,8 @@ impl Default for ModelConfig {
             default_model_filename: "model.onnx".to_owned(),
             parameters: BTreeMap::new(),
             response_cache: false,
+            cache_ttl: None,
+            run_timeout: None,
             warmup: Vec::new(),
         }
     }

@@ -173,7 +173,7 @@ impl Manifest {
                 )));
             }
         }
-        Ok(vec![InstanceGroup { name: String::new(), count, kind: kind.to_owned(), gpus, threads }])
+        Ok(vec![InstanceGroup { count, kind: kind.to_owned(), gpus, threads, ..InstanceGroup::default() }])
     }
 }
 

@@ -44,6 +44,8 @@ pub(crate) fn parse(text: &str, name: &str) -> Result<ModelConfig> {
         dynamic_batching,
         default_model_filename: model_filename(config.default_model_filename)?,
         response_cache: config.response_cache.is_some_and(|cache| cache.enable),
+        cache_ttl: None,
+        run_timeout: None,
         warmup: config.model_warmup.iter().map(warmup).collect::<Result<_>>()?,
         parameters: config.parameters.into_iter().map(|(key, value)| (key, value.string_value)).collect(),
         platform: config.platform,

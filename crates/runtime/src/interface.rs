@@ -303,13 +303,7 @@ fn effective_config(wire: &Signature, config: &ModelConfig) -> ModelConfig {
         specs.iter().map(one).collect()
     };
     let instance_groups = if config.instance_groups.is_empty() {
-        vec![InstanceGroup {
-            name: String::new(),
-            count: crate::slot::default_instances(),
-            kind: "KIND_CPU".to_owned(),
-            gpus: Vec::new(),
-            threads: 1,
-        }]
+        vec![InstanceGroup { count: crate::slot::default_instances(), ..InstanceGroup::default() }]
     } else {
         config.instance_groups.clone()
     };

@@ -277,7 +277,7 @@ impl Lifecycle {
 fn placements(group: &InstanceGroup) -> impl Iterator<Item = Placement> + use<> {
     let device =
         if group.kind == "KIND_GPU" { format!("cuda:{}", group.gpus.first().unwrap_or(&0)) } else { "cpu".to_owned() };
-    let placement = Placement { device, threads: group.threads.max(1) };
+    let placement = Placement { device, threads: group.threads.max(1), core: None };
     std::iter::repeat_n(placement, group.count.max(1))
 }
 

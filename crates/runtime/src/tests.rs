@@ -35,13 +35,7 @@ fn version(number: u64) -> ModelSpec {
     spec.version = number;
     spec.fingerprint = number;
     // One worker, so that a test can hold it at the gate and watch what queues behind.
-    spec.config.instance_groups = vec![salver_core::InstanceGroup {
-        name: String::new(),
-        count: 1,
-        kind: "KIND_CPU".to_owned(),
-        gpus: Vec::new(),
-        threads: 1,
-    }];
+    spec.config.instance_groups = vec![salver_core::InstanceGroup::default()];
     spec
 }
 

@@ -77,7 +77,7 @@ fn load(engine: &dyn Engine, path: &Path) -> Arc<dyn Model> {
 }
 
 fn instance(model: &dyn Model) -> Box<dyn Instance> {
-    model.instance(&Placement { device: "cpu".to_owned(), threads: 1 }).expect("an instance on the cpu")
+    model.instance(&Placement { device: "cpu".to_owned(), threads: 1, core: None }).expect("an instance on the cpu")
 }
 
 /// Writes the tensors into the instance's buffer as the runtime does, and runs them.
@@ -338,7 +338,7 @@ fn damaged_files_do_no_harm(engine: &dyn Engine, models: &[PathBuf]) {
 
 fn only_the_cpu_is_there(engine: &dyn Engine) {
     let model = load(engine, &triton("add_sub_fp32"));
-    let placement = Placement { device: "cuda:0".to_owned(), threads: 1 };
+    let placement = Placement { device: "cuda:0".to_owned(), threads: 1, core: None };
     let error = model.instance(&placement).err().expect("no such device");
     assert_eq!(error.kind(), ErrorKind::Unsupported);
     assert!(error.message().contains("cuda:0"), "{error}");

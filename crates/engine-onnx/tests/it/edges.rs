@@ -11,7 +11,7 @@ fn path(name: &str) -> PathBuf {
 }
 
 fn instance(model: &Arc<dyn Model>) -> Box<dyn Instance> {
-    model.instance(&Placement { device: "cpu".to_owned(), threads: 1 }).expect("an instance on the cpu")
+    model.instance(&Placement { device: "cpu".to_owned(), threads: 1, core: None }).expect("an instance on the cpu")
 }
 
 fn floats(tensor: &Tensor) -> Vec<f32> {

@@ -8,7 +8,7 @@ use salver_testkit::{repository_path, spec_of, tensor, text};
 
 fn run(engine: &OnnxEngine, path: &Path, inputs: &[Tensor]) -> salver_core::Result<Vec<Tensor>> {
     let model = engine.load(&spec_of(path))?;
-    let placement = Placement { device: "cpu".to_owned(), threads: 1 };
+    let placement = Placement { device: "cpu".to_owned(), threads: 1, core: None };
     model.instance(&placement)?.run(Inputs::Direct(inputs))
 }
 
@@ -47,6 +47,6 @@ fn the_loaded_library_is_known() {
 fn a_device_beyond_the_cpu_is_refused() {
     let Some(engine) = crate::engine() else { return };
     let model = engine.load(&spec_of(&repository_path("examples/demo/iris/model.onnx"))).unwrap();
-    let error = model.instance(&Placement { device: "cuda:0".to_owned(), threads: 1 }).err().unwrap();
+    let error = model.instance(&Placement { device: "cuda:0".to_owned(), threads: 1, core: None }).err().unwrap();
     assert_eq!(error.kind(), ErrorKind::Unsupported);
 }

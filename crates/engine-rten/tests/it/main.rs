@@ -38,7 +38,8 @@ fn a_refused_model_is_told_what_it_needs() {
 #[test]
 fn an_integer_beyond_32_bits_is_the_requests_fault() {
     let model = RtenEngine::new().load(&spec_of(&repository_path("tests/models/triton/identity_int64/1/model.onnx")));
-    let mut instance = model.unwrap().instance(&Placement { device: "cpu".to_owned(), threads: 1 }).unwrap();
+    let mut instance =
+        model.unwrap().instance(&Placement { device: "cpu".to_owned(), threads: 1, core: None }).unwrap();
     let input = Tensor::from_slice("INPUT0", [1, 1], &[1i64 << 40]).unwrap();
     let error = instance.run(Inputs::Direct(&[input])).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::InvalidInput);
@@ -57,7 +58,7 @@ fn models_at_the_edges_are_refused_with_a_reason() {
     assert_eq!(outside.kind(), ErrorKind::InvalidInput, "{outside}");
 
     let beside = load("external.onnx").expect("weights beside the model");
-    let mut instance = beside.instance(&Placement { device: "cpu".to_owned(), threads: 1 }).unwrap();
+    let mut instance = beside.instance(&Placement { device: "cpu".to_owned(), threads: 1, core: None }).unwrap();
     let outputs = instance.run(Inputs::Direct(&[tensor("x", &[1, 2], &[1.0f32, 1.0])])).unwrap();
     assert_eq!(outputs[0].to_vec::<f32>().unwrap(), [2.0, 3.0]);
 }
@@ -66,7 +67,7 @@ fn models_at_the_edges_are_refused_with_a_reason() {
 fn data_that_an_operator_refuses_leaves_the_instance_whole() {
     let folder = repository_path("crates/engine-onnx/tests/models");
     let model = RtenEngine::new().load(&spec_of(&folder.join("gather.onnx"))).unwrap();
-    let mut instance = model.instance(&Placement { device: "cpu".to_owned(), threads: 1 }).unwrap();
+    let mut instance = model.instance(&Placement { device: "cpu".to_owned(), threads: 1, core: None }).unwrap();
     assert!(instance.run(Inputs::Direct(&[tensor("index", &[2], &[0i64, 3])])).is_err());
     let outputs = instance.run(Inputs::Direct(&[tensor("index", &[2], &[2i64, 0])])).unwrap();
     assert_eq!(outputs[0].to_vec::<f32>().unwrap(), [30.0, 10.0]);

@@ -43,6 +43,7 @@ pub(super) fn dynamic_batching(batching: &proto::ModelDynamicBatching, batch: Ba
         default_priority_level,
         default_queue_policy: batching.default_queue_policy.as_ref().map(queue_policy),
         priority_queue_policy: policies,
+        padding: None,
     })
 }
 
@@ -101,6 +102,7 @@ fn instance_group(group: &proto::ModelInstanceGroup, threads: usize) -> Result<I
         kind: group.kind().as_str_name().to_owned(),
         gpus: group.gpus.clone(),
         threads,
+        ..InstanceGroup::default()
     })
 }
 

@@ -8,7 +8,7 @@ use crate::spec;
 
 fn instance(engine: &FakeEngine) -> Box<dyn Instance> {
     let model = engine.load(&spec("m", Path::new("m.onnx"))).unwrap();
-    model.instance(&Placement { device: "cpu".to_owned(), threads: 1 }).unwrap()
+    model.instance(&Placement { device: "cpu".to_owned(), threads: 1, core: None }).unwrap()
 }
 
 fn run(engine: &FakeEngine, values: &[f32]) -> Result<Vec<f32>> {
