@@ -1,58 +1,132 @@
 //! Merges requests into one batch and cuts its outputs apart again.
 //!
-//! Pure. Inputs of one batch have equal row shapes (`queue::BatchKey`), so merging is appending
-//! bytes. A lone request is passed on as it came; a batch of fixed-size types is written straight
-//! into the instance's own buffer; BYTES are appended into a new tensor.
+//! Pure. Inputs of one batch have equal row shapes but for padded ones (`queue::BatchKey`), so
+//! merging is appending bytes. A lone request is passed on as it came; a batch of fixed-size types
+//! is written straight into the instance's own buffer; BYTES are appended into a new tensor.
 
-use salver_core::{BatchLayout, DataType, ElementsBuilder, Error, InputLayout, Result, Tensor};
+use std::ops::AddAssign;
 
-/// Lays out the inputs of `requests` one after the other, rows appended.
+use salver_core::{BatchLayout, DataType, ElementsBuilder, Error, InputLayout, Result, Shape, Tensor};
+
+use crate::padding::Padding;
+
+/// One request of a batch.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Member<'a> {
+    pub(crate) inputs: &'a [Tensor],
+    pub(crate) rows: usize,
+    /// The length of padded inputs.
+    pub(crate) length: usize,
+}
+
+/// How much of a batch is padding.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct Padded {
+    /// Elements of padded inputs, padding included.
+    pub(crate) elements: usize,
+    /// How many of them are padding.
+    pub(crate) padding: usize,
+}
+
+impl AddAssign for Padded {
+    fn add_assign(&mut self, other: Self) {
+        self.elements += other.elements;
+        self.padding += other.padding;
+    }
+}
+
+fn longest(members: &[Member<'_>]) -> usize {
+    members.iter().map(|member| member.length).max().unwrap_or(0)
+}
+
+/// Lays out the inputs of `members` one after the other, rows appended.
 ///
 /// Returns `None` where an input is BYTES: those cannot be laid out in a flat buffer.
-pub(crate) fn layout(requests: &[&[Tensor]]) -> Option<BatchLayout> {
-    let first = requests.first()?;
+pub(crate) fn layout(members: &[Member<'_>], padding: Option<&Padding>) -> Option<BatchLayout> {
+    let first = members.first()?.inputs;
+    let longest = longest(members);
     let mut layout = BatchLayout::default();
     for (idx, input) in first.iter().enumerate() {
-        input.dtype().size()?;
-        let rows = requests.iter().map(|inputs| inputs[idx].rows()).sum();
-        let len = requests.iter().map(|inputs| inputs[idx].payload_len()).sum();
+        let size = input.dtype().size()?;
+        let rows = members.iter().map(|member| member.inputs[idx].rows()).sum();
+        let is_padded = padding.is_some_and(|padding| padding.of_input(input.name()).is_some());
+        let shape = if is_padded { with_length(input.shape(), longest) } else { input.shape().clone() };
+        let shape = shape.with_rows(rows);
+        let len = shape.element_count()?.checked_mul(size)?;
         let offset = layout.total_len.next_multiple_of(BatchLayout::ALIGN);
         layout.total_len = offset + len;
-        layout.inputs.push(InputLayout {
-            name: input.name().clone(),
-            dtype: input.dtype(),
-            shape: input.shape().with_rows(rows),
-            offset,
-            len,
-        });
+        layout.inputs.push(InputLayout { name: input.name().clone(), dtype: input.dtype(), shape, offset, len });
     }
     Some(layout)
 }
 
-/// Copies the inputs of `requests` to where `layout` says.
+fn with_length(shape: &Shape, length: usize) -> Shape {
+    shape.iter().enumerate().map(|(idx, &extent)| if idx == 1 { length } else { extent }).collect()
+}
+
+/// Copies the inputs of `members` to where `layout` says, and pads those that are shorter.
 ///
 /// # Errors
 /// `Engine` if the instance's buffer is smaller than the layout.
-pub(crate) fn stage(requests: &[&[Tensor]], layout: &BatchLayout, buffer: &mut [u8]) -> Result<()> {
+pub(crate) fn stage(
+    members: &[Member<'_>],
+    padding: Option<&Padding>,
+    layout: &BatchLayout,
+    buffer: &mut [u8],
+) -> Result<Padded> {
+    let mut padded = Padded::default();
     for (idx, input) in layout.inputs.iter().enumerate() {
-        let mut at = input.offset;
-        for data in requests.iter().filter_map(|inputs| inputs[idx].bytes()) {
-            let target = buffer
-                .get_mut(at..at + data.len())
-                .ok_or_else(|| Error::engine(format!("the engine's buffer is too small for input '{}'", input.name)))?;
-            target.copy_from_slice(data);
-            at += data.len();
+        let target = buffer
+            .get_mut(input.offset..input.offset + input.len)
+            .ok_or_else(|| Error::engine(format!("the engine's buffer is too small for input '{}'", input.name)))?;
+        match padding.and_then(|padding| padding.of_input(&input.name)) {
+            None => {
+                append(members.iter().filter_map(|member| member.inputs[idx].bytes().map(|data| &data[..])), target)
+            }
+            Some(element) => padded += append_padded(members, idx, input, element, target),
         }
     }
-    Ok(())
+    Ok(padded)
 }
 
-/// Appends the inputs of `requests` into new tensors; for batches with BYTES inputs.
-pub(crate) fn merge(requests: &[&[Tensor]]) -> Result<Vec<Tensor>> {
-    let Some(first) = requests.first() else {
+fn append<'a>(parts: impl Iterator<Item = &'a [u8]>, mut target: &mut [u8]) {
+    for data in parts {
+        let (head, rest) = target.split_at_mut(data.len());
+        head.copy_from_slice(data);
+        target = rest;
+    }
+}
+
+fn append_padded(members: &[Member<'_>], idx: usize, input: &InputLayout, element: &[u8], target: &mut [u8]) -> Padded {
+    let rows = input.shape.first().copied().unwrap_or(0);
+    let row_len = input.len.checked_div(rows).unwrap_or(0);
+    let mut padded = Padded { elements: input.len.checked_div(element.len()).unwrap_or(0), padding: 0 };
+    let mut target_rows = target.chunks_exact_mut(row_len.max(1));
+    for tensor in members.iter().map(|member| &member.inputs[idx]) {
+        let own_len = tensor.payload_len().checked_div(tensor.rows()).unwrap_or(0);
+        let data = tensor.bytes().map_or(&[][..], |data| data);
+        for row_idx in 0..tensor.rows() {
+            let Some(target) = target_rows.next() else {
+                break;
+            };
+            let (head, tail) = target.split_at_mut(own_len);
+            head.copy_from_slice(&data[row_idx * own_len..(row_idx + 1) * own_len]);
+            for slot in tail.chunks_exact_mut(element.len()) {
+                slot.copy_from_slice(element);
+                padded.padding += 1;
+            }
+        }
+    }
+    padded
+}
+
+/// Appends the inputs of `members` into new tensors; for batches with BYTES inputs.
+pub(crate) fn merge(members: &[Member<'_>]) -> Result<Vec<Tensor>> {
+    let Some(first) = members.first() else {
         return Ok(Vec::new());
     };
-    first.iter().enumerate().map(|(idx, head)| merge_one(head, requests.iter().map(|inputs| &inputs[idx]))).collect()
+    let column = |idx: usize| members.iter().map(move |member| &member.inputs[idx]);
+    first.inputs.iter().enumerate().map(|(idx, head)| merge_one(head, column(idx))).collect()
 }
 
 fn merge_one<'a>(head: &Tensor, parts: impl Iterator<Item = &'a Tensor> + Clone) -> Result<Tensor> {
@@ -70,13 +144,14 @@ fn merge_one<'a>(head: &Tensor, parts: impl Iterator<Item = &'a Tensor> + Clone)
     Tensor::new(head.name().clone(), head.dtype(), shape, data.into())
 }
 
-/// Cuts `outputs` of a merged batch into one set per request of `rows`, sharing the bytes.
+/// Cuts `outputs` of a merged batch into one set per member, sharing the bytes where they are
+/// contiguous.
 ///
 /// # Errors
 /// `Engine` if an output does not have one row per input row: then the model's first dimension
 /// is no batch dimension, and its requests must not be merged.
-pub(crate) fn split(outputs: &[Tensor], rows: &[usize]) -> Result<Vec<Vec<Tensor>>> {
-    let total: usize = rows.iter().sum();
+pub(crate) fn split(outputs: &[Tensor], members: &[Member<'_>], padding: Option<&Padding>) -> Result<Vec<Vec<Tensor>>> {
+    let total: usize = members.iter().map(|member| member.rows).sum();
     if let Some(odd) = outputs.iter().find(|output| output.shape().is_empty() || output.rows() != total) {
         return Err(Error::engine(format!(
             "output '{}' has shape {} for a batch of {total} rows; a model whose outputs do not have one row per \
@@ -85,71 +160,43 @@ pub(crate) fn split(outputs: &[Tensor], rows: &[usize]) -> Result<Vec<Vec<Tensor
             odd.shape()
         )));
     }
+    let longest = longest(members);
     let mut start = 0;
-    let mut parts = Vec::with_capacity(rows.len());
-    for count in rows {
-        let range = start..start + count;
+    let mut parts = Vec::with_capacity(members.len());
+    for member in members {
+        let range = start..start + member.rows;
         start = range.end;
-        parts.push(outputs.iter().map(|output| output.slice_rows(range.clone())).collect::<Result<_>>()?);
+        let cut = |output: &Tensor| {
+            let own = output.slice_rows(range.clone())?;
+            let is_longer = member.length < longest && padding.is_some_and(|padding| padding.cuts(own.name()));
+            if is_longer { cut_length(&own, longest, member.length) } else { Ok(own) }
+        };
+        parts.push(outputs.iter().map(cut).collect::<Result<_>>()?);
     }
     Ok(parts)
 }
 
-#[cfg(test)]
-mod tests {
-    use proptest::prelude::*;
-    use salver_core::Elements;
-
-    use super::*;
-
-    fn request(start: usize, rows: usize) -> Vec<Tensor> {
-        let wide: Vec<f32> = (start * 3..(start + rows) * 3).map(|value| value as f32).collect();
-        let narrow: Vec<i8> = (start..start + rows).map(|value| value as i8).collect();
-        let text: Elements = (start..start + rows).map(|value| value.to_string()).collect();
-        vec![
-            Tensor::from_slice("wide", [rows, 3], &wide).unwrap(),
-            Tensor::from_slice("narrow", [rows], &narrow).unwrap(),
-            Tensor::from_elements("text", [rows], text).unwrap(),
-        ]
+/// Drops what belongs to the padding.
+///
+/// # Errors
+/// `Engine` if the output is not as long as the batch was.
+fn cut_length(output: &Tensor, padded: usize, length: usize) -> Result<Tensor> {
+    let is_padded = output.shape().get(1) == Some(&padded);
+    let (Some(data), true, Some(size)) = (output.bytes(), is_padded, output.dtype().size()) else {
+        return Err(Error::engine(format!(
+            "output '{}' has shape {} for a batch padded to length {padded}; only outputs of that length belong \
+             under `outputs` of [batching.padding]",
+            output.name(),
+            output.shape()
+        )));
+    };
+    let inner: usize = output.shape().iter().skip(2).product::<usize>() * size;
+    let mut cut = Vec::with_capacity(output.rows() * length * inner);
+    for row in data.chunks_exact((padded * inner).max(1)) {
+        cut.extend_from_slice(&row[..length * inner]);
     }
-
-    proptest! {
-        #[test]
-        fn what_is_merged_and_split_is_what_came(rows in proptest::collection::vec(0usize..5, 1..8)) {
-            let mut start = 0;
-            let requests: Vec<Vec<Tensor>> = rows.iter().map(|&rows| { start += rows; request(start - rows, rows) }).collect();
-            let whole = request(0, start);
-
-            let views: Vec<&[Tensor]> = requests.iter().map(Vec::as_slice).collect();
-            let merged = merge(&views).unwrap();
-            prop_assert_eq!(merged[0].bytes(), whole[0].bytes());
-            prop_assert!(layout(&views).is_none());
-
-            let fixed: Vec<&[Tensor]> = requests.iter().map(|inputs| &inputs[..2]).collect();
-            let plan = layout(&fixed).unwrap();
-            let mut buffer = vec![0; plan.total_len];
-            stage(&fixed, &plan, &mut buffer).unwrap();
-            for (input, expected) in plan.inputs.iter().zip(&whole) {
-                prop_assert_eq!(input.offset % BatchLayout::ALIGN, 0);
-                prop_assert_eq!(&buffer[input.offset..input.offset + input.len], &expected.bytes().unwrap()[..]);
-                prop_assert_eq!(&input.shape, expected.shape());
-            }
-
-            for (part, request) in split(&merged, &rows).unwrap().iter().zip(&requests) {
-                for (output, input) in part.iter().zip(request) {
-                    prop_assert_eq!(output.shape(), input.shape());
-                    prop_assert_eq!(output.bytes(), input.bytes());
-                    let texts = |tensor: &Tensor| tensor.elements().map(|all| all.iter().map(<[u8]>::to_vec).collect::<Vec<_>>());
-                    prop_assert_eq!(texts(output), texts(input));
-                }
-            }
-        }
-    }
-
-    #[test]
-    fn an_output_without_a_row_per_row_is_an_error_that_says_what_to_set() {
-        let output = Tensor::from_slice("sum", [1], &[3f32]).unwrap();
-        let error = split(&[output], &[1, 1]).unwrap_err();
-        assert!(error.message().starts_with("output 'sum' has shape [1] for a batch of 2 rows"), "{error}");
-    }
+    Tensor::new(output.name().clone(), output.dtype(), with_length(output.shape(), length), cut.into())
 }
+
+#[cfg(test)]
+mod tests;

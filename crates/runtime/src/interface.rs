@@ -10,6 +10,8 @@ use salver_core::{
     TensorSpec,
 };
 
+use crate::padding::Padding;
+
 /// Rows of a merged batch where nothing else is said.
 pub(crate) const DEFAULT_MAX_ROWS: usize = 64;
 
@@ -20,6 +22,8 @@ pub(crate) struct Interface {
     pub(crate) wire: Signature,
     /// The configuration with what the graph says filled in.
     pub(crate) config: ModelConfig,
+    /// How requests of different lengths share a batch; none: they do not.
+    pub(crate) padding: Option<Padding>,
     /// For each wire input: its place in the graph and its graph shape, where that differs.
     inputs: Vec<Mapping>,
     /// For each wire output: its place in the graph and its wire shape, where that differs.
@@ -44,8 +48,10 @@ impl Interface {
         let (inputs, input_maps) = join(Side::Input, &graph.inputs, &config.inputs, batched)?;
         let (outputs, output_maps) = join(Side::Output, &graph.outputs, &config.outputs, batched)?;
         let wire = Signature { inputs, outputs, batching };
+        let declared = config.dynamic_batching.as_ref().and_then(|batching| batching.padding.as_ref());
+        let padding = declared.map(|declared| Padding::new(&wire, declared)).transpose()?;
         let config = effective_config(&wire, config);
-        Ok(Self { wire, config, inputs: input_maps, outputs: output_maps })
+        Ok(Self { wire, config, padding, inputs: input_maps, outputs: output_maps })
     }
 
     /// Checks a request's inputs and turns them into the graph's: its order and shapes.

@@ -6,11 +6,18 @@
 
 mod assemble;
 mod board;
+mod desk;
+mod inline;
 mod interface;
+mod levels;
 mod lifecycle;
+mod order;
+mod padding;
 mod policy;
 mod queue;
 mod reconcile;
+mod run;
+mod shared;
 mod slot;
 mod statistics;
 mod table;
@@ -20,17 +27,20 @@ mod worker;
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
+use parking_lot::Mutex;
 use salver_core::{
     BoxFuture, Context, Engine, Error, Infer, InferRequest, InferResponse, ModelConfig, ModelControl, ModelEntry,
     ModelInfo, ModelName, ModelRef, ModelSource, ModelStatistics, ModelStatus, Result, Selector,
 };
 use salver_telemetry::Metrics;
+use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::lifecycle::Lifecycle;
+use crate::shared::Shared;
 use crate::slot::{Refusal, SlotOptions};
 
 /// Who decides which models are loaded, with Triton's meaning.
@@ -56,6 +66,8 @@ pub struct RuntimeOptions {
     pub max_queue: Option<usize>,
     /// Inferences slower than this are logged as warnings.
     pub slow: Option<Duration>,
+    /// The most bytes of inputs that wait or run, over all models; none: no bound.
+    pub max_waiting_bytes: Option<usize>,
 }
 
 /// Serves models from a source with a set of engines.
@@ -63,6 +75,9 @@ pub struct Runtime {
     lifecycle: Arc<Lifecycle>,
     source: Arc<dyn ModelSource>,
     options: RuntimeOptions,
+    shared: Arc<Shared>,
+    /// Runs until everything is down: a run that hangs must not keep the server from stopping.
+    watch: Mutex<Option<JoinHandle<()>>>,
     tasks: TaskTracker,
     stop: CancellationToken,
     /// Whether the first look at the source is over; before it, nobody knows what should serve.
@@ -78,12 +93,15 @@ impl Runtime {
         options: RuntimeOptions,
     ) -> Arc<Self> {
         let tasks = TaskTracker::new();
-        let slot_options = SlotOptions { max_queue: options.max_queue, slow: options.slow };
+        let shared = Shared::new(options.max_waiting_bytes.unwrap_or(usize::MAX));
+        let slot_options = SlotOptions { max_queue: options.max_queue, slow: options.slow, shared: shared.clone() };
         let lifecycle = Arc::new(Lifecycle::new(engines, metrics, slot_options, tasks.clone()));
         Arc::new(Self {
             lifecycle,
             source,
             options,
+            shared,
+            watch: Mutex::default(),
             tasks,
             stop: CancellationToken::new(),
             started: AtomicBool::new(false),
@@ -101,6 +119,7 @@ impl Runtime {
                 "models to load are named, but model control is not explicit; add --model-control explicit",
             ));
         }
+        *self.watch.lock() = Some(tokio::spawn(watch(self.shared.clone())));
         let entries = self.scan().await?;
         let wanted = |name: &str| match self.options.control {
             ControlMode::None | ControlMode::Poll(_) => true,
@@ -131,6 +150,9 @@ impl Runtime {
         self.lifecycle.shut_down().await;
         self.tasks.close();
         self.tasks.wait().await;
+        if let Some(watch) = self.watch.lock().take() {
+            watch.abort();
+        }
     }
 
     /// Reads the source once more and follows its changes.
@@ -215,6 +237,17 @@ impl Runtime {
             }
         }
         Err(Error::not_ready(format!("model '{}' is being replaced; try again", request.model)))
+    }
+}
+
+/// Looks for runs that do not come back.
+async fn watch(shared: Arc<Shared>) {
+    const INTERVAL: Duration = Duration::from_millis(100);
+    let mut ticks = tokio::time::interval(INTERVAL);
+    ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    loop {
+        ticks.tick().await;
+        shared.check(Instant::now());
     }
 }
 

@@ -12,8 +12,8 @@ use std::time::Instant;
 use arc_swap::ArcSwap;
 use parking_lot::Mutex;
 use salver_core::{
-    DataType, Dim, Engine, Error, ErrorKind, InstanceGroup, Model, ModelEntry, ModelInfo, ModelName, ModelSpec,
-    ModelState, Placement, Result, Signature, TensorSpec,
+    DataType, Dim, Engine, Error, InstanceGroup, Model, ModelEntry, ModelInfo, ModelName, ModelSpec, ModelState,
+    Placement, Result, Signature, TensorSpec,
 };
 use salver_telemetry::Metrics;
 use tokio::sync::Semaphore;
@@ -24,7 +24,7 @@ use crate::interface::Interface;
 use crate::reconcile::{Actual, reconcile};
 use crate::slot::{Slot, SlotOptions, default_instances};
 use crate::table::{Served, Table};
-use crate::{warmup, worker};
+use crate::warmup;
 
 /// Owns the table; everybody else reads it.
 pub(crate) struct Lifecycle {
@@ -228,20 +228,8 @@ impl Lifecycle {
             }
             warmup::run(&spec.name, &interface, &spec.config.warmup, first.as_mut())?;
         }
-        let slot = Arc::new(Slot::new(spec.clone(), info, interface, model, metrics, &self.options));
-        let mut workers = Vec::new();
-        for (idx, (instance, placement)) in instances.into_iter().enumerate() {
-            let own = slot.clone();
-            let thread = std::thread::Builder::new().name(format!("{}-{idx}", spec.name));
-            match thread.spawn(move || worker::work(&own, placement, instance)) {
-                Ok(worker) => workers.push(worker),
-                Err(error) => {
-                    slot.close();
-                    return Err(Error::new(ErrorKind::Full, "no more threads can be started").with_source(error));
-                }
-            }
-        }
-        slot.adopt(workers);
+        let slot = Arc::new(Slot::new(spec.clone(), info, interface, model, metrics, &self.options, None));
+        slot.start(instances)?;
         Ok(slot)
     }
 
@@ -277,8 +265,11 @@ impl Lifecycle {
 fn placements(group: &InstanceGroup) -> impl Iterator<Item = Placement> + use<> {
     let device =
         if group.kind == "KIND_GPU" { format!("cuda:{}", group.gpus.first().unwrap_or(&0)) } else { "cpu".to_owned() };
-    let placement = Placement { device, threads: group.threads.max(1), core: None };
-    std::iter::repeat_n(placement, group.count.max(1))
+    let (threads, cores) = (group.threads.max(1), group.cores.clone());
+    (0..group.count.max(1)).map(move |idx| {
+        let core = cores.get(idx % cores.len().max(1)).copied();
+        Placement { device: device.clone(), threads, core }
+    })
 }
 
 fn describe(spec: &ModelSpec, engine: &dyn Engine, wire: &Signature) -> ModelInfo {

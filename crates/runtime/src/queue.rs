@@ -1,13 +1,14 @@
-//! Requests that wait for a worker, in order of class and arrival.
+//! Requests that wait for a runner, in order of urgency and arrival.
 //!
-//! Pure and single-threaded: `worker.rs` puts it behind a lock. Interactive requests go first;
-//! background ones fill what is left of a batch. Only requests that can be merged (`Entry::key`)
-//! share a batch; whole requests are taken, never parts of one.
+//! Pure and single-threaded: `slot.rs` puts it behind a lock. More urgent levels go first, then
+//! what waited too long but may run late, then background requests, which fill what is left of a
+//! batch. Only requests that can be merged (`Entry::key`) share a batch; whole requests are taken,
+//! never parts of one.
 
 use std::collections::VecDeque;
 use std::time::Instant;
 
-use salver_core::{Class, Shape};
+use salver_core::Shape;
 
 use crate::policy::QueueView;
 
@@ -15,35 +16,78 @@ use crate::policy::QueueView;
 /// signature order, and `None` for inputs left out.
 pub(crate) type BatchKey = Box<[Option<Shape>]>;
 
+/// How urgent a request is, most urgent first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Lane {
+    /// Somebody waits; 1 is the most urgent level.
+    Level(u32),
+    /// Fills what the others leave free.
+    Background,
+}
+
+/// What happens to a request when its time in the queue is up.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Expiry {
+    /// It may wait for as long as its caller does.
+    Never,
+    /// It is refused at that time.
+    Reject(Instant),
+    /// From then on it lets the others of its level pass.
+    Delay(Instant),
+}
+
 /// What the queue needs to know of a request; the rest (`payload`) is carried along.
 #[derive(Debug)]
 pub(crate) struct Entry<T> {
+    /// Ascends in the order of arrival.
+    pub(crate) id: u64,
     pub(crate) rows: usize,
-    pub(crate) class: Class,
+    pub(crate) lane: Lane,
     pub(crate) arrived: Instant,
+    pub(crate) expiry: Expiry,
     pub(crate) key: BatchKey,
     pub(crate) payload: T,
+}
+
+/// The requests of one lane: in time, and late.
+#[derive(Debug)]
+struct Line<T> {
+    lane: Lane,
+    in_time: VecDeque<Entry<T>>,
+    late: VecDeque<Entry<T>>,
+    /// Whether any request of the lane ever had a time limit.
+    has_limits: bool,
 }
 
 /// Waiting requests. Bounded from outside: a permit is taken before `push`.
 #[derive(Debug)]
 pub(crate) struct Queue<T> {
-    interactive: VecDeque<Entry<T>>,
-    background: VecDeque<Entry<T>>,
+    /// Ascending by lane; a line stays once it was needed.
+    lines: Vec<Line<T>>,
     rows: usize,
+    len: usize,
 }
 
 impl<T> Queue<T> {
     pub(crate) fn new() -> Self {
-        Self { interactive: VecDeque::new(), background: VecDeque::new(), rows: 0 }
+        Self { lines: Vec::new(), rows: 0, len: 0 }
     }
 
     pub(crate) fn push(&mut self, entry: Entry<T>) {
         self.rows += entry.rows;
-        match entry.class {
-            Class::Interactive => self.interactive.push_back(entry),
-            Class::Background => self.background.push_back(entry),
-        }
+        self.len += 1;
+        let idx = match self.lines.binary_search_by_key(&entry.lane, |line| line.lane) {
+            Ok(idx) => idx,
+            Err(idx) => {
+                let line =
+                    Line { lane: entry.lane, in_time: VecDeque::new(), late: VecDeque::new(), has_limits: false };
+                self.lines.insert(idx, line);
+                idx
+            }
+        };
+        let line = &mut self.lines[idx];
+        line.has_limits |= entry.expiry != Expiry::Never;
+        line.in_time.push_back(entry);
     }
 
     pub(crate) fn rows(&self) -> usize {
@@ -51,21 +95,77 @@ impl<T> Queue<T> {
     }
 
     pub(crate) fn len(&self) -> usize {
-        self.interactive.len() + self.background.len()
+        self.len
+    }
+
+    /// Returns how many requests wait in `lane`.
+    pub(crate) fn len_of(&self, lane: Lane) -> usize {
+        let line = self.lines.iter().find(|line| line.lane == lane);
+        line.map_or(0, |line| line.in_time.len() + line.late.len())
+    }
+
+    /// Whether only background requests wait.
+    pub(crate) fn is_background_only(&self) -> bool {
+        self.len > 0 && self.len == self.len_of(Lane::Background)
     }
 
     pub(crate) fn view(&self) -> QueueView {
-        let heads = [self.interactive.front(), self.background.front()];
-        let oldest = heads.into_iter().flatten().map(|entry| entry.arrived).min();
+        let heads = self.lines.iter().flat_map(|line| [line.in_time.front(), line.late.front()]);
+        let oldest = heads.flatten().map(|entry| entry.arrived).min();
         QueueView { rows: self.rows, oldest }
+    }
+
+    /// Takes the request `id` out, wherever it waits.
+    pub(crate) fn remove(&mut self, id: u64) -> Option<Entry<T>> {
+        for line in &mut self.lines {
+            for waiting in [&mut line.in_time, &mut line.late] {
+                if let Some(idx) = waiting.iter().position(|entry| entry.id == id) {
+                    let entry = waiting.remove(idx)?;
+                    self.rows -= entry.rows;
+                    self.len -= 1;
+                    return Some(entry);
+                }
+            }
+        }
+        None
+    }
+
+    /// Moves what may run late behind the others of its level, and returns what is to be refused.
+    pub(crate) fn expire(&mut self, now: Instant) -> Vec<Entry<T>> {
+        let mut refused = Vec::new();
+        for line in self.lines.iter_mut().filter(|line| line.has_limits) {
+            let is_over = |entry: &Entry<T>| match entry.expiry {
+                Expiry::Never => false,
+                Expiry::Reject(at) | Expiry::Delay(at) => at <= now,
+            };
+            let mut idx = 0;
+            while let Some(entry) = line.in_time.get(idx) {
+                if !is_over(entry) {
+                    idx += 1;
+                    continue;
+                }
+                let Some(entry) = line.in_time.remove(idx) else {
+                    break;
+                };
+                match entry.expiry {
+                    Expiry::Delay(_) | Expiry::Never => line.late.push_back(entry),
+                    Expiry::Reject(_) => {
+                        self.rows -= entry.rows;
+                        self.len -= 1;
+                        refused.push(entry);
+                    }
+                }
+            }
+        }
+        refused
     }
 
     /// Takes the next batch into `batch`: the first request, and as many later ones of the same
     /// key as fit within `max_rows`. Requests that do not fit keep their place.
     pub(crate) fn take(&mut self, max_rows: usize, batch: &mut Vec<Entry<T>>) {
         let mut rows = 0;
-        let Self { interactive, background, rows: waiting } = self;
-        for line in [interactive, background] {
+        let Self { lines, rows: waiting, len } = self;
+        for line in lines.iter_mut().flat_map(|line| [&mut line.in_time, &mut line.late]) {
             let mut idx = 0;
             while idx < line.len() && (rows < max_rows || batch.is_empty()) {
                 let candidate = &line[idx];
@@ -79,6 +179,7 @@ impl<T> Queue<T> {
                     Some(entry) => {
                         rows += entry.rows;
                         *waiting -= entry.rows;
+                        *len -= 1;
                         batch.push(entry);
                     }
                     None => idx += 1,
@@ -89,82 +190,4 @@ impl<T> Queue<T> {
 }
 
 #[cfg(test)]
-mod tests {
-    use proptest::prelude::*;
-
-    use super::*;
-
-    fn entry(id: usize, rows: usize, key: usize, class: Class) -> Entry<usize> {
-        let key = vec![Some(Shape::from([key]))].into_boxed_slice();
-        Entry { rows, class, arrived: Instant::now(), key, payload: id }
-    }
-
-    #[track_caller]
-    fn check(entries: &[(usize, usize, Class)], max_rows: usize, expected: &[&[usize]]) {
-        let mut queue = Queue::new();
-        for (id, &(rows, key, class)) in entries.iter().enumerate() {
-            queue.push(entry(id, rows, key, class));
-        }
-        let mut batches = Vec::new();
-        while queue.len() > 0 {
-            let mut batch = Vec::new();
-            queue.take(max_rows, &mut batch);
-            batches.push(batch.iter().map(|entry| entry.payload).collect::<Vec<_>>());
-        }
-        assert_eq!(batches, expected);
-        assert_eq!(queue.view(), QueueView { rows: 0, oldest: None });
-    }
-
-    const I: Class = Class::Interactive;
-    const B: Class = Class::Background;
-
-    #[test]
-    fn whole_requests_are_taken_until_the_batch_is_full() {
-        check(&[(2, 0, I), (2, 0, I), (1, 0, I)], 4, &[&[0, 1], &[2]]);
-    }
-
-    #[test]
-    fn a_request_larger_than_a_batch_runs_alone() {
-        check(&[(9, 0, I), (1, 0, I)], 4, &[&[0], &[1]]);
-    }
-
-    #[test]
-    fn a_request_that_does_not_fit_lets_smaller_ones_pass_once() {
-        check(&[(3, 0, I), (3, 0, I), (1, 0, I)], 4, &[&[0, 2], &[1]]);
-    }
-
-    #[test]
-    fn only_equal_row_shapes_share_a_batch() {
-        check(&[(1, 7, I), (1, 8, I), (1, 7, I)], 4, &[&[0, 2], &[1]]);
-    }
-
-    #[test]
-    fn background_requests_fill_what_is_left() {
-        check(&[(1, 0, B), (1, 0, I), (2, 0, B), (1, 0, I)], 4, &[&[1, 3, 0], &[2]]);
-    }
-
-    proptest! {
-        #[test]
-        fn everything_is_taken_once_and_no_batch_exceeds_the_limit(
-            requests in proptest::collection::vec((0usize..9, 0usize..3, any::<bool>()), 0..40),
-            max_rows in 1usize..9,
-        ) {
-            let mut queue = Queue::new();
-            for (id, &(rows, key, background)) in requests.iter().enumerate() {
-                queue.push(entry(id, rows, key, if background { B } else { I }));
-            }
-            let mut seen = Vec::new();
-            while queue.len() > 0 {
-                let mut batch = Vec::new();
-                queue.take(max_rows, &mut batch);
-                prop_assert!(!batch.is_empty());
-                let rows: usize = batch.iter().map(|entry| entry.rows).sum();
-                prop_assert!(rows <= max_rows || batch.len() == 1 || batch[1..].iter().all(|entry| entry.rows == 0));
-                prop_assert!(batch.iter().all(|entry| entry.key == batch[0].key));
-                seen.extend(batch.iter().map(|entry| entry.payload));
-            }
-            seen.sort_unstable();
-            prop_assert_eq!(seen, (0..requests.len()).collect::<Vec<_>>());
-        }
-    }
-}
+mod tests;

@@ -1,33 +1,86 @@
-//! A worker thread: takes what queued while it was busy, runs it as one batch, answers.
-//!
-//! The only loop that waits. A batch that fails is halved until the request at fault stands
-//! alone, so a row that fails alone fails alone; an instance that panicked is replaced.
+//! The worker threads of a slot: each takes what queued while it was busy and runs it as one batch.
 
-use std::any::Any;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
+use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use salver_core::{BatchLayout, Error, ErrorKind, Inputs, Instance, Placement, Result, Tensor, Timings};
+use parking_lot::Mutex;
+use salver_core::{Error, ErrorKind, Placement, Result};
 
-use crate::assemble;
-use crate::queue::Entry;
-use crate::slot::{Answer, Job, Slot};
-use crate::statistics::Execution;
+use crate::desk::Desk;
+use crate::run::{After, Reply, Runner};
+use crate::slot::Slot;
+
+/// The threads of one slot.
+#[derive(Default)]
+pub(crate) struct Workers(Mutex<Vec<Worker>>);
+
+struct Worker {
+    placement: Placement,
+    desk: Arc<Desk>,
+    thread: JoinHandle<()>,
+}
+
+impl Workers {
+    /// Starts a worker.
+    ///
+    /// # Errors
+    /// `Full` where no more threads can be started.
+    pub(crate) fn start(&self, slot: &Arc<Slot>, runner: Runner) -> Result<()> {
+        let mut workers = self.0.lock();
+        let (placement, desk) = (runner.placement().clone(), runner.desk.clone());
+        let name = format!("{}-{}", slot.spec.name, workers.len());
+        let own = slot.clone();
+        let thread = std::thread::Builder::new().name(name).spawn(move || work(&own, runner));
+        let thread =
+            thread.map_err(|error| Error::new(ErrorKind::Full, "no more threads can be started").with_source(error))?;
+        workers.push(Worker { placement, desk, thread });
+        Ok(())
+    }
+
+    /// Takes the replies from every worker whose run has lasted `limit`, and starts others in
+    /// their place. The threads are left to the engine; should it ever come back, they end.
+    pub(crate) fn give_up(&self, slot: &Arc<Slot>, limit: Duration, now: Instant) -> Vec<Vec<Reply>> {
+        let mut given_up = Vec::new();
+        self.0.lock().retain(|worker| {
+            let revoked = worker.desk.revoke(limit, now);
+            let stays = revoked.is_none();
+            given_up.extend(revoked.map(|replies| (worker.placement.clone(), replies)));
+            stays
+        });
+        let mut taken = Vec::new();
+        for (placement, replies) in given_up {
+            slot.gave_up();
+            let replaced =
+                slot.instance(&placement).and_then(|instance| self.start(slot, Runner::new(placement, instance)));
+            if let Err(error) = replaced {
+                tracing::error!(model = &*slot.info.name, %error, "no instance in place of the one that hangs");
+            }
+            taken.push(replies);
+        }
+        taken
+    }
+
+    /// Waits for the end of all workers; the slot is closed before.
+    pub(crate) fn join(&self) {
+        for worker in std::mem::take(&mut *self.0.lock()) {
+            // A runner catches panics of the engine; one of its own is logged by the hook.
+            let _ = worker.thread.join();
+        }
+    }
+}
 
 /// Runs until the slot is closed and its queue is empty.
-pub(crate) fn work(slot: &Arc<Slot>, placement: Placement, instance: Box<dyn Instance>) {
+fn work(slot: &Arc<Slot>, mut runner: Runner) {
     give_way();
-    let mut worker = Worker { slot, placement, instance: Some(instance) };
+    stay_on(runner.placement().core);
     let mut batch = Vec::new();
     while slot.next_batch(&mut batch) {
-        let now = Instant::now();
-        batch.retain_mut(|entry| still_wanted(slot, entry, now));
-        let alive = std::mem::take(&mut batch);
-        if !alive.is_empty() {
-            worker.run_group(alive, now);
+        let started = Instant::now();
+        if runner.run_batch(slot, &mut batch) == After::GivenUp {
+            return;
         }
-        slot.ran(now.elapsed());
+        slot.ran(started.elapsed());
     }
 }
 
@@ -54,139 +107,14 @@ fn give_way() {
     }
 }
 
-/// Drops requests whose caller has gone, and answers those whose deadline has passed.
-fn still_wanted(slot: &Slot, entry: &mut Entry<Job>, now: Instant) -> bool {
-    let job = &mut entry.payload;
-    if job.reply.is_closed() {
-        return false;
-    }
-    if job.deadline.is_none_or(|deadline| now < deadline) {
-        return true;
-    }
-    slot.counters.failed(now - entry.arrived);
-    let waited = (now - entry.arrived).as_millis();
-    let error = Error::new(
-        ErrorKind::Deadline,
-        format!("the deadline passed while the request waited {waited} ms in the queue of model '{}'", slot.info.name),
-    );
-    // Send by replacing the sender: the entry is dropped right after.
-    let (unused, _) = tokio::sync::oneshot::channel();
-    let _ = std::mem::replace(&mut job.reply, unused).send(Err(error));
-    false
-}
-
-struct Worker<'a> {
-    slot: &'a Arc<Slot>,
-    placement: Placement,
-    /// Empty after a panic, until a new one could be made.
-    instance: Option<Box<dyn Instance>>,
-}
-
-/// Outputs of each request, and how long each step took.
-struct Done {
-    outputs: Vec<Vec<Tensor>>,
-    execution: Execution,
-}
-
-impl Worker<'_> {
-    fn run_group(&mut self, mut group: Vec<Entry<Job>>, taken: Instant) {
-        match self.run(&group) {
-            Ok(done) => self.answer(group, done, taken),
-            Err(error) if group.len() == 1 => {
-                for entry in group {
-                    self.slot.counters.failed(entry.arrived.elapsed());
-                    let _ = entry.payload.reply.send(Err(error.clone()));
-                }
-            }
-            Err(error) => {
-                tracing::debug!(model = &*self.slot.info.name, requests = group.len(), %error, "batch failed, halving it");
-                let second = group.split_off(group.len() / 2);
-                self.run_group(group, taken);
-                self.run_group(second, taken);
-            }
-        }
-    }
-
-    fn run(&mut self, group: &[Entry<Job>]) -> Result<Done> {
-        if self.instance.is_none() {
-            self.instance = Some(self.slot.instance(&self.placement)?);
-        }
-        let Some(instance) = self.instance.as_mut() else {
-            return Err(Error::engine("no instance"));
-        };
-        match catch_unwind(AssertUnwindSafe(|| execute(instance.as_mut(), group))) {
-            Ok(result) => result.map_err(|error| self.name(error)),
-            Err(panic) => {
-                self.instance = None;
-                let reason = panic_text(panic.as_ref());
-                tracing::error!(model = &*self.slot.info.name, reason, "the engine panicked; its instance is replaced");
-                Err(self.name(Error::engine("the engine failed on this request")))
-            }
-        }
-    }
-
-    fn name(&self, error: Error) -> Error {
-        error.context(format_args!("model '{}' version {}", self.slot.info.name, self.slot.info.version))
-    }
-
-    fn answer(&self, group: Vec<Entry<Job>>, done: Done, taken: Instant) {
-        let Done { outputs, execution } = done;
-        self.slot.metrics.observe_batch(execution.rows);
-        let timings = |entry: &Entry<Job>| Timings {
-            queue: taken.saturating_duration_since(entry.arrived),
-            compute_input: execution.compute_input,
-            compute_infer: execution.compute_infer,
-            compute_output: execution.compute_output,
-            batch_rows: execution.rows,
-        };
-        // Counted before anybody is answered: whoever has an answer finds it in the statistics.
-        self.slot.counters.executed(execution, group.iter().map(|entry| (timings(entry), entry.arrived.elapsed())));
-        for (entry, outputs) in group.into_iter().zip(outputs) {
-            let timings = timings(&entry);
-            let _ = entry.payload.reply.send(Ok(Answer { outputs, timings }));
-        }
-    }
-}
-
-fn execute(instance: &mut dyn Instance, group: &[Entry<Job>]) -> Result<Done> {
-    let started = Instant::now();
-    let rows: Vec<usize> = group.iter().map(|entry| entry.rows).collect();
-    if let [alone] = group {
-        let outputs = instance.run(Inputs::Direct(&alone.payload.inputs))?;
-        let execution = timed(rows[0], started, started, Instant::now());
-        return Ok(Done { outputs: vec![outputs], execution });
-    }
-    let requests: Vec<&[Tensor]> = group.iter().map(|entry| entry.payload.inputs.as_slice()).collect();
-    let (assembled, merged) = match assemble::layout(&requests) {
-        Some(layout) => {
-            stage(instance, &requests, &layout)?;
-            (Instant::now(), instance.run(Inputs::Staged(&layout))?)
-        }
-        None => {
-            let inputs = assemble::merge(&requests)?;
-            (Instant::now(), instance.run(Inputs::Direct(&inputs))?)
-        }
+/// Pins this thread to a core.
+fn stay_on(core: Option<usize>) {
+    let Some(core) = core else {
+        return;
     };
-    let ran = Instant::now();
-    let outputs = assemble::split(&merged, &rows)?;
-    Ok(Done { outputs, execution: timed(rows.iter().sum(), started, assembled, ran) })
-}
-
-fn stage(instance: &mut dyn Instance, requests: &[&[Tensor]], layout: &BatchLayout) -> Result<()> {
-    let buffer = instance.input_buffer(layout)?;
-    assemble::stage(requests, layout, buffer)
-}
-
-fn timed(rows: usize, started: Instant, assembled: Instant, ran: Instant) -> Execution {
-    Execution {
-        rows,
-        compute_input: assembled - started,
-        compute_infer: ran - assembled,
-        compute_output: Instant::now().saturating_duration_since(ran).max(Duration::ZERO),
+    let mut cores = rustix::thread::CpuSet::new();
+    cores.set(core);
+    if let Err(error) = rustix::thread::sched_setaffinity(None, &cores) {
+        tracing::warn!(core, %error, "a worker cannot be pinned to its core");
     }
-}
-
-fn panic_text(panic: &(dyn Any + Send)) -> &str {
-    let text = panic.downcast_ref::<&str>().copied();
-    text.or_else(|| panic.downcast_ref::<String>().map(String::as_str)).unwrap_or("no message")
 }

@@ -98,6 +98,7 @@ pub(crate) fn runtime_options(options: &ServeOptions) -> RuntimeOptions {
         load: options.load_model.clone(),
         max_queue: options.max_queue,
         slow: (options.slow_ms > 0).then(|| Duration::from_millis(options.slow_ms)),
+        max_waiting_bytes: Some(options.limits.buffered_limit_bytes),
     }
 }
 

@@ -189,6 +189,12 @@ impl ModelMetrics {
         self.queue.set(i64::try_from(requests).unwrap_or(i64::MAX));
     }
 
+    /// Notes that an instance was replaced.
+    pub fn instance_replaced(&self, _reason: &'static str) {}
+
+    /// Notes how much of a batch is padding.
+    pub fn observe_padding(&self, _elements: usize, _padding: usize) {}
+
     /// Notes the rows of one execution.
     pub fn observe_batch(&self, rows: usize) {
         #[expect(clippy::cast_precision_loss, reason = "batches are far below 2^52 rows")]

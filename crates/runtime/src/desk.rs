@@ -1,0 +1,72 @@
+//! What a runner has in hand, kept where the watch can reach it.
+//!
+//! A run that does not come back leaves its thread with the engine; the callers' replies lie here
+//! and are taken away from it. Whoever takes a reply answers it, so that each is answered once.
+
+use std::time::{Duration, Instant};
+
+use parking_lot::Mutex;
+use salver_core::Interrupt;
+
+use crate::run::Reply;
+
+/// One runner's desk.
+#[derive(Default)]
+pub(crate) struct Desk(Mutex<OnDesk>);
+
+#[derive(Default)]
+struct OnDesk {
+    /// In the order of the batch; taken once answered.
+    replies: Vec<Option<Reply>>,
+    /// When the engine was called; none: it is not running.
+    running_since: Option<Instant>,
+    interrupt: Option<Interrupt>,
+    is_revoked: bool,
+}
+
+impl Desk {
+    /// Lays the replies of a batch out.
+    pub(crate) fn lay_out(&self, replies: impl Iterator<Item = Reply>) {
+        let mut desk = self.0.lock();
+        desk.replies.clear();
+        desk.replies.extend(replies.map(Some));
+    }
+
+    /// Notes that the engine is called.
+    pub(crate) fn starts(&self, now: Instant, interrupt: Option<Interrupt>) {
+        let mut desk = self.0.lock();
+        desk.running_since = Some(now);
+        desk.interrupt = interrupt;
+    }
+
+    /// Notes that the engine came back; false: too late, everything was taken away.
+    pub(crate) fn came_back(&self) -> bool {
+        let mut desk = self.0.lock();
+        desk.running_since = None;
+        !desk.is_revoked
+    }
+
+    /// Hands out the replies from the `first`-th request of the batch on, as far as `answer` goes.
+    pub(crate) fn answer<T>(&self, first: usize, with: impl Iterator<Item = T>, mut answer: impl FnMut(Reply, T)) {
+        let mut desk = self.0.lock();
+        for (reply, value) in desk.replies.iter_mut().skip(first).zip(with) {
+            if let Some(reply) = reply.take() {
+                answer(reply, value);
+            }
+        }
+    }
+
+    /// Takes everything away from a run that has lasted `limit`, and interrupts it.
+    pub(crate) fn revoke(&self, limit: Duration, now: Instant) -> Option<Vec<Reply>> {
+        let mut desk = self.0.lock();
+        let is_overdue = desk.running_since.is_some_and(|since| now.saturating_duration_since(since) >= limit);
+        if !is_overdue || desk.is_revoked {
+            return None;
+        }
+        desk.is_revoked = true;
+        if let Some(interrupt) = desk.interrupt.take() {
+            interrupt();
+        }
+        Some(desk.replies.drain(..).flatten().collect())
+    }
+}

@@ -1,0 +1,246 @@
+//! Runs one batch on one instance and answers its requests.
+//!
+//! A batch that fails is halved until the request at fault stands alone, so a row that fails alone
+//! fails alone. An instance that panicked, or that did not come back in time, is replaced.
+
+use std::any::Any;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use salver_core::{Error, ErrorKind, Inputs, Instance, Placement, Result, Tensor, Timings};
+use tokio::sync::{OwnedSemaphorePermit, oneshot};
+
+use crate::assemble::{self, Member};
+use crate::desk::Desk;
+use crate::padding::Padding;
+use crate::queue::{Entry, Lane};
+use crate::shared::Held;
+use crate::slot::Slot;
+use crate::statistics::Execution;
+
+/// A request that waits for a runner.
+#[derive(Debug)]
+pub(crate) struct Job {
+    pub(crate) inputs: Vec<Tensor>,
+    /// The length of padded inputs; 0 where none are.
+    pub(crate) length: usize,
+    pub(crate) deadline: Option<Instant>,
+    /// Taken when a runner takes the request.
+    pub(crate) reply: Option<Reply>,
+}
+
+/// The way back to the caller, and the place that the request takes until it is answered.
+#[derive(Debug)]
+pub(crate) struct Reply {
+    pub(crate) id: u64,
+    pub(crate) sender: oneshot::Sender<Result<Answer>>,
+    pub(crate) _place: OwnedSemaphorePermit,
+    pub(crate) _memory: Held,
+}
+
+impl Reply {
+    pub(crate) fn id(&self) -> u64 {
+        self.id
+    }
+
+    /// Answers. A caller that has left is no error.
+    pub(crate) fn send(self, result: Result<Answer>) {
+        let _ = self.sender.send(result);
+    }
+}
+
+/// What a runner answers: the graph's outputs.
+#[derive(Debug)]
+pub(crate) struct Answer {
+    pub(crate) outputs: Vec<Tensor>,
+    pub(crate) timings: Timings,
+}
+
+/// Runs batches of one slot, one after the other.
+pub(crate) struct Runner {
+    placement: Placement,
+    /// Empty after a panic, until a new one could be made.
+    instance: Option<Box<dyn Instance>>,
+    pub(crate) desk: Arc<Desk>,
+}
+
+/// Whether a runner may go on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum After {
+    /// It may take the next batch.
+    Next,
+    /// It was given up meanwhile: its thread has to end.
+    GivenUp,
+}
+
+/// Outputs of each request, and how long each step took.
+struct Done {
+    outputs: Vec<Vec<Tensor>>,
+    execution: Execution,
+}
+
+impl Runner {
+    pub(crate) fn new(placement: Placement, instance: Box<dyn Instance>) -> Self {
+        Self { placement, instance: Some(instance), desk: Arc::default() }
+    }
+
+    pub(crate) fn placement(&self) -> &Placement {
+        &self.placement
+    }
+
+    /// Runs what a caller still waits for; leaves `batch` empty.
+    pub(crate) fn run_batch(&mut self, slot: &Slot, batch: &mut Vec<Entry<Job>>) -> After {
+        let now = Instant::now();
+        batch.retain_mut(|entry| still_wanted(slot, entry, now));
+        if batch.is_empty() {
+            return After::Next;
+        }
+        let _online = batch.iter().any(|entry| entry.lane != Lane::Background).then(|| slot.shared().online());
+        self.desk.lay_out(batch.iter_mut().filter_map(|entry| entry.payload.reply.take()));
+        let after = self.run_group(slot, batch, 0, now);
+        batch.clear();
+        after
+    }
+
+    /// Runs `group`, which begins at `first` within the batch.
+    fn run_group(&mut self, slot: &Slot, group: &[Entry<Job>], first: usize, taken: Instant) -> After {
+        let result = self.run(slot, group);
+        if !self.desk.came_back() {
+            return After::GivenUp;
+        }
+        match result {
+            Ok(done) => self.answer(slot, group, first, done, taken),
+            Err(error) if group.len() == 1 => self.refuse(slot, &group[0], first, error),
+            Err(error) => {
+                tracing::debug!(model = &*slot.info.name, requests = group.len(), %error, "batch failed, halving it");
+                let (front, back) = group.split_at(group.len() / 2);
+                if self.run_group(slot, front, first, taken) == After::GivenUp {
+                    return After::GivenUp;
+                }
+                return self.run_group(slot, back, first + front.len(), taken);
+            }
+        }
+        After::Next
+    }
+
+    fn run(&mut self, slot: &Slot, group: &[Entry<Job>]) -> Result<Done> {
+        let instance = match &mut self.instance {
+            Some(instance) => instance,
+            empty => empty.insert(slot.instance(&self.placement)?),
+        };
+        if slot.watches() {
+            self.desk.starts(Instant::now(), instance.interrupt());
+        }
+        let padding = slot.interface.padding.as_ref();
+        match catch_unwind(AssertUnwindSafe(|| execute(instance.as_mut(), group, padding, slot))) {
+            Ok(result) => result.map_err(|error| name(slot, error)),
+            Err(panic) => {
+                self.instance = None;
+                let reason = panic_text(panic.as_ref());
+                tracing::error!(model = &*slot.info.name, reason, "the engine panicked; its instance is replaced");
+                slot.metrics.instance_replaced("panic");
+                Err(name(slot, Error::engine("the engine failed on this request")))
+            }
+        }
+    }
+
+    fn refuse(&self, slot: &Slot, entry: &Entry<Job>, idx: usize, error: Error) {
+        slot.counters.failed(entry.arrived.elapsed());
+        self.desk.answer(idx, std::iter::once(error), |reply, error| slot.deliver(reply, Err(error)));
+    }
+
+    fn answer(&self, slot: &Slot, group: &[Entry<Job>], first: usize, done: Done, taken: Instant) {
+        let Done { outputs, execution } = done;
+        slot.metrics.observe_batch(execution.rows);
+        let timings = |entry: &Entry<Job>| Timings {
+            queue: taken.saturating_duration_since(entry.arrived),
+            compute_input: execution.compute_input,
+            compute_infer: execution.compute_infer,
+            compute_output: execution.compute_output,
+            batch_rows: execution.rows,
+        };
+        let now = Instant::now();
+        // Counted before anybody is answered: whoever has an answer finds it in the statistics.
+        let counted = group.iter().map(|entry| (timings(entry), now.saturating_duration_since(entry.arrived)));
+        slot.counters.executed(execution, counted);
+        self.desk.answer(first, group.iter().zip(outputs), |reply, (entry, outputs)| {
+            slot.deliver(reply, Ok(Answer { outputs, timings: timings(entry) }));
+        });
+    }
+}
+
+/// Drops requests whose caller has gone, and answers those whose deadline has passed.
+fn still_wanted(slot: &Slot, entry: &mut Entry<Job>, now: Instant) -> bool {
+    let job = &mut entry.payload;
+    if job.reply.as_ref().is_none_or(|reply| reply.sender.is_closed()) {
+        if let Some(reply) = job.reply.take() {
+            slot.left(reply.id);
+        }
+        return false;
+    }
+    if job.deadline.is_none_or(|deadline| now < deadline) {
+        return true;
+    }
+    if let Some(reply) = job.reply.take() {
+        slot.counters.failed(now.saturating_duration_since(entry.arrived));
+        slot.deliver(reply, Err(slot.waited_too_long(now.saturating_duration_since(entry.arrived))));
+    }
+    false
+}
+
+fn name(slot: &Slot, error: Error) -> Error {
+    error.context(format_args!("model '{}' version {}", slot.info.name, slot.info.version))
+}
+
+fn execute(instance: &mut dyn Instance, group: &[Entry<Job>], padding: Option<&Padding>, slot: &Slot) -> Result<Done> {
+    let started = Instant::now();
+    if let [alone] = group {
+        let outputs = instance.run(Inputs::Direct(&alone.payload.inputs))?;
+        let execution = timed(alone.rows, started, started, Instant::now());
+        return Ok(Done { outputs: vec![outputs], execution });
+    }
+    let members: Vec<Member<'_>> = group.iter().map(member).collect();
+    let (assembled, merged) = match assemble::layout(&members, padding) {
+        Some(layout) => {
+            let buffer = instance.input_buffer(&layout)?;
+            let padded = assemble::stage(&members, padding, &layout, buffer)?;
+            if padding.is_some() {
+                slot.metrics.observe_padding(padded.elements, padded.padding);
+            }
+            (Instant::now(), instance.run(Inputs::Staged(&layout))?)
+        }
+        None => {
+            let inputs = assemble::merge(&members)?;
+            (Instant::now(), instance.run(Inputs::Direct(&inputs))?)
+        }
+    };
+    let ran = Instant::now();
+    let outputs = assemble::split(&merged, &members, padding)?;
+    let rows = members.iter().map(|member| member.rows).sum();
+    Ok(Done { outputs, execution: timed(rows, started, assembled, ran) })
+}
+
+fn member(entry: &Entry<Job>) -> Member<'_> {
+    Member { inputs: &entry.payload.inputs, rows: entry.rows, length: entry.payload.length }
+}
+
+fn timed(rows: usize, started: Instant, assembled: Instant, ran: Instant) -> Execution {
+    Execution {
+        rows,
+        compute_input: assembled - started,
+        compute_infer: ran - assembled,
+        compute_output: Instant::now().saturating_duration_since(ran).max(Duration::ZERO),
+    }
+}
+
+fn panic_text(panic: &(dyn Any + Send)) -> &str {
+    let text = panic.downcast_ref::<&str>().copied();
+    text.or_else(|| panic.downcast_ref::<String>().map(String::as_str)).unwrap_or("no message")
+}
+
+/// Says that a run was given up after `limit`.
+pub(crate) fn given_up(slot: &Slot, limit: Duration) -> Error {
+    let limit_ms = limit.as_millis();
+    name(slot, Error::new(ErrorKind::Engine, format!("the engine did not come back within {limit_ms} ms")))
+}
