@@ -6,6 +6,8 @@ use salver_testkit::{FakeEngine, Reaction, spec, tensor};
 
 use super::*;
 
+mod scheduling;
+
 /// A source whose content a test changes.
 #[derive(Default)]
 struct Source(Mutex<Vec<ModelEntry>>);
