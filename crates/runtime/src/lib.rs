@@ -21,6 +21,7 @@ mod shared;
 mod slot;
 mod statistics;
 mod table;
+mod tune;
 mod warmup;
 mod worker;
 
@@ -42,6 +43,7 @@ use tokio_util::task::TaskTracker;
 use crate::lifecycle::Lifecycle;
 use crate::shared::Shared;
 use crate::slot::{Refusal, SlotOptions};
+use crate::tune::Tuning;
 
 /// Who decides which models are loaded, with Triton's meaning.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -66,8 +68,19 @@ pub struct RuntimeOptions {
     pub max_queue: Option<usize>,
     /// Inferences slower than this are logged as warnings.
     pub slow: Option<Duration>,
+    /// How the best batch of a model is found when it is loaded; none: it is not looked for.
+    pub tuning: Option<TuningOptions>,
     /// The most bytes of inputs that wait or run, over all models; none: no bound.
     pub max_waiting_bytes: Option<usize>,
+}
+
+/// How the best batch of a model is found when it is loaded.
+#[derive(Debug, Clone)]
+pub struct TuningOptions {
+    /// About how long that may take for one model.
+    pub budget: Duration,
+    /// The folder in which findings are kept between starts; none: they are not.
+    pub notes: Option<std::path::PathBuf>,
 }
 
 /// Serves models from a source with a set of engines.
@@ -94,7 +107,9 @@ impl Runtime {
     ) -> Arc<Self> {
         let tasks = TaskTracker::new();
         let shared = Shared::new(options.max_waiting_bytes.unwrap_or(usize::MAX));
-        let slot_options = SlotOptions { max_queue: options.max_queue, slow: options.slow, shared: shared.clone() };
+        let tuning = options.tuning.as_ref().map(|options| Arc::new(Tuning::new(options)));
+        let slot_options =
+            SlotOptions { max_queue: options.max_queue, slow: options.slow, shared: shared.clone(), tuning };
         let lifecycle = Arc::new(Lifecycle::new(engines, metrics, slot_options, tasks.clone()));
         Arc::new(Self {
             lifecycle,

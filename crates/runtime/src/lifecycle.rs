@@ -12,8 +12,8 @@ use std::time::Instant;
 use arc_swap::ArcSwap;
 use parking_lot::Mutex;
 use salver_core::{
-    DataType, Dim, Engine, Error, InstanceGroup, Model, ModelEntry, ModelInfo, ModelName, ModelSpec, ModelState,
-    Placement, Result, Signature, TensorSpec,
+    BatchRule, DataType, Dim, DynamicBatching, Engine, Error, Instance, InstanceGroup, Model, ModelEntry, ModelInfo,
+    ModelName, ModelSpec, ModelState, Placement, Result, Signature, TensorSpec,
 };
 use salver_telemetry::Metrics;
 use tokio::sync::Semaphore;
@@ -24,6 +24,7 @@ use crate::interface::Interface;
 use crate::reconcile::{Actual, reconcile};
 use crate::slot::{Slot, SlotOptions, default_instances};
 use crate::table::{Served, Table};
+use crate::tune::{self, Tuned};
 use crate::warmup;
 
 /// Owns the table; everybody else reads it.
@@ -228,9 +229,39 @@ impl Lifecycle {
             }
             warmup::run(&spec.name, &interface, &spec.config.warmup, first.as_mut())?;
         }
-        let slot = Arc::new(Slot::new(spec.clone(), info, interface, model, metrics, &self.options, None));
+        let tuned =
+            instances.first_mut().and_then(|(first, _)| self.tune(spec, engine.as_ref(), &interface, first.as_mut()));
+        let slot = Arc::new(Slot::new(spec.clone(), info, interface, model, metrics, &self.options, tuned));
         slot.start(instances)?;
         Ok(slot)
+    }
+
+    /// Finds the model's best batch, where its settings leave that open, and how long a run takes.
+    fn tune(
+        &self,
+        spec: &ModelSpec,
+        engine: &dyn Engine,
+        interface: &Interface,
+        instance: &mut dyn Instance,
+    ) -> Option<Tuned> {
+        let tuning = self.options.tuning.as_ref()?;
+        let is_open =
+            |batching: &DynamicBatching| batching.max_rows.is_none() && batching.preferred_batch_size.is_empty();
+        let is_open = spec.config.batch == (BatchRule::Derive { limit: None })
+            && interface.wire.is_batched()
+            && spec.config.dynamic_batching.as_ref().is_some_and(is_open);
+        if !is_open {
+            return tune::lone_run(interface, instance);
+        }
+        let key = tuning.key(spec, engine);
+        tuning.notes.read(&key).or_else(|| {
+            let started = Instant::now();
+            let tuned = tune::sweep(interface, instance, tuning.budget)?;
+            let took_ms = started.elapsed().as_millis() as u64;
+            tracing::info!(model = %spec.name, version = spec.version, max_rows = tuned.max_rows, took_ms, "best batch found");
+            tuning.notes.write(&key, tuned);
+            Some(tuned)
+        })
     }
 
     /// Opens the artifact with the engine asked for, or with the first one that is available.

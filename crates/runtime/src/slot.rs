@@ -26,6 +26,7 @@ use crate::queue::{BatchKey, Entry, Expiry, Lane, Queue};
 use crate::run::{self, Answer, Job, Reply, Runner};
 use crate::shared::Shared;
 use crate::statistics::Counters;
+use crate::tune::{Tuned, Tuning};
 use crate::worker::Workers;
 
 /// The fewest places of a model's queue.
@@ -44,6 +45,8 @@ pub(crate) struct SlotOptions {
     pub(crate) slow: Option<Duration>,
     /// What all slots share.
     pub(crate) shared: Arc<Shared>,
+    /// How the best batch of a model is found; none: it is not looked for.
+    pub(crate) tuning: Option<Arc<Tuning>>,
 }
 
 /// One served version of a model.
@@ -142,12 +145,16 @@ impl Slot {
         model: Arc<dyn Model>,
         metrics: ModelMetrics,
         options: &SlotOptions,
-        run_time: Option<Duration>,
+        tuned: Option<Tuned>,
     ) -> Self {
         let config = &interface.config;
         let merged = config.dynamic_batching.as_ref().filter(|_| interface.wire.is_batched());
         let batching = merged.map_or(BatchOptions::SINGLE, |batching| BatchOptions {
-            max_rows: batching.max_rows.unwrap_or_else(|| max_rows(&interface)).max(1),
+            max_rows: batching
+                .max_rows
+                .or(tuned.and_then(|tuned| tuned.max_rows))
+                .unwrap_or_else(|| max_rows(&interface))
+                .max(1),
             preferred: batching.preferred_batch_size.clone(),
             max_delay: Duration::from_micros(batching.max_queue_delay_microseconds),
         });
@@ -165,7 +172,7 @@ impl Slot {
             places,
             permits: Arc::new(Semaphore::new(places)),
             draining: AtomicBool::new(false),
-            waiting: Mutex::new(Waiting::new(run_time)),
+            waiting: Mutex::new(Waiting::new(tuned.map(|tuned| tuned.lone_run))),
             wake: Condvar::new(),
             model: Mutex::new(Some(model)),
             workers: Workers::default(),

@@ -1,7 +1,9 @@
 //! Runs a model's warm-up requests before it is called ready.
 
 use half::{bf16, f16};
-use salver_core::{DataType, Element, Elements, Error, Inputs, Instance, Result, Tensor, WarmupInput, WarmupRequest};
+use salver_core::{
+    DataType, Element, Elements, Error, Inputs, Instance, Result, Shape, Tensor, WarmupInput, WarmupRequest,
+};
 
 use crate::interface::Interface;
 
@@ -29,22 +31,32 @@ pub(crate) fn run(
 }
 
 fn tensor(input: &WarmupInput, batch: Option<usize>) -> Result<Tensor> {
-    let shape: salver_core::Shape = batch.into_iter().chain(input.dims.iter().copied()).collect();
+    let shape = batch.into_iter().chain(input.dims.iter().copied()).collect();
+    filled(&input.name, input.dtype, shape, |idx| if input.random { scatter(idx) } else { 0 })
+}
+
+fn filled(name: &str, dtype: DataType, shape: Shape, value: impl Fn(u64) -> u8) -> Result<Tensor> {
     // Warm-up data is the one place that allocates by a claimed size: bound it.
     const LARGEST: usize = 1 << 28;
     let count = shape.element_count().filter(|count| *count <= LARGEST);
-    let count =
-        count.ok_or_else(|| Error::invalid_input(format!("input '{}' has {shape}, too many elements", input.name)))?;
-    if input.dtype == DataType::Bytes {
+    let count = count.ok_or_else(|| Error::invalid_input(format!("input '{name}' has {shape}, too many elements")))?;
+    if dtype == DataType::Bytes {
         let elements: Elements = std::iter::repeat_n(b"", count).collect();
-        return Tensor::from_elements(input.name.as_str(), shape, elements);
+        return Tensor::from_elements(name, shape, elements);
     }
     let mut data = Vec::new();
     for idx in 0..count as u64 {
-        let value = if input.random { scatter(idx) } else { 0 };
-        put(input.dtype, value, &mut data);
+        put(dtype, value(idx), &mut data);
     }
-    Tensor::new(input.name.as_str(), input.dtype, shape, data.into())
+    Tensor::new(name, dtype, shape, data.into())
+}
+
+/// Makes a tensor of ones; BYTES are empty.
+///
+/// # Errors
+/// `InvalidInput` for a shape with too many elements.
+pub(crate) fn ones(name: &str, dtype: DataType, shape: Shape) -> Result<Tensor> {
+    filled(name, dtype, shape, |_| 1)
 }
 
 /// Spreads indexes over 0..128 the same way every time (the finaliser of splitmix64).

@@ -83,6 +83,10 @@ pub(crate) struct ServeOptions {
     #[arg(long, value_name = "N", value_parser = RangedU64ValueParser::<usize>::new().range(1..=1_000_000), help_heading = "Models")]
     pub max_queue: Option<usize>,
 
+    /// Find each model's best batch size by a short sweep at its first load.
+    #[arg(long, value_name = "BOOL", default_value_t = true, action = clap::ArgAction::Set, hide_possible_values = true, help_heading = "Models")]
+    pub tune: bool,
+
     /// Where Salver keeps what it stores itself.
     #[arg(long, value_name = "DIR", default_value = "./salver-data", help_heading = "Running")]
     pub data: PathBuf,

@@ -9,13 +9,16 @@ use salver_core::{Engine, ModelControl as _, ModelName, ModelSource as _, ModelS
 use salver_engine_onnx::{Fetch, OnnxEngine, OnnxOptions};
 use salver_engine_rten::RtenEngine;
 use salver_repository::Repository;
-use salver_runtime::{Runtime, RuntimeOptions};
+use salver_runtime::{Runtime, RuntimeOptions, TuningOptions};
 use salver_server::{Limits, ServerOptions, Services};
 use salver_telemetry::{LogFormat, Metrics};
 
 use crate::cli::EngineArgs;
 use crate::progress::Progress;
 use crate::settings::{ControlMode, LimitOptions, LogStyle, ServeOptions};
+
+/// How long finding the best batch of one model may take at its first load.
+const SWEEP: Duration = Duration::from_secs(1);
 
 /// Makes the ONNX Runtime engine; nothing is loaded yet.
 pub(crate) fn onnx_engine(args: &EngineArgs) -> OnnxEngine {
@@ -98,6 +101,7 @@ pub(crate) fn runtime_options(options: &ServeOptions) -> RuntimeOptions {
         load: options.load_model.clone(),
         max_queue: options.max_queue,
         slow: (options.slow_ms > 0).then(|| Duration::from_millis(options.slow_ms)),
+        tuning: options.tune.then(|| TuningOptions { budget: SWEEP, notes: Some(options.data.join("tuning")) }),
         max_waiting_bytes: Some(options.limits.buffered_limit_bytes),
     }
 }
