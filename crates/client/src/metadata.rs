@@ -79,6 +79,7 @@ fn assemble(
         },
         task: "tensor".to_owned(),
         metrics: Default::default(),
+        observer: None,
     }
 }
 

@@ -1,6 +1,7 @@
 //! The one call that every protocol, job and stream ends in.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -90,6 +91,14 @@ pub struct ModelInfo {
     pub labels: Vec<Vec<String>>,
     /// Metrics measured when the model was made.
     pub metrics: BTreeMap<String, f64>,
+    /// Who is told what the protocols know of its requests.
+    pub observer: Option<Arc<dyn Observe>>,
+}
+
+/// Takes what only the caller of [`Infer`] can measure, beside what the runtime measures itself.
+pub trait Observe: fmt::Debug + Send + Sync {
+    /// Notes how long reading an answered request and writing its reply took.
+    fn protocol(&self, decode: Duration, encode: Duration);
 }
 
 /// Answers requests: the local runtime, a remote server, a routing rule.

@@ -11,6 +11,7 @@ mod inline;
 mod interface;
 mod levels;
 mod lifecycle;
+mod observer;
 mod order;
 mod padding;
 mod policy;
@@ -134,7 +135,7 @@ impl Runtime {
                 "models to load are named, but model control is not explicit; add --model-control explicit",
             ));
         }
-        *self.watch.lock() = Some(tokio::spawn(watch(self.shared.clone())));
+        *self.watch.lock() = Some(tokio::spawn(watch(self.shared.clone(), self.lifecycle.metrics.clone())));
         let entries = self.scan().await?;
         let wanted = |name: &str| match self.options.control {
             ControlMode::None | ControlMode::Poll(_) => true,
@@ -256,13 +257,14 @@ impl Runtime {
 }
 
 /// Looks for runs that do not come back.
-async fn watch(shared: Arc<Shared>) {
+async fn watch(shared: Arc<Shared>, metrics: Arc<Metrics>) {
     const INTERVAL: Duration = Duration::from_millis(100);
     let mut ticks = tokio::time::interval(INTERVAL);
     ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
         ticks.tick().await;
         shared.check(Instant::now());
+        metrics.set_waiting_bytes(shared.waiting_bytes());
     }
 }
 

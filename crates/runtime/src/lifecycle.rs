@@ -21,6 +21,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::board::Board;
 use crate::interface::Interface;
+use crate::observer::Observer;
 use crate::reconcile::{Actual, reconcile};
 use crate::slot::{Slot, SlotOptions, default_instances};
 use crate::table::{Served, Table};
@@ -32,7 +33,7 @@ pub(crate) struct Lifecycle {
     pub(crate) table: ArcSwap<Table>,
     pub(crate) board: Board,
     engines: Vec<Arc<dyn Engine>>,
-    metrics: Arc<Metrics>,
+    pub(crate) metrics: Arc<Metrics>,
     options: SlotOptions,
     loads: Semaphore,
     turns: Mutex<HashMap<ModelName, Arc<tokio::sync::Mutex<()>>>>,
@@ -184,7 +185,7 @@ impl Lifecycle {
         if let Some(of_model) = self.failures.lock().get_mut(&name) {
             of_model.remove(&version);
         }
-        self.metrics.model_loaded(&name, version, took);
+        slot.metrics.loaded(took);
         tracing::info!(model = %name, version, engine = &*slot.info.engine, took_ms = took.as_millis() as u64, "model ready");
         if let Some(old) = replaces {
             self.tasks.spawn(async move { old.retire().await });
@@ -216,8 +217,9 @@ impl Lifecycle {
     fn bring_up(&self, spec: &Arc<ModelSpec>) -> Result<Arc<Slot>> {
         let (engine, model) = self.open(spec)?;
         let interface = Interface::new(model.signature(), &spec.config)?;
-        let info = Arc::new(describe(spec, engine.as_ref(), &interface.wire));
         let metrics = self.metrics.model(&spec.name, spec.version);
+        let info = describe(spec, engine.as_ref(), &interface.wire);
+        let info = Arc::new(ModelInfo { observer: Some(Arc::new(Observer(metrics.clone()))), ..info });
         let groups = interface.config.instance_groups.clone();
         let mut instances = Vec::new();
         for placement in groups.iter().flat_map(placements) {
@@ -320,6 +322,7 @@ fn describe(spec: &ModelSpec, engine: &dyn Engine, wire: &Signature) -> ModelInf
         columns: wire.inputs.iter().map(columns).collect(),
         labels: wire.outputs.iter().map(labels).collect(),
         metrics: spec.metrics.clone(),
+        observer: None,
     }
 }
 

@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use salver_core::{Error, ErrorKind, Inputs, Instance, Placement, Result, Tensor, Timings};
+use salver_telemetry::Replaced;
 use tokio::sync::{OwnedSemaphorePermit, oneshot};
 
 use crate::assemble::{self, Member};
@@ -139,7 +140,7 @@ impl Runner {
                 self.instance = None;
                 let reason = panic_text(panic.as_ref());
                 tracing::error!(model = &*slot.info.name, reason, "the engine panicked; its instance is replaced");
-                slot.metrics.instance_replaced("panic");
+                slot.metrics.instance_replaced(Replaced::Panic);
                 Err(name(slot, Error::engine("the engine failed on this request")))
             }
         }
@@ -153,6 +154,8 @@ impl Runner {
     fn answer(&self, slot: &Slot, group: &[Entry<Job>], first: usize, done: Done, taken: Instant) {
         let Done { outputs, execution } = done;
         slot.metrics.observe_batch(execution.rows);
+        slot.metrics.observe_execution(execution.compute_input, execution.compute_infer, execution.compute_output);
+        group.iter().for_each(|entry| slot.metrics.observe_queue(taken.saturating_duration_since(entry.arrived)));
         let timings = |entry: &Entry<Job>| Timings {
             queue: taken.saturating_duration_since(entry.arrived),
             compute_input: execution.compute_input,

@@ -14,7 +14,7 @@ use salver_core::{
     Class, Context, Error, ErrorKind, InferRequest, InferResponse, Model, ModelInfo, ModelSpec, ModelStatistics,
     Placement, Result, Tensor,
 };
-use salver_telemetry::{ModelMetrics, Outcome};
+use salver_telemetry::{ModelMetrics, Outcome, Replaced};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, TryAcquireError, oneshot};
 
 use crate::inline::Inline;
@@ -502,7 +502,7 @@ impl Slot {
                 limit_ms = limit.as_millis() as u64,
                 "the engine did not come back; its instance is replaced"
             );
-            self.metrics.instance_replaced("timeout");
+            self.metrics.instance_replaced(Replaced::Timeout);
             for reply in replies {
                 self.counters.failed(limit);
                 self.deliver(reply, Err(run::given_up(self, limit)));

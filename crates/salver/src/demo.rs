@@ -170,6 +170,7 @@ mod tests {
             columns: vec![],
             labels: vec![],
             metrics: [("accuracy".to_owned(), 0.9778)].into(),
+            observer: None,
         };
         let round = |right: usize| {
             let label = |idx: usize| if idx < right { "a" } else { "b" }.to_owned();

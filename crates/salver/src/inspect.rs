@@ -171,6 +171,7 @@ fn describe(spec: &ModelSpec, summary: &OnnxSummary) -> ModelInfo {
         signature: Signature { inputs, outputs, batching },
         task: spec.task.clone(),
         metrics: spec.metrics.clone(),
+        observer: None,
     }
 }
 

@@ -4,7 +4,7 @@
 //! an error becomes its reply. Deadlines, logs and where heavy work runs are settled here, once.
 
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use salver_core::{Context, Error, ErrorKind, InferRequest, InferResponse, Result, Tensor};
 
@@ -73,27 +73,46 @@ pub(crate) async fn answer<P: Protocol>(
 }
 
 async fn run_steps<P: Protocol>(app: &Arc<App>, protocol: P, raw: P::Raw, ctx: Context) -> Result<Answer<P::Reply>> {
-    let (protocol, request) = decode(app, protocol, raw).await?;
+    let Decoded { protocol, request, took } = decode(app, protocol, raw).await?;
     let response = app.services.infer.infer(request, ctx).await?;
     let version = response.model.version;
-    let reply = encode(protocol, response).await?;
+    let reply = encode(protocol, response, took).await?;
     Ok(Answer { reply, version })
 }
 
-async fn decode<P: Protocol>(app: &Arc<App>, mut protocol: P, raw: P::Raw) -> Result<(P, InferRequest)> {
-    if P::raw_len(&raw) < OFFLOAD_BYTES {
-        let request = protocol.decode(raw, app)?;
-        return Ok((protocol, request));
-    }
-    let app = app.clone();
-    offload(move || protocol.decode(raw, &app).map(|request| (protocol, request))).await?
+/// A request, the protocol that will encode its reply, and how long decoding took.
+struct Decoded<P> {
+    protocol: P,
+    request: InferRequest,
+    took: Duration,
 }
 
-async fn encode<P: Protocol>(protocol: P, response: InferResponse) -> Result<P::Reply> {
-    if response.outputs.iter().map(Tensor::payload_len).sum::<usize>() < OFFLOAD_BYTES {
-        return protocol.encode(&response);
+async fn decode<P: Protocol>(app: &Arc<App>, mut protocol: P, raw: P::Raw) -> Result<Decoded<P>> {
+    let is_small = P::raw_len(&raw) < OFFLOAD_BYTES;
+    let work = move |app: &App| {
+        let started = Instant::now();
+        let request = protocol.decode(raw, app)?;
+        Ok(Decoded { protocol, request, took: started.elapsed() })
+    };
+    if is_small {
+        return work(app);
     }
-    offload(move || protocol.encode(&response)).await?
+    let app = app.clone();
+    offload(move || work(&app)).await?
+}
+
+/// Encodes a reply and tells the model's observer how long both ways took.
+async fn encode<P: Protocol>(protocol: P, response: InferResponse, decode: Duration) -> Result<P::Reply> {
+    let is_small = response.outputs.iter().map(Tensor::payload_len).sum::<usize>() < OFFLOAD_BYTES;
+    let work = move || {
+        let started = Instant::now();
+        let reply = protocol.encode(&response)?;
+        if let Some(observer) = &response.model.observer {
+            observer.protocol(decode, started.elapsed());
+        }
+        Ok(reply)
+    };
+    if is_small { work() } else { offload(work).await? }
 }
 
 /// Says that time is up.

@@ -1,64 +1,61 @@
-//! Prometheus metrics: every name, its labels and its buckets.
+//! Prometheus metrics: every family, its labels and its buckets.
 //!
 //! A model's handles are looked up once, when it is loaded; recording is then a few atomic
-//! additions.
+//! additions. A model's series go when the last holder of its handles does.
 
-use std::sync::Arc;
-use std::time::{Duration, Instant};
+mod buckets;
+mod labels;
+mod model;
+#[cfg(test)]
+mod tests;
 
-use prometheus_client::encoding::EncodeLabelSet;
+use std::collections::HashMap;
+use std::sync::atomic::AtomicU64;
+use std::sync::{Arc, Weak};
+
+use parking_lot::Mutex;
 use prometheus_client::encoding::text::encode;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
-use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::Registry;
 
-/// Seconds: 100 µs to 10 s.
-const DURATION_BUCKETS: [f64; 16] =
-    [0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0];
-/// Rows of a batch.
-const BATCH_BUCKETS: [f64; 9] = [1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0];
+use self::buckets::{DURATION, ROWS, STAGE};
+use self::labels::{ModelLabels, OutcomeLabels, ReplacedLabels, RequestLabels, StageLabels, StateLabels};
+use self::model::{Series, Stage};
+use crate::histogram::AtomicHistogram;
+use crate::names;
+use crate::process::Process;
 
-#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct ModelLabels {
-    model: String,
-    version: u64,
+pub use self::model::{ModelMetrics, Outcome, Replaced, Timing};
+
+type Histograms<L> = Family<L, AtomicHistogram, fn() -> AtomicHistogram>;
+type Seconds = Gauge<f64, AtomicU64>;
+
+/// The families with one series or more for each model version.
+#[derive(Debug)]
+struct ModelFamilies {
+    duration: Histograms<ModelLabels>,
+    stage: Histograms<StageLabels>,
+    total: Family<OutcomeLabels, Counter>,
+    queue: Family<ModelLabels, Gauge>,
+    batch: Histograms<ModelLabels>,
+    elements: Family<ModelLabels, Counter>,
+    padded: Family<ModelLabels, Counter>,
+    replaced: Family<ReplacedLabels, Counter>,
+    load: Family<ModelLabels, Seconds>,
+    /// Versions whose handles somebody holds.
+    held: Mutex<HashMap<ModelLabels, Weak<Series>>>,
 }
-
-#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct OutcomeLabels {
-    model: String,
-    version: u64,
-    status: &'static str,
-}
-
-#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct StateLabels {
-    model: String,
-    version: u64,
-    state: &'static str,
-}
-
-#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct RequestLabels {
-    protocol: &'static str,
-    code: u16,
-}
-
-type HistogramFamily = Family<ModelLabels, Histogram, fn() -> Histogram>;
 
 /// All metrics of one server.
 #[derive(Debug)]
 pub struct Metrics {
     registry: Registry,
-    duration: HistogramFamily,
-    total: Family<OutcomeLabels, Counter>,
-    queue: Family<ModelLabels, Gauge>,
-    batch: HistogramFamily,
-    load: Family<ModelLabels, Gauge<f64, std::sync::atomic::AtomicU64>>,
+    models: Arc<ModelFamilies>,
     state: Family<StateLabels, Gauge>,
     requests: Family<RequestLabels, Counter>,
+    waiting: Gauge,
 }
 
 impl Metrics {
@@ -68,30 +65,13 @@ impl Metrics {
     /// Registers every metric.
     pub fn new() -> Arc<Self> {
         let mut registry = Registry::default();
-        let duration: HistogramFamily = Family::new_with_constructor(|| Histogram::new(DURATION_BUCKETS));
-        let batch: HistogramFamily = Family::new_with_constructor(|| Histogram::new(BATCH_BUCKETS));
-        let (total, queue, load) = (Family::default(), Family::default(), Family::default());
-        let (state, requests) = (Family::default(), Family::default());
-        registry.register(
-            "ml_inference_duration_seconds",
-            "Time from the admission of a request to its model until its answer",
-            duration.clone(),
-        );
-        registry.register(
-            "ml_inference",
-            "Requests by outcome: success, error, timeout, rejected, cancelled",
-            Family::clone(&total),
-        );
-        registry.register("salver_queue_requests", "Requests waiting for a worker", Family::clone(&queue));
-        registry.register("salver_batch_rows", "Rows per execution of the model", batch.clone());
-        registry.register(
-            "salver_model_load_seconds",
-            "How long the last load of the model took",
-            Family::clone(&load),
-        );
-        registry.register("salver_model_state", "1 for the state that the version is in", Family::clone(&state));
-        registry.register("salver_requests", "Requests by protocol and status code", Family::clone(&requests));
-        Arc::new(Self { registry, duration, total, queue, batch, load, state, requests })
+        let models = Arc::new(ModelFamilies::register(&mut registry));
+        let (state, requests, waiting) = (Family::default(), Family::default(), Gauge::default());
+        registry.register(names::MODEL_STATE, "1 for the state that the version is in", Family::clone(&state));
+        registry.register(names::REQUESTS, "Requests by protocol and status code", Family::clone(&requests));
+        registry.register(names::WAITING_BYTES, "Inputs of all requests that wait or run", waiting.clone());
+        registry.register_collector(Box::new(Process::new()));
+        Arc::new(Self { registry, models, state, requests, waiting })
     }
 
     /// Renders everything in the OpenMetrics text format.
@@ -107,24 +87,15 @@ impl Metrics {
         self.requests.get_or_create(&RequestLabels { protocol, code }).inc();
     }
 
-    /// Returns the handles of one model version.
-    pub fn model(&self, name: &str, version: u64) -> ModelMetrics {
-        let labels = ModelLabels { model: name.to_owned(), version };
-        let outcomes = Outcome::ALL.map(|outcome| {
-            let labels = OutcomeLabels { model: name.to_owned(), version, status: outcome.as_str() };
-            self.total.get_or_create_owned(&labels)
-        });
-        ModelMetrics {
-            duration: self.duration.get_or_create_owned(&labels),
-            outcomes,
-            queue: self.queue.get_or_create_owned(&labels),
-            batch: self.batch.get_or_create_owned(&labels),
-        }
+    /// Notes the memory that the inputs of all waiting and running requests take.
+    pub fn set_waiting_bytes(&self, bytes: usize) {
+        self.waiting.set(i64::try_from(bytes).unwrap_or(i64::MAX));
     }
 
-    /// Notes how long a load took.
-    pub fn model_loaded(&self, name: &str, version: u64, took: Duration) {
-        self.load.get_or_create(&ModelLabels { model: name.to_owned(), version }).set(took.as_secs_f64());
+    /// Returns the handles of one model version. Its series are shown for as long as one of these
+    /// handles or a clone is held, and go with the last one.
+    pub fn model(&self, name: &str, version: u64) -> ModelMetrics {
+        ModelMetrics::new(&self.models, ModelLabels { model: name.to_owned(), version })
     }
 
     /// Notes that a version went from one state to another; no state: it is gone.
@@ -139,125 +110,61 @@ impl Metrics {
     }
 }
 
-/// How a request ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Outcome {
-    /// With an answer.
-    Success,
-    /// With an error of the input or the engine.
-    Error,
-    /// The deadline passed first.
-    Timeout,
-    /// Refused because the model was full.
-    Rejected,
-    /// The caller went away.
-    Cancelled,
-}
+impl ModelFamilies {
+    fn register(registry: &mut Registry) -> Self {
+        let duration: Histograms<_> = Family::new_with_constructor(|| AtomicHistogram::new(&DURATION));
+        let stage: Histograms<_> = Family::new_with_constructor(|| AtomicHistogram::new(&STAGE));
+        let batch: Histograms<_> = Family::new_with_constructor(|| AtomicHistogram::new(&ROWS));
+        let (total, queue, load) = (Family::default(), Family::default(), Family::default());
+        let (elements, padded, replaced) = (Family::default(), Family::default(), Family::default());
+        registry.register(
+            names::INFERENCE_DURATION,
+            "Time from the admission of a request to its model until its answer",
+            duration.clone(),
+        );
+        registry.register(
+            names::INFERENCES,
+            "Requests by outcome: success, error, timeout, rejected, cancelled",
+            Family::clone(&total),
+        );
+        registry.register(
+            names::STAGE_DURATION,
+            "Time of one stage: decode, queue and encode of a request, assemble, infer and split of a batch",
+            stage.clone(),
+        );
+        registry.register(names::QUEUE, "Requests waiting for a worker", Family::clone(&queue));
+        registry.register(names::BATCH_ROWS, "Rows per execution of the model", batch.clone());
+        registry.register(
+            names::BATCH_ELEMENTS,
+            "Elements of padded inputs, padding included",
+            Family::clone(&elements),
+        );
+        registry.register(names::PADDED_ELEMENTS, "Those of them that are padding", Family::clone(&padded));
+        registry.register(
+            names::INSTANCES_REPLACED,
+            "Instances that were replaced: panic, timeout, error",
+            Family::clone(&replaced),
+        );
+        registry.register(names::MODEL_LOAD, "How long the last load of the model took", Family::clone(&load));
+        Self { duration, stage, total, queue, batch, elements, padded, replaced, load, held: Mutex::default() }
+    }
 
-impl Outcome {
-    const ALL: [Self; 5] = [Self::Success, Self::Error, Self::Timeout, Self::Rejected, Self::Cancelled];
-
-    const fn as_str(self) -> &'static str {
-        match self {
-            Self::Success => "success",
-            Self::Error => "error",
-            Self::Timeout => "timeout",
-            Self::Rejected => "rejected",
-            Self::Cancelled => "cancelled",
+    /// Removes every series of a version.
+    fn remove(&self, of: &ModelLabels) {
+        self.duration.remove(of);
+        self.queue.remove(of);
+        self.batch.remove(of);
+        self.elements.remove(of);
+        self.padded.remove(of);
+        self.load.remove(of);
+        for outcome in Outcome::ALL {
+            self.total.remove(&of.with_outcome(outcome));
         }
-    }
-}
-
-/// The handles of one model version.
-#[derive(Debug, Clone)]
-pub struct ModelMetrics {
-    duration: Histogram,
-    outcomes: [Counter; 5],
-    queue: Gauge,
-    batch: Histogram,
-}
-
-impl ModelMetrics {
-    /// Starts timing a request. Without a call of [`Timing::finish`] it counts as cancelled, or
-    /// as timed out if `deadline` has passed by then.
-    pub fn start(&self, deadline: Option<Instant>) -> Timing<'_> {
-        Timing { metrics: self, started: Instant::now(), deadline, end: None }
-    }
-
-    /// Notes the length of the queue.
-    pub fn set_queue(&self, requests: usize) {
-        self.queue.set(i64::try_from(requests).unwrap_or(i64::MAX));
-    }
-
-    /// Notes that an instance was replaced.
-    pub fn instance_replaced(&self, _reason: &'static str) {}
-
-    /// Notes how much of a batch is padding.
-    pub fn observe_padding(&self, _elements: usize, _padding: usize) {}
-
-    /// Notes the rows of one execution.
-    pub fn observe_batch(&self, rows: usize) {
-        #[expect(clippy::cast_precision_loss, reason = "batches are far below 2^52 rows")]
-        self.batch.observe(rows as f64);
-    }
-}
-
-/// Times one request and records it when dropped, also on `?`.
-#[derive(Debug)]
-pub struct Timing<'a> {
-    metrics: &'a ModelMetrics,
-    started: Instant,
-    deadline: Option<Instant>,
-    end: Option<(Outcome, Duration)>,
-}
-
-impl Timing<'_> {
-    /// Says how the request ended and returns how long it took.
-    pub fn finish(&mut self, outcome: Outcome) -> Duration {
-        let took = self.started.elapsed();
-        self.end = Some((outcome, took));
-        took
-    }
-}
-
-impl Drop for Timing<'_> {
-    fn drop(&mut self) {
-        let (outcome, took) = self.end.unwrap_or_else(|| {
-            let now = Instant::now();
-            let late = self.deadline.is_some_and(|deadline| deadline <= now);
-            (if late { Outcome::Timeout } else { Outcome::Cancelled }, now - self.started)
-        });
-        self.metrics.outcomes[outcome as usize].inc();
-        if outcome != Outcome::Rejected {
-            self.metrics.duration.observe(took.as_secs_f64());
+        for stage in Stage::ALL {
+            self.stage.remove(&of.with_stage(stage));
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_request_shows_under_its_model_version_and_outcome() {
-        let metrics = Metrics::new();
-        let model = metrics.model("iris", 3);
-        model.start(None).finish(Outcome::Success);
-        drop(model.start(None));
-        drop(model.start(Some(Instant::now())));
-        let text = metrics.render();
-        assert!(text.contains("ml_inference_total{model=\"iris\",version=\"3\",status=\"success\"} 1"), "{text}");
-        assert!(text.contains("status=\"cancelled\"} 1"), "{text}");
-        assert!(text.contains("status=\"timeout\"} 1"), "{text}");
-        assert!(text.contains("ml_inference_duration_seconds_count{model=\"iris\",version=\"3\"} 3"), "{text}");
-    }
-
-    #[test]
-    fn a_version_is_in_one_state_at_a_time() {
-        let metrics = Metrics::new();
-        metrics.model_state("m", 1, None, Some("loading"));
-        metrics.model_state("m", 1, Some("loading"), Some("ready"));
-        let text = metrics.render();
-        assert!(text.contains("state=\"ready\"} 1") && !text.contains("state=\"loading\""), "{text}");
+        for reason in Replaced::ALL {
+            self.replaced.remove(&of.with_reason(reason));
+        }
     }
 }

@@ -3,10 +3,11 @@
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use salver_core::{
     Batching, BoxFuture, Context, DataType, Error, ErrorKind, Infer, InferRequest, InferResponse, ModelConfig,
-    ModelControl, ModelInfo, ModelRef, ModelState, ModelStatistics, ModelStatus, Result, Selector, Signature,
+    ModelControl, ModelInfo, ModelRef, ModelState, ModelStatistics, ModelStatus, Observe, Result, Selector, Signature,
     TensorSpec, Timings,
 };
 use tokio::sync::Semaphore;
@@ -25,6 +26,27 @@ pub(crate) struct Fake {
     pub(crate) gate: Semaphore,
     /// Requests that are inside.
     pub(crate) inside: AtomicUsize,
+    /// What the observer of `echo` was told.
+    pub(crate) observed: Arc<Observed>,
+}
+
+/// Times of decoding and encoding.
+#[derive(Debug, Default)]
+pub(crate) struct Observed(Mutex<Vec<(Duration, Duration)>>);
+
+impl Observed {
+    /// Returns how many requests it was told of, and forgets them.
+    pub(crate) fn take(&self) -> usize {
+        let told = std::mem::take(&mut *self.0.lock().unwrap());
+        assert!(told.iter().all(|(decode, encode)| !decode.is_zero() && !encode.is_zero()), "{told:?}");
+        told.len()
+    }
+}
+
+impl Observe for Observed {
+    fn protocol(&self, decode: Duration, encode: Duration) {
+        self.0.lock().unwrap().push((decode, encode));
+    }
 }
 
 impl Fake {
@@ -35,6 +57,7 @@ impl Fake {
             latest: Mutex::default(),
             gate: Semaphore::new(0),
             inside: AtomicUsize::new(0),
+            observed: Arc::default(),
         })
     }
 
@@ -116,6 +139,7 @@ impl Infer for Fake {
             columns: vec![vec!["a".to_owned(), "b".to_owned()]],
             labels: vec![Vec::new()],
             metrics: BTreeMap::new(),
+            observer: (name == "echo").then(|| self.observed.clone() as Arc<dyn Observe>),
         }))
     }
 }

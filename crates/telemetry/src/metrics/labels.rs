@@ -1,0 +1,60 @@
+//! What tells the series of a family apart. Names of models come from what is loaded, the rest
+//! from fixed lists.
+
+use prometheus_client::encoding::EncodeLabelSet;
+
+use super::model::{Outcome, Replaced, Stage};
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub(super) struct ModelLabels {
+    pub(super) model: String,
+    pub(super) version: u64,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub(super) struct OutcomeLabels {
+    model: String,
+    version: u64,
+    status: &'static str,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub(super) struct StageLabels {
+    model: String,
+    version: u64,
+    stage: &'static str,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub(super) struct ReplacedLabels {
+    model: String,
+    version: u64,
+    reason: &'static str,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub(super) struct StateLabels {
+    pub(super) model: String,
+    pub(super) version: u64,
+    pub(super) state: &'static str,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub(super) struct RequestLabels {
+    pub(super) protocol: &'static str,
+    pub(super) code: u16,
+}
+
+impl ModelLabels {
+    pub(super) fn with_outcome(&self, outcome: Outcome) -> OutcomeLabels {
+        OutcomeLabels { model: self.model.clone(), version: self.version, status: outcome.as_str() }
+    }
+
+    pub(super) fn with_stage(&self, stage: Stage) -> StageLabels {
+        StageLabels { model: self.model.clone(), version: self.version, stage: stage.as_str() }
+    }
+
+    pub(super) fn with_reason(&self, reason: Replaced) -> ReplacedLabels {
+        ReplacedLabels { model: self.model.clone(), version: self.version, reason: reason.as_str() }
+    }
+}

@@ -1,0 +1,40 @@
+//! The name of every metric, for those who register them and for those who read them back.
+//!
+//! Counters are named without the `_total` that the text format adds.
+
+/// Histogram: from the admission of a request until its answer.
+pub const INFERENCE_DURATION: &str = "ml_inference_duration_seconds";
+/// Counter of requests by outcome.
+pub const INFERENCES: &str = "ml_inference";
+/// Histogram: how long each stage takes.
+pub const STAGE_DURATION: &str = "salver_stage_duration_seconds";
+/// Gauge of requests that wait for a worker.
+pub const QUEUE: &str = "salver_queue_requests";
+/// Gauge of the memory that waiting requests hold.
+pub const WAITING_BYTES: &str = "salver_waiting_bytes";
+/// Histogram: rows per execution.
+pub const BATCH_ROWS: &str = "salver_batch_rows";
+/// Counter of the elements that the engine got.
+pub const BATCH_ELEMENTS: &str = "salver_batch_elements";
+/// Counter of those elements that are padding.
+pub const PADDED_ELEMENTS: &str = "salver_batch_padded_elements";
+/// Counter of instances that had to be replaced.
+pub const INSTANCES_REPLACED: &str = "salver_instances_replaced";
+/// Gauge: how long the last load took.
+pub const MODEL_LOAD: &str = "salver_model_load_seconds";
+/// Gauge: 1 for the state that a version is in.
+pub const MODEL_STATE: &str = "salver_model_state";
+/// Gauge of the memory that a version takes.
+pub const MODEL_MEMORY: &str = "salver_model_memory_bytes";
+/// Counter of what the response cache was asked.
+pub const CACHE_REQUESTS: &str = "salver_cache_requests";
+/// Counter of requests by protocol and status.
+pub const REQUESTS: &str = "salver_requests";
+/// Gauge: when the process began.
+pub const PROCESS_START_TIME: &str = "process_start_time_seconds";
+/// Counter of the processor time that the process used.
+pub const PROCESS_CPU: &str = "process_cpu_seconds";
+/// Gauge of the physical memory of the process.
+pub const PROCESS_RESIDENT_MEMORY: &str = "process_resident_memory_bytes";
+/// Gauge of open files and sockets.
+pub const PROCESS_OPEN_FDS: &str = "process_open_fds";
