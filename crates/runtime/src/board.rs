@@ -56,7 +56,9 @@ impl Board {
         let mut models = self.models.lock();
         let known = models.entry(name.to_owned()).or_default();
         let before = known.versions.insert(version, (state, reason.into()));
-        self.metrics.model_state(name, version, before.map(|(state, _)| state.as_str()), Some(state.as_str()));
+        // What is gone has no series, however many versions come and go.
+        let shown = (state != ModelState::Gone).then(|| state.as_str());
+        self.metrics.model_state(name, version, before.map(|(state, _)| state.as_str()), shown);
     }
 
     /// Forgets a model that its source no longer has.

@@ -263,6 +263,42 @@ async fn requests_of_different_row_shapes_are_not_merged() {
 }
 
 #[tokio::test]
+async fn every_stage_is_measured_once_for_a_request_or_a_batch() {
+    let fixture = Fixture::serving(FakeEngine::new()).await;
+    let first = fixture.occupied().await;
+    let waiting: Vec<_> = (0..3).map(|_| fixture.ask(&[0., 0.])).collect();
+    fixture.queued(3).await;
+    fixture.engine.gate().open();
+    for answer in waiting.into_iter().chain([first]) {
+        let response = answer.await.unwrap().unwrap();
+        let observer = response.model.observer.as_ref().unwrap();
+        observer.protocol(Duration::from_micros(5), Duration::from_micros(7));
+    }
+    let text = fixture.metrics.render();
+    for (stage, count) in [("decode", 4), ("queue", 4), ("assemble", 2), ("infer", 2), ("split", 2), ("encode", 4)] {
+        let labels = format!("{{model=\"m\",version=\"1\",stage=\"{stage}\"}}");
+        let line = format!("salver_stage_duration_seconds_count{labels} {count}\n");
+        assert!(text.contains(&line), "{line} in {text}");
+    }
+}
+
+#[tokio::test]
+async fn the_series_of_a_version_end_when_it_is_gone() {
+    let fixture = Fixture::serving(FakeEngine::new()).await;
+    for number in 2..6 {
+        fixture.answer(&[0., 0.]).await.unwrap();
+        fixture.source.set("m", Ok(vec![version(number)]));
+        fixture.runtime.sync().await.unwrap();
+    }
+    let shown = |number: u64| fixture.metrics.render().contains(&format!("model=\"m\",version=\"{number}\""));
+    while (1..5).any(shown) {
+        tokio::task::yield_now().await;
+    }
+    assert!(shown(5));
+    fixture.runtime.shutdown().await;
+}
+
+#[tokio::test]
 async fn the_highest_version_answers_unless_another_is_named() {
     let fixture = Fixture::start(FakeEngine::new(), vec![version(1), version(2)], RuntimeOptions::default()).await;
     for (reference, expected) in [("m", 2), ("m/1", 1), ("m@stable", 1)] {

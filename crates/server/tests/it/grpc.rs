@@ -67,6 +67,7 @@ async fn both_ports_answer_calls() {
         let reply = reply.into_inner();
         assert_eq!((reply.id.as_str(), reply.model_version.as_str()), ("7", "2"));
         assert_eq!(reply.raw_output_contents, [Bytes::from(vec![0; 8])]);
+        assert_eq!(server.fake.observed.take(), 1);
         assert!(client.server_live(wire::ServerLiveRequest {}).await.unwrap().into_inner().live);
     }
     // The second port answers HTTP too.

@@ -104,3 +104,22 @@ async fn plain_predictions() {
     };
     assert_eq!(server.post("/models/echo/predict", body).await.status, 200, "{example}");
 }
+
+#[tokio::test]
+async fn what_reading_and_writing_took_is_told_to_the_model_once_for_each_answer() {
+    let server = TestServer::start().await;
+    for (path, body) in [
+        ("/v2/models/echo/infer", OIP_BODY),
+        ("/v1/models/echo:predict", r#"{"instances":[[1.5,2.0]]}"#),
+        ("/models/echo/predict", r#"[{"a":1.5,"b":2.0}]"#),
+    ] {
+        assert_eq!(server.post(path, body).await.status, 200, "{path}");
+        assert_eq!(server.fake.observed.take(), 1, "{path}");
+    }
+    // Large enough to be decoded and encoded away from the async threads.
+    let rows = vec!["[1.5,2.0]"; 200_000].join(",");
+    let large = server.post("/v1/models/echo:predict", format!("{{\"instances\":[{rows}]}}")).await;
+    assert_eq!((large.status, server.fake.observed.take()), (200, 1));
+    assert_eq!(server.post("/v2/models/echo/infer", "{").await.status, 400);
+    assert_eq!(server.fake.observed.take(), 0);
+}
