@@ -3,12 +3,15 @@
 //! Nothing is done here; `main.rs` hands each action to its module.
 
 mod bench;
+mod time;
+mod top;
 
 use std::path::PathBuf;
 
 use clap::{Args, CommandFactory, Parser, Subcommand};
 
 pub(crate) use self::bench::{BenchOptions, BenchProtocol};
+pub(crate) use self::top::{TopOptions, TopSort};
 use crate::settings::layers::with_env_names;
 use crate::settings::{GrpcAddr, ServeOptions, parse_addr, parse_grpc};
 
@@ -54,6 +57,14 @@ pub(crate) enum Action {
     Inspect(InspectOptions),
     /// List the models of a running server.
     Models(ModelsOptions),
+    /// Watch what each model of a running server does right now.
+    ///
+    /// For each version: requests and errors per second, how long half of the requests and all but
+    /// one in a hundred took at most (p50, p99), requests that wait, rows per execution, memory, and
+    /// the share that the cache answered. Each figure is of the last interval; "-" is not known.
+    /// On a terminal the table is drawn in place (q quits, r l m n sort); elsewhere each interval
+    /// prints one.
+    Top(TopOptions),
     /// Load every model of the given paths once and say which do not work, and why.
     Check(CheckOptions),
     /// See or install the ONNX Runtime library.

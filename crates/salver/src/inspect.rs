@@ -13,6 +13,7 @@ use salver_repository::onnx::{OnnxDim, OnnxSummary, OnnxType, OnnxValue, summari
 use serde_json::{Value, json};
 
 use crate::cli::InspectOptions;
+use crate::units::bytes;
 use crate::{curl, out};
 
 /// Where the curl lines point to: the server's default address.
@@ -188,19 +189,6 @@ fn tensor(value: &OnnxValue) -> Option<TensorSpec> {
     Some(TensorSpec::new(value.name.as_str(), *dtype, &shape))
 }
 
-/// `1.5 MiB`, or exact bytes for little.
-fn bytes(count: u64) -> String {
-    let units = ["KiB", "MiB", "GiB", "TiB"];
-    let mut value = count as f64 / 1024.0;
-    for unit in units {
-        if value < 1024.0 {
-            return if count < 1024 { format!("{count} bytes") } else { format!("{value:.1} {unit}") };
-        }
-        value /= 1024.0;
-    }
-    format!("{count} bytes")
-}
-
 /// `1,234,567`.
 fn thousands(count: u64) -> String {
     let digits = count.to_string();
@@ -219,10 +207,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn sizes_are_readable() {
-        assert_eq!(bytes(440), "440 bytes");
-        assert_eq!(bytes(15_972), "15.6 KiB");
-        assert_eq!(bytes(3 << 30), "3.0 GiB");
+    fn large_numbers_are_readable() {
         assert_eq!(thousands(3_818), "3,818");
         assert_eq!(thousands(1_234_567), "1,234,567");
         assert_eq!(thousands(12), "12");

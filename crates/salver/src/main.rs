@@ -18,6 +18,8 @@ mod progress;
 mod runtime;
 mod serve;
 mod settings;
+mod top;
+mod units;
 mod wiring;
 
 use std::ffi::OsString;
@@ -54,6 +56,7 @@ fn run(args: &[OsString]) -> Result<ExitCode> {
         Action::Predict(options) => done(block_on(None, predict::run(options))),
         Action::Inspect(options) => done(inspect::run(options)),
         Action::Models(options) => done(block_on(Some(1), models::run(options))),
+        Action::Top(options) => done(block_on(Some(1), top::run(options))),
         Action::Check(options) => block_on(None, check::run(options)),
         Action::Runtime(command) => runtime::run(&command.action),
         Action::Demo(options) => done(block_on(None, demo::run(options))),

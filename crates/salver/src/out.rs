@@ -10,9 +10,17 @@ use serde::Serialize;
 
 /// Prints a line.
 pub(crate) fn line(text: impl Display) {
-    let mut out = std::io::stdout().lock();
     // Standard output that is closed cannot be told that it is.
-    let _ = writeln!(out, "{text}").and_then(|()| out.flush());
+    let _ = try_line(text);
+}
+
+/// Prints a line, for those who would go on for ever.
+///
+/// # Errors
+/// Where nobody reads any more.
+pub(crate) fn try_line(text: impl Display) -> std::io::Result<()> {
+    let mut out = std::io::stdout().lock();
+    writeln!(out, "{text}").and_then(|()| out.flush())
 }
 
 /// Prints raw bytes.
