@@ -6,3 +6,4 @@ mod cli;
 mod demo;
 mod serving;
 mod support;
+mod top;
