@@ -1,8 +1,13 @@
 """The commands beside `serve`, as a person at a shell meets them."""
 
+import fcntl
 import json
 import os
+import pty
+import select
+import struct
 import subprocess
+import termios
 
 import pytest
 from harness import BINARY, DEMO, MODELS, PATIENCE_S, ort_library
@@ -93,3 +98,36 @@ def test_a_path_that_is_not_there_is_named(tmp_path):
 
 def test_without_arguments_it_explains_itself():
     assert "salver demo" in salver(code=None).stderr + salver("--help").stdout
+
+
+def test_top_draws_on_a_terminal_and_puts_it_back(demo):
+    """On a screen of its own, with keys that need no Enter; what was set before is set after."""
+    ours, theirs = pty.openpty()
+    # Without a size, a terminal has no room to draw on.
+    fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 12, 120, 0, 0))
+    before = termios.tcgetattr(theirs)
+    process = subprocess.Popen(
+        [BINARY, "top", "--server", demo.url, "--interval", "100ms"], stdin=theirs, stdout=theirs, stderr=theirs,
+    )
+    shown = b""
+
+    def read_until(*wanted: bytes):
+        nonlocal shown
+        while not all(part in shown for part in wanted):
+            assert select.select([ours], [], [], PATIENCE_S)[0], f"never {wanted} in {shown}"
+            shown += os.read(ours, 4096)
+
+    try:
+        read_until(b"\x1b[?1049h", b"sorted by rate", b"iris", b"digits", b"req/s")
+        assert not termios.tcgetattr(theirs)[3] & (termios.ICANON | termios.ECHO)
+        os.write(ours, b"n")
+        read_until(b"sorted by name")
+        os.write(ours, b"q")
+        read_until(b"\x1b[?1049l")
+        assert process.wait(PATIENCE_S) == 0
+        assert termios.tcgetattr(theirs) == before
+    finally:
+        process.kill()
+        process.wait()
+        os.close(ours)
+        os.close(theirs)

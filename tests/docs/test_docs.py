@@ -205,7 +205,7 @@ def test_the_page_for_browsers_shows_commands_that_work(tmp_path):
 
 
 def test_every_metric_is_documented_and_no_other(demo):
-    documented = set(re.findall(r"^\| `((?:ml|salver)_\w+)", (ROOT / "docs/operations.md").read_text(), re.M))
+    documented = set(re.findall(r"^\| `((?:ml|salver|process)_\w+)", (ROOT / "docs/operations.md").read_text(), re.M))
     types = re.findall(r"^# TYPE (\S+) (\S+)$", requests.get(f"{demo.url}/metrics", timeout=10).text, re.M)
     assert documented == {name + ("_total" if kind == "counter" else "") for name, kind in types}
 
