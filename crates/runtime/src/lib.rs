@@ -256,7 +256,7 @@ impl Runtime {
     }
 }
 
-/// Looks for runs that do not come back.
+/// Looks for runs that do not come back, and shows what waits.
 async fn watch(shared: Arc<Shared>, metrics: Arc<Metrics>) {
     const INTERVAL: Duration = Duration::from_millis(100);
     let mut ticks = tokio::time::interval(INTERVAL);

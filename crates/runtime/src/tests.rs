@@ -283,6 +283,22 @@ async fn every_stage_is_measured_once_for_a_request_or_a_batch() {
 }
 
 #[tokio::test]
+async fn the_memory_of_what_waits_is_shown() {
+    let fixture = Fixture::serving(FakeEngine::new()).await;
+    let shown = async |bytes: usize| {
+        while !fixture.metrics.render().contains(&format!("salver_waiting_bytes {bytes}\n")) {
+            tokio::task::yield_now().await;
+        }
+    };
+    let (first, second) = (fixture.occupied().await, fixture.ask(&[0., 0.]));
+    shown(16).await;
+    fixture.engine.gate().open();
+    first.await.unwrap().unwrap();
+    second.await.unwrap().unwrap();
+    shown(0).await;
+}
+
+#[tokio::test]
 async fn the_series_of_a_version_end_when_it_is_gone() {
     let fixture = Fixture::serving(FakeEngine::new()).await;
     for number in 2..6 {

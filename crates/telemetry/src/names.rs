@@ -10,11 +10,11 @@ pub const INFERENCES: &str = "ml_inference";
 pub const STAGE_DURATION: &str = "salver_stage_duration_seconds";
 /// Gauge of requests that wait for a worker.
 pub const QUEUE: &str = "salver_queue_requests";
-/// Gauge of the memory that waiting requests hold.
+/// Gauge of the memory that waiting and running requests hold.
 pub const WAITING_BYTES: &str = "salver_waiting_bytes";
 /// Histogram: rows per execution.
 pub const BATCH_ROWS: &str = "salver_batch_rows";
-/// Counter of the elements that the engine got.
+/// Counter of the elements of padded inputs.
 pub const BATCH_ELEMENTS: &str = "salver_batch_elements";
 /// Counter of those elements that are padding.
 pub const PADDED_ELEMENTS: &str = "salver_batch_padded_elements";
