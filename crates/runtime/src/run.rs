@@ -36,8 +36,8 @@ pub(crate) struct Job {
 pub(crate) struct Reply {
     pub(crate) id: u64,
     pub(crate) sender: oneshot::Sender<Result<Answer>>,
-    pub(crate) _place: OwnedSemaphorePermit,
-    pub(crate) _memory: Held,
+    pub(crate) place: OwnedSemaphorePermit,
+    pub(crate) memory: Held,
 }
 
 impl Reply {
@@ -45,9 +45,12 @@ impl Reply {
         self.id
     }
 
-    /// Answers. A caller that has left is no error.
+    /// Gives the place back and answers: whoever has an answer finds room to ask again. A caller
+    /// that has left is no error.
     pub(crate) fn send(self, result: Result<Answer>) {
-        let _ = self.sender.send(result);
+        let Self { sender, place, memory, .. } = self;
+        drop((place, memory));
+        let _ = sender.send(result);
     }
 }
 

@@ -272,7 +272,7 @@ impl Slot {
         let arrived = Instant::now();
         let (lane, expiry) = self.levels.place(ctx.class, &request.parameters, arrived);
         let (sender, answer) = oneshot::channel();
-        let reply = Reply { id: 0, sender, _place: permit, _memory: memory };
+        let reply = Reply { id: 0, sender, place: permit, memory };
         let key = self.key(&inputs, length);
         let payload = Job { inputs, length, deadline: ctx.deadline, reply: Some(reply) };
         let (id, leads) = self.push(Entry { id: 0, rows, lane, arrived, expiry, key, payload })?;

@@ -6,6 +6,7 @@ use salver_testkit::{FakeEngine, Reaction, spec, tensor};
 
 use super::*;
 
+mod overload;
 mod scheduling;
 
 /// A source whose content a test changes.

@@ -7,6 +7,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread::ThreadId;
+use std::time::Duration;
 
 use bytes::Bytes;
 use parking_lot::Mutex;
@@ -27,6 +28,7 @@ struct Shared {
     name: &'static str,
     signature: Signature,
     addend: f32,
+    run_time: Duration,
     reactions: Vec<(f32, Reaction)>,
     gate: Gate,
     load_gate: Gate,
@@ -82,6 +84,7 @@ impl FakeEngine {
             name: "fake",
             signature,
             addend: 0.0,
+            run_time: Duration::ZERO,
             reactions: Vec::new(),
             gate: Gate::default(),
             load_gate: Gate::default(),
@@ -112,6 +115,12 @@ impl FakeEngine {
     #[must_use]
     pub fn adding(self, addend: f32) -> Self {
         self.configure(|shared| shared.addend = addend)
+    }
+
+    /// Makes every run take at least `run_time`, whatever its batch.
+    #[must_use]
+    pub fn taking(self, run_time: Duration) -> Self {
+        self.configure(|shared| shared.run_time = run_time)
     }
 
     /// Makes a batch with `mark` among its FP32 values end in `reaction`.
@@ -266,6 +275,9 @@ impl Instance for FakeInstance {
         };
         self.record(&tensors, staged);
         self.life.shared.gate.pass();
+        if !self.life.shared.run_time.is_zero() {
+            std::thread::sleep(self.life.shared.run_time);
+        }
         self.react(&tensors)?;
         self.answer(&tensors)
     }
