@@ -1,6 +1,6 @@
 //! What the Open Inference Protocol tells of a model, as a description.
 
-use salver_core::{Batching, DataType, Dim, Error, ModelInfo, ModelRef, Result, Selector, Signature, TensorSpec};
+use salver_core::{Batching, DataType, Error, ModelInfo, ModelRef, Result, Selector, Signature, TensorSpec};
 use salver_protocol::oip_grpc::inference::ModelMetadataResponse;
 use salver_protocol::oip_grpc::inference::model_metadata_response::TensorMetadata;
 use serde_json::Value;
@@ -64,7 +64,6 @@ fn assemble(
     inputs: Vec<TensorSpec>,
     outputs: Vec<TensorSpec>,
 ) -> ModelInfo {
-    let has_rows = inputs.iter().chain(&outputs).all(|spec| spec.shape.first() == Some(&Dim::Free));
     ModelInfo {
         name: name.into(),
         version,
@@ -72,11 +71,7 @@ fn assemble(
         platform,
         columns: vec![Vec::new(); inputs.len()],
         labels: vec![Vec::new(); outputs.len()],
-        signature: Signature {
-            inputs,
-            outputs,
-            batching: if has_rows { Batching::Rows { limit: None } } else { Batching::Fixed },
-        },
+        signature: Signature { batching: Batching::of(&inputs, &outputs), inputs, outputs },
         task: "tensor".to_owned(),
         metrics: Default::default(),
         observer: None,

@@ -97,6 +97,19 @@ pub enum Batching {
     },
 }
 
+impl Batching {
+    /// Says what a graph's first dimensions mean: rows, where that of *every* input and output is
+    /// free.
+    pub fn of(inputs: &[TensorSpec], outputs: &[TensorSpec]) -> Self {
+        let is_free = |spec: &TensorSpec| spec.shape.first() == Some(&Dim::Free);
+        if !inputs.is_empty() && inputs.iter().chain(outputs).all(is_free) {
+            Self::Rows { limit: None }
+        } else {
+            Self::Fixed
+        }
+    }
+}
+
 /// What a model takes and gives.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Signature {

@@ -40,7 +40,7 @@ pub(crate) fn read(inputs: &[Declared<'_>], outputs: &[Declared<'_>]) -> Result<
     if specs.is_empty() {
         return Err(Error::unsupported("no output is a tensor that a response can carry"));
     }
-    let batching = batching(&inputs, &specs);
+    let batching = Batching::of(&inputs, &specs);
     Ok((Signature { inputs, outputs: specs, batching }, forms))
 }
 
@@ -71,15 +71,6 @@ fn tensor(name: &str, value: &ValueType) -> Option<TensorSpec> {
     };
     let shape = shape.iter().map(|&dim| usize::try_from(dim).map_or(Dim::Free, Dim::Fixed)).collect();
     Some(TensorSpec { name: name.into(), dtype: dtype::from_ort(*ty)?, shape, optional: false })
-}
-
-fn batching(inputs: &[TensorSpec], outputs: &[TensorSpec]) -> Batching {
-    let is_free = |spec: &TensorSpec| spec.shape.first() == Some(&Dim::Free);
-    if !inputs.is_empty() && inputs.iter().chain(outputs).all(is_free) {
-        Batching::Rows { limit: None }
-    } else {
-        Batching::Fixed
-    }
 }
 
 #[cfg(test)]

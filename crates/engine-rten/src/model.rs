@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use rten::{LoadErrorKind, NodeId, RunErrorKind, RunOptions, ThreadPool, Value, ValueOrView};
 use salver_core::{
-    BatchLayout, Batching, DataType, Dim, Error, Inputs, Instance, Model, Placement, Result, Signature, StagingBuffer,
+    BatchLayout, Batching, DataType, Error, Inputs, Instance, Model, Placement, Result, Signature, StagingBuffer,
     Tensor, TensorSpec,
 };
 
@@ -59,7 +59,7 @@ impl Loaded {
             input_ids: model.input_ids().to_vec(),
             output_ids: model.output_ids().to_vec(),
             memory_bytes: memory_bytes(&model),
-            signature: Signature { batching: batching(&inputs, &outputs), inputs, outputs },
+            signature: Signature { batching: Batching::of(&inputs, &outputs), inputs, outputs },
             model,
         })
     }
@@ -90,15 +90,6 @@ fn load_error(error: &rten::LoadError) -> Error {
     match error.kind() {
         LoadErrorKind::OptimizeError | LoadErrorKind::ShapeInferenceFailed => Error::engine(message),
         _ => Error::invalid_input(message),
-    }
-}
-
-fn batching(inputs: &[TensorSpec], outputs: &[TensorSpec]) -> Batching {
-    let is_free = |spec: &TensorSpec| spec.shape.first() == Some(&Dim::Free);
-    if !inputs.is_empty() && inputs.iter().chain(outputs).all(is_free) {
-        Batching::Rows { limit: None }
-    } else {
-        Batching::Fixed
     }
 }
 

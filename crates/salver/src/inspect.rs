@@ -7,7 +7,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use anyhow::{Context as _, Result, bail};
-use salver_core::{BatchRule, Batching, DataType, Dim, ModelInfo, ModelSource as _, ModelSpec, Signature, TensorSpec};
+use salver_core::{BatchRule, Batching, DataType, ModelInfo, ModelSource as _, ModelSpec, Signature, TensorSpec};
 use salver_repository::Repository;
 use salver_repository::onnx::{OnnxDim, OnnxSummary, OnnxType, OnnxValue, summarize};
 use serde_json::{Value, json};
@@ -155,11 +155,10 @@ fn dim_json(dim: &OnnxDim) -> Value {
 fn describe(spec: &ModelSpec, summary: &OnnxSummary) -> ModelInfo {
     let tensors = |values: &[OnnxValue]| values.iter().filter_map(tensor).collect::<Vec<_>>();
     let (inputs, outputs) = (tensors(&summary.inputs), tensors(&summary.outputs));
-    let free = inputs.iter().chain(&outputs).all(|tensor| tensor.shape.first() == Some(&Dim::Free));
     let batching = match spec.config.batch {
         BatchRule::Never => Batching::Fixed,
-        BatchRule::Derive { .. } if !free => Batching::Fixed,
-        BatchRule::Derive { .. } | BatchRule::Max(_) => Batching::Rows { limit: None },
+        BatchRule::Derive { .. } => Batching::of(&inputs, &outputs),
+        BatchRule::Max(_) => Batching::Rows { limit: None },
     };
     let columns = |input: &TensorSpec| spec.columns.get(&*input.name).cloned().unwrap_or_default();
     ModelInfo {

@@ -50,3 +50,20 @@ fn without_a_limit_any_number_of_rows_passes() {
         assert!(signature(Batching::Rows { limit: None }).check("m", vec![a(rows), b(rows)]).is_ok());
     }
 }
+
+#[test]
+fn rows_need_a_free_first_dimension_everywhere() {
+    let tensors = |shapes: &[&[i64]]| -> Vec<TensorSpec> {
+        shapes.iter().map(|shape| TensorSpec::new("t", DataType::Fp32, shape)).collect()
+    };
+    let rows = Batching::Rows { limit: None };
+    for (inputs, outputs, expected) in [
+        (&[&[-1, 2][..]][..], &[&[-1][..], &[-1, 3]][..], rows),
+        (&[&[-1, 2]], &[&[3]], Batching::Fixed),
+        (&[&[-1, 2], &[2, -1]], &[&[-1]], Batching::Fixed),
+        (&[&[-1]], &[&[]], Batching::Fixed),
+        (&[], &[&[-1]], Batching::Fixed),
+    ] {
+        assert_eq!(Batching::of(&tensors(inputs), &tensors(outputs)), expected, "{inputs:?} -> {outputs:?}");
+    }
+}
