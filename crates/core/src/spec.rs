@@ -61,10 +61,16 @@ pub struct ModelConfig {
     pub response_cache: bool,
     /// How long a cached answer may be used; none: until it has to make room.
     pub cache_ttl: Option<Duration>,
-    /// The longest that one run may take before its batch fails and its instance is replaced.
+    /// The longest that one run may take before its batch fails and its instance is replaced;
+    /// none: any time.
     pub run_timeout: Option<Duration>,
     /// Requests to run before the model is called ready.
     pub warmup: Vec<WarmupRequest>,
+}
+
+impl ModelConfig {
+    /// The longest that one run may take where no setting says otherwise.
+    pub const DEFAULT_RUN_TIMEOUT: Duration = Duration::from_secs(60);
 }
 
 /// How the first dimension of tensors is treated.
@@ -157,6 +163,21 @@ pub struct InstanceGroup {
     pub cores: Vec<usize>,
 }
 
+impl InstanceGroup {
+    /// Returns the devices that the group's instances run on, as [`Placement::device`] names them:
+    /// `count` instances on each.
+    ///
+    /// [`Placement::device`]: crate::Placement::device
+    pub fn devices(&self) -> Vec<String> {
+        if self.kind != "KIND_GPU" {
+            return vec![self.accelerator.clone().unwrap_or_else(|| "cpu".to_owned())];
+        }
+        let provider = self.accelerator.as_deref().unwrap_or("cuda");
+        let gpus: &[i32] = if self.gpus.is_empty() { &[0] } else { &self.gpus };
+        gpus.iter().map(|gpu| format!("{provider}:{gpu}")).collect()
+    }
+}
+
 impl Default for InstanceGroup {
     fn default() -> Self {
         Self {
@@ -175,7 +196,8 @@ impl Default for InstanceGroup {
 /// Merging of requests into batches.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct DynamicBatching {
-    /// The most rows of a merged batch; none: the model's `max_batch_size`, or 64.
+    /// The most rows of a merged batch; none: the model's `max_batch_size`, or
+    /// [`Self::DEFAULT_MAX_ROWS`].
     pub max_rows: Option<usize>,
     /// Sizes that are worth waiting for, ascending.
     pub preferred_batch_size: Vec<usize>,
@@ -193,6 +215,11 @@ pub struct DynamicBatching {
     pub priority_queue_policy: BTreeMap<u32, QueuePolicy>,
     /// How requests of different lengths share a batch; none: they do not.
     pub padding: Option<Padding>,
+}
+
+impl DynamicBatching {
+    /// The most rows of a merged batch where neither model nor settings say.
+    pub const DEFAULT_MAX_ROWS: usize = 64;
 }
 
 /// How requests of different lengths share a batch. Only a model whose answers do not depend on
@@ -285,7 +312,7 @@ impl Default for ModelConfig {
             parameters: BTreeMap::new(),
             response_cache: false,
             cache_ttl: None,
-            run_timeout: None,
+            run_timeout: Some(Self::DEFAULT_RUN_TIMEOUT),
             warmup: Vec::new(),
         }
     }

@@ -18,6 +18,7 @@
 
 mod files;
 mod kind;
+mod limits;
 mod model_toml;
 pub mod onnx;
 mod pbtxt;

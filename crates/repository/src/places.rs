@@ -45,7 +45,7 @@ pub(crate) struct Place {
 
 enum Layout {
     OnnxFile,
-    Salver(Result<Manifest>),
+    Salver(Result<Box<Manifest>>),
     Triton,
     TfServing { policy: VersionPolicy, labels: BTreeMap<String, u64> },
     Broken(Error),
@@ -97,7 +97,7 @@ impl Root {
 
     /// A manifest that cannot be read (it may be half written) leaves the model its last name.
     fn salver(&self, folder: &Path) -> Vec<Place> {
-        let manifest = model_toml::read_manifest(folder);
+        let manifest = model_toml::read_manifest(folder).map(Box::new);
         let name = match &manifest {
             Ok(manifest) => manifest.name.clone(),
             Err(_) => self.remember().name_of(folder),

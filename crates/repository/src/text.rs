@@ -5,32 +5,42 @@
 //! and brackets, `,` or `;` between fields, a field that is not repeated stands once. Errors name
 //! the line. The schemas do not nest in themselves, so they bound the depth. No extensions, no `Any`.
 
+mod fault;
 mod lexer;
+mod lines;
 
-use prost_reflect::{DynamicMessage, EnumDescriptor, FieldDescriptor, Kind, MessageDescriptor, ReflectMessage, Value};
+use prost_reflect::{
+    DynamicMessage, EnumDescriptor, FieldDescriptor, Kind, MapKey, MessageDescriptor, ReflectMessage, Value,
+};
 use salver_core::{Error, Result};
 
+pub(crate) use self::fault::{Checked, Fault};
 use self::lexer::{Lexer, Token};
+pub(crate) use self::lines::Lines;
 use crate::schema::Described;
 
-/// Reads `text` as a message of type `M`; empty text is a message without fields.
-pub(crate) fn parse<M: Described>(text: &str) -> Result<M> {
+/// Reads `text` as a message of type `M`, and where its fields stand; empty text is a message
+/// without fields.
+pub(crate) fn parse<M: Described>(text: &str) -> Result<(M, Lines)> {
     let mut parser = Parser::new(text)?;
     let message = parser.message(&M::schema(), None)?;
-    message.transcode_to().map_err(|error| Error::invalid_input("does not fit its schema").with_source(error))
+    let message = message.transcode_to();
+    let message = message.map_err(|error| Error::invalid_input("does not fit its schema").with_source(error))?;
+    Ok((message, parser.lines))
 }
 
 struct Parser<'a> {
     lexer: Lexer<'a>,
     token: Token<'a>,
     line: usize,
+    lines: Lines,
 }
 
 impl<'a> Parser<'a> {
     fn new(text: &'a str) -> Result<Self> {
         let mut lexer = Lexer::new(text);
         let (token, line) = lexer.next()?;
-        Ok(Self { lexer, token, line })
+        Ok(Self { lexer, token, line, lines: Lines::default() })
     }
 
     /// Moves on and returns the token that was current.
@@ -83,6 +93,7 @@ impl<'a> Parser<'a> {
         if !self.take_sign(':')? && !matches!(field.kind(), Kind::Message(_)) {
             return self.expected(&format!("':' after '{name}'"));
         }
+        let outer = self.lines.enter(name, line);
         if field.is_list() || field.is_map() {
             self.repeated(message, &field)?;
         } else {
@@ -90,6 +101,7 @@ impl<'a> Parser<'a> {
             let value = self.value(&field)?;
             message.set_field(&field, value);
         }
+        self.lines.leave(outer);
         seen.push(field.number());
         if !self.take_sign(',')? {
             self.take_sign(';')?;
@@ -117,7 +129,10 @@ impl<'a> Parser<'a> {
 
     fn element(&mut self, message: &mut DynamicMessage, field: &FieldDescriptor) -> Result<()> {
         let line = self.line;
+        let idx = message.get_field(field).as_list().map_or(0, <[Value]>::len);
+        let outer = self.lines.enter(&format!("[{idx}]"), line);
         let value = self.value(field)?;
+        self.lines.leave(outer);
         match (message.get_field_mut(field), value) {
             (Value::List(list), value) => list.push(value),
             (Value::Map(map), Value::Message(entry)) => {
@@ -125,6 +140,7 @@ impl<'a> Parser<'a> {
                 let (Some(key), Some(value)) = (part("key").and_then(Value::into_map_key), part("value")) else {
                     return fail(line, format_args!("'{}' takes a key and a value", field.name()));
                 };
+                self.lines.note_entry(&key_text(&key), line);
                 map.insert(key, value);
             }
             _ => return fail(line, format_args!("'{}' is not repeated", field.name())),
@@ -229,6 +245,17 @@ impl<'a> Parser<'a> {
         };
         self.advance()?;
         Ok(if negative { -magnitude } else { magnitude })
+    }
+}
+
+fn key_text(key: &MapKey) -> String {
+    match key {
+        MapKey::Bool(key) => key.to_string(),
+        MapKey::I32(key) => key.to_string(),
+        MapKey::I64(key) => key.to_string(),
+        MapKey::U32(key) => key.to_string(),
+        MapKey::U64(key) => key.to_string(),
+        MapKey::String(key) => key.clone(),
     }
 }
 

@@ -10,11 +10,12 @@ use std::sync::Arc;
 use salver_core::{Error, ModelConfig, ModelName, ModelSpec, Result, VersionPolicy};
 
 use crate::files::{self, Fingerprint, Numbering};
+use crate::pbtxt;
 use crate::schema::tfserving::{
     self as proto, ModelType, model_server_config::Config, servable_version_policy::PolicyChoice,
 };
+use crate::text::{self, Checked, Fault};
 use crate::versions::{self, Version};
-use crate::{pbtxt, text};
 
 /// One model of a `models.config`.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -32,53 +33,58 @@ pub(crate) struct ListedModel {
 /// Reads the text of a `models.config`.
 ///
 /// # Errors
-/// `InvalidInput` naming line or model and field, `Unsupported` for another platform than `onnx`.
+/// `InvalidInput` naming line, model and field, `Unsupported` for another platform than `onnx`.
 pub(crate) fn parse(text: &str) -> Result<Vec<ListedModel>> {
-    let config: proto::ModelServerConfig = text::parse(text)?;
+    let (config, lines) = text::parse::<proto::ModelServerConfig>(text)?;
     let Some(Config::ModelConfigList(list)) = config.config else {
         return Err(Error::invalid_input("model_config_list is missing"));
     };
-    let listed = |config: &proto::ModelConfig| {
-        listed_model(config).map_err(|error| error.context(format!("config of '{}'", config.name.escape_debug())))
+    let listed = |(idx, config): (usize, &proto::ModelConfig)| {
+        let shown = format!("config of '{}'", config.name.escape_debug());
+        let within = |fault: Fault| fault.within(&format!("model_config_list.config[{idx}]"), &shown);
+        listed_model(config).map_err(|fault| within(fault).locate(&lines))
     };
-    list.config.iter().map(listed).collect()
+    list.config.iter().enumerate().map(listed).collect()
 }
 
-fn listed_model(config: &proto::ModelConfig) -> Result<ListedModel> {
+fn listed_model(config: &proto::ModelConfig) -> Checked<ListedModel> {
     if config.base_path.is_empty() {
-        return Err(Error::invalid_input("base_path is missing"));
+        return Err(Fault::invalid("base_path", "base_path is missing"));
     }
     if !["", "onnx"].contains(&config.model_platform.as_str()) {
-        return Err(Error::unsupported(format!(
-            "model_platform '{}' is not offered; write 'onnx' or leave it out",
-            config.model_platform.escape_debug()
-        )));
+        let platform = config.model_platform.escape_debug();
+        let message = format!("model_platform '{platform}' is not offered; write 'onnx' or leave it out");
+        return Err(Fault::unsupported("model_platform", message));
     }
     if config.model_type() == ModelType::Tensorflow {
-        return Err(Error::unsupported("model_type TENSORFLOW is not offered; only ONNX models are"));
+        let message = "model_type TENSORFLOW is not offered; only ONNX models are";
+        return Err(Fault::unsupported("model_type", message));
     }
     let label = |(label, &version): (&String, &i64)| match u64::try_from(version) {
         Ok(number) if number > 0 => Ok((label.clone(), number)),
-        _ => Err(Error::invalid_input(format!(
-            "version_labels: '{}' stands for version {version}, which is not a positive number",
-            label.escape_debug()
-        ))),
+        _ => {
+            let shown = label.escape_debug();
+            let message =
+                format!("version_labels: '{shown}' stands for version {version}, which is not a positive number");
+            Err(Fault::invalid(format!("version_labels[{label}]"), message))
+        }
     };
     Ok(ListedModel {
-        name: ModelName::new(&config.name)?,
+        name: ModelName::new(&config.name).map_err(|error| Fault::new("name", error))?,
         base_path: PathBuf::from(&config.base_path),
         version_policy: version_policy(config.model_version_policy.as_ref())?,
-        labels: config.version_labels.iter().map(label).collect::<Result<_>>()?,
+        labels: config.version_labels.iter().map(label).collect::<Checked<_>>()?,
     })
 }
 
-fn version_policy(policy: Option<&proto::ServableVersionPolicy>) -> Result<VersionPolicy> {
+fn version_policy(policy: Option<&proto::ServableVersionPolicy>) -> Checked<VersionPolicy> {
     match policy.and_then(|policy| policy.policy_choice.as_ref()) {
         None => Ok(VersionPolicy::default()),
         Some(PolicyChoice::Latest(latest)) => Ok(VersionPolicy::Latest(latest.num_versions.max(1))),
         Some(PolicyChoice::All(_)) => Ok(VersionPolicy::All),
         Some(PolicyChoice::Specific(specific)) => {
-            pbtxt::specific_versions(&specific.versions).map_err(|error| error.context("model_version_policy"))
+            let within = |fault: Fault| fault.within("model_version_policy.specific", "model_version_policy");
+            pbtxt::specific_versions(&specific.versions).map_err(within)
         }
     }
 }

@@ -13,7 +13,7 @@ use salver_core::{
 use crate::padding::Padding;
 
 /// Rows of a merged batch where nothing else is said.
-pub(crate) const DEFAULT_MAX_ROWS: usize = 64;
+pub(crate) const DEFAULT_MAX_ROWS: usize = salver_core::DynamicBatching::DEFAULT_MAX_ROWS;
 
 /// The two sides of a model and the way between them.
 #[derive(Debug)]

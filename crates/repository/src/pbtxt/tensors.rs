@@ -4,11 +4,12 @@
 
 use std::collections::BTreeSet;
 
-use salver_core::{DataType, Dim, Error, IoConfig, Result, Shape};
+use salver_core::{DataType, Dim, IoConfig, Shape};
 
 use crate::schema::triton as proto;
+use crate::text::{Checked, Fault};
 
-pub(super) fn inputs(inputs: &[proto::ModelInput]) -> Result<Vec<IoConfig>> {
+pub(super) fn inputs(inputs: &[proto::ModelInput]) -> Checked<Vec<IoConfig>> {
     let convert = |input: &proto::ModelInput| {
         let shapes = shapes(&input.dims, input.reshape.as_ref())?;
         Ok(IoConfig {
@@ -22,7 +23,7 @@ pub(super) fn inputs(inputs: &[proto::ModelInput]) -> Result<Vec<IoConfig>> {
     convert_all("input", inputs, |input| &input.name, convert)
 }
 
-pub(super) fn outputs(outputs: &[proto::ModelOutput]) -> Result<Vec<IoConfig>> {
+pub(super) fn outputs(outputs: &[proto::ModelOutput]) -> Checked<Vec<IoConfig>> {
     let convert = |output: &proto::ModelOutput| {
         let shapes = shapes(&output.dims, output.reshape.as_ref())?;
         Ok(IoConfig {
@@ -39,20 +40,21 @@ fn convert_all<T>(
     block: &str,
     items: &[T],
     name: impl Fn(&T) -> &str,
-    convert: impl Fn(&T) -> Result<IoConfig>,
-) -> Result<Vec<IoConfig>> {
+    convert: impl Fn(&T) -> Checked<IoConfig>,
+) -> Checked<Vec<IoConfig>> {
     let mut seen = BTreeSet::new();
     let mut converted = Vec::new();
     for (idx, item) in items.iter().enumerate() {
         let name = name(item);
         if name.is_empty() {
-            return Err(Error::invalid_input(format!("{block} {} has no name", idx + 1)));
+            return Err(Fault::invalid(format!("{block}[{idx}]"), format!("{block} {} has no name", idx + 1)));
         }
-        let context = |error: Error| error.context(format!("{block} '{}'", name.escape_debug()));
+        let shown = format!("{block} '{}'", name.escape_debug());
+        let within = |fault: Fault| fault.within(&format!("{block}[{idx}]"), &shown);
         if !seen.insert(name) {
-            return Err(context(Error::invalid_input("is given twice")));
+            return Err(within(Fault::invalid("name", "is given twice")));
         }
-        converted.push(convert(item).map_err(context)?);
+        converted.push(convert(item).map_err(within)?);
     }
     Ok(converted)
 }
@@ -78,34 +80,36 @@ impl Shapes {
     }
 }
 
-fn shapes(dims: &[i64], reshape: Option<&proto::ModelTensorReshape>) -> Result<Shapes> {
+fn shapes(dims: &[i64], reshape: Option<&proto::ModelTensorReshape>) -> Checked<Shapes> {
     let Some(reshape) = reshape else {
         let dims = (!dims.is_empty()).then(|| dimensions("dims", dims)).transpose()?;
         return Ok(Shapes { dims, reshape: None });
     };
     if dims.is_empty() {
-        return Err(Error::invalid_input("reshape needs dims beside it"));
+        return Err(Fault::invalid("reshape", "reshape needs dims beside it"));
     }
     let (wire, graph) = (dimensions("dims", dims)?, dimensions("reshape.shape", &reshape.shape)?);
     if segments(&wire) != segments(&graph) {
-        return Err(Error::invalid_input(format!(
-            "dims {dims:?} and reshape.shape {:?} differ in the number of elements",
-            reshape.shape
-        )));
+        let shape = &reshape.shape;
+        let message = format!("dims {dims:?} and reshape.shape {shape:?} differ in the number of elements");
+        return Err(Fault::invalid("reshape", message));
     }
     Ok(Shapes { dims: Some(wire), reshape: Some(graph) })
 }
 
-fn dimensions(field: &str, dims: &[i64]) -> Result<Vec<Dim>> {
+fn dimensions(field: &str, dims: &[i64]) -> Checked<Vec<Dim>> {
     if dims.len() > Shape::MAX_RANK {
         let (count, most) = (dims.len(), Shape::MAX_RANK);
-        return Err(Error::invalid_input(format!("{field} has {count} dimensions, at most {most} are allowed")));
+        return Err(Fault::invalid(field, format!("{field} has {count} dimensions, at most {most} are allowed")));
     }
-    let check = |&dim: &i64| match Dim::from_wire(dim) {
+    let check = |(idx, &dim): (usize, &i64)| match Dim::from_wire(dim) {
         Some(valid) if dim != 0 => Ok(valid),
-        _ => Err(Error::invalid_input(format!("{field} must be -1 (any extent) or 1 and more, got {dim}"))),
+        _ => {
+            let message = format!("{field} must be -1 (any extent) or 1 and more, got {dim}");
+            Err(Fault::invalid(format!("{field}[{idx}]"), message))
+        }
     };
-    dims.iter().map(check).collect()
+    dims.iter().enumerate().map(check).collect()
 }
 
 /// Multiplies what stands between free extents: the same products mean the same elements.

@@ -1,5 +1,7 @@
 //! What a configuration becomes, and which ones are refused.
 
+use std::time::Duration;
+
 use salver_core::{DataType, Dim, ErrorKind, QueuePolicy};
 
 use super::*;
@@ -12,7 +14,7 @@ fn read(text: &str) -> ModelConfig {
 #[track_caller]
 fn check_error(text: &str, kind: ErrorKind, expected: &str) {
     let error = parse(text, "m").expect_err(text);
-    assert_eq!((error.kind(), error.message()), (kind, expected), "{text:?}");
+    assert_eq!((error.kind(), error.message()), (kind, format!("line 1: {expected}").as_str()), "{text:?}");
 }
 
 #[track_caller]
@@ -105,6 +107,8 @@ fn a_thread_count_acts_with_and_without_a_group() {
     assert_eq!(alone.parameters["intra_op_thread_count"], "5");
     assert_eq!(read("instance_group { count: 3 }").instance_groups[0].threads, 1);
     assert!(read(&threads("0")).instance_groups[0].threads >= 1, "all cores");
+    let inter = "parameters { key: 'inter_op_thread_count' value { string_value: '4' } }";
+    assert_eq!((read(inter).instance_groups[0].threads, read(inter).instance_groups[0].inter_threads), (1, 4));
     for odd in ["-1", "many", "", "1025", "99999999999999999999"] {
         assert!(parse(&threads(odd), "m").is_err(), "{odd}");
     }
@@ -141,7 +145,7 @@ fn fields_without_effect_are_accepted_but_spelled_right() {
          model_metrics { metric_control { metric_identifier { family: 'f' } histogram_options { buckets: [ 1, 2.5 ] } } }
          instance_group { passive: true profile: 'p' host_policy: 'h' rate_limiter { resources { name: 'r' count: 1 } } }",
     );
-    check_invalid("optimization { grahp { } }", "line 1: unknown field 'grahp' in ModelOptimizationPolicy");
+    check_invalid("optimization { grahp { } }", "unknown field 'grahp' in ModelOptimizationPolicy");
 }
 
 #[test]
@@ -161,6 +165,14 @@ fn limits_that_need_no_graph_are_checked() {
     check_invalid("version_policy { specific { versions: 0 } }", "version_policy: version 0 is not a positive number");
     check_invalid("instance_group { name: 'g' count: -1 }", "instance_group 'g': count must be from 1 to 1024, got -1");
     check_invalid("instance_group { count: 1025 }", "instance_group '': count must be from 1 to 1024, got 1025");
+    check_invalid(
+        "instance_group { kind: KIND_CPU gpus: 0 }",
+        "instance_group '': gpus must be left out where kind is KIND_CPU",
+    );
+    check_invalid(
+        "instance_group { kind: KIND_GPU gpus: 256 }",
+        "instance_group '': gpus must be from 0 to 255, got 256",
+    );
     let batching = |text: &str| format!("max_batch_size: 8 dynamic_batching {{ {text} }}");
     for size in ["0", "9", "-1"] {
         let message =
@@ -179,7 +191,8 @@ fn limits_that_need_no_graph_are_checked() {
             "the key of priority_queue_policy must be from 1 to priority_levels (1), got 2",
             "priority_levels: 1 default_priority_level: 1 priority_queue_policy { key: 2 value { } }",
         ),
-        ("priority_levels is out of range", "priority_levels: 4294967296"),
+        ("priority_levels must be from 0 to 1024, got 4294967296", "priority_levels: 4294967296"),
+        ("priority_levels must be from 0 to 1024, got 1025", "priority_levels: 1025 default_priority_level: 1"),
     ] {
         check_invalid(&batching(text), &format!("dynamic_batching: {level}"));
     }
@@ -190,6 +203,76 @@ fn limits_that_need_no_graph_are_checked() {
     check_invalid(
         "model_warmup { name: 'w' inputs { key: 'x' value { data_type: TYPE_BOOL dims: -1 } } }",
         "model_warmup 'w', input 'x': dims must be 1 or more, got -1",
+    );
+}
+
+#[test]
+fn what_is_refused_is_refused_with_its_own_line() {
+    for (line, text) in [
+        (2, "max_batch_size: 8\ndynamic_batching { preferred_batch_size: [ 9 ] }"),
+        (4, "max_batch_size: 8\ndynamic_batching {\n  preferred_batch_size: [ 4,\n 9 ]\n}"),
+        (3, "max_batch_size: 8\ndynamic_batching { priority_levels: 2\n default_priority_level: 3 }"),
+        (3, "max_batch_size: 8\n\ndynamic_batching {\n priority_levels: 2\n }"),
+        (
+            4,
+            "dynamic_batching { priority_levels: 2 default_priority_level: 1\n\n priority_queue_policy { key: 1 }\n\
+             priority_queue_policy { key: 3\n value { } } }",
+        ),
+        (3, "instance_group [ { count: 1 },\n {\n count: -1 } ]"),
+        (2, "instance_group {\n kind: KIND_CPU gpus: [ 0 ] }"),
+        (3, "instance_group { kind: KIND_GPU gpus: [\n 0,\n -1 ] }"),
+        (
+            2,
+            "parameters { key: 'a' value { } }\nparameters {\n key: 'inter_op_thread_count' value { string_value: 'x' } }",
+        ),
+        (2, "\noptimization { execution_accelerators { gpu_execution_accelerator : [ { name : 'tensorflow' } ] } }"),
+        (3, "input [ { name: 'a' },\n { name: 'b'\n dims: [ 1, 0 ] } ]"),
+        (2, "input { name: 'a' }\ninput { name: 'a' }"),
+        (3, "version_policy {\n specific { versions: 1\n versions: -1 } }"),
+        (2, "\nmodel_warmup { name: 'w' inputs { key: 'x' value { dims: 1 } } }"),
+        (3, "name: 'm'\n\nplatform: 'tensorrt_plan'"),
+    ] {
+        let error = parse(text, "m").expect_err(text);
+        assert!(error.message().starts_with(&format!("line {line}: ")), "{text:?}: {error}");
+    }
+}
+
+#[test]
+fn accelerators_belong_to_their_kind_of_device() {
+    let devices =
+        |text: &str| -> Vec<String> { read(text).instance_groups.iter().flat_map(|group| group.devices()).collect() };
+    let accelerators = "optimization { execution_accelerators {
+        gpu_execution_accelerator : [ { name : 'tensorrt' } ] cpu_execution_accelerator : [ { name : 'openvino' } ] } }";
+    let both = format!("{accelerators} instance_group [ {{ kind: KIND_GPU gpus: [ 1, 3 ] }}, {{ kind: KIND_CPU }} ]");
+    assert_eq!(devices(&both), ["tensorrt:1", "tensorrt:3", "openvino"]);
+    assert_eq!(devices("instance_group [ { kind: KIND_GPU }, { count: 2 } ]"), ["cuda:0", "cpu"]);
+    assert_eq!(devices(accelerators), ["openvino"], "without a group, Triton's default one");
+    let gpu_only = "optimization { execution_accelerators { gpu_execution_accelerator { name: 'cuda' } } }";
+    assert!(devices(gpu_only).is_empty());
+    for (field, name, offered) in
+        [("gpu", "openvino", "tensorrt"), ("cpu", "tensorrt", "openvino"), ("cpu", "", "openvino")]
+    {
+        check_error(
+            &format!(
+                "optimization {{ execution_accelerators {{ {field}_execution_accelerator {{ name: '{name}' }} }} }}"
+            ),
+            ErrorKind::Unsupported,
+            &format!("{field}_execution_accelerator '{name}' is not offered; only '{offered}' is"),
+        );
+    }
+}
+
+#[test]
+fn a_run_may_take_a_minute_unless_a_parameter_says_otherwise() {
+    let timeout = |value: &str| {
+        read(&format!("parameters {{ key: 'run_timeout_ms' value {{ string_value: '{value}' }} }}")).run_timeout
+    };
+    assert_eq!(read("").run_timeout, Some(Duration::from_secs(60)));
+    assert_eq!(timeout("1500"), Some(Duration::from_millis(1500)));
+    assert_eq!(timeout("0"), None);
+    check_invalid(
+        "parameters { key: 'run_timeout_ms' value { string_value: '86400001' } }",
+        "parameter 'run_timeout_ms' must be a number from 0 to 86400000, got '86400001'",
     );
 }
 

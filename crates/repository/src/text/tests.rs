@@ -8,7 +8,7 @@ use crate::schema::triton::ModelConfig;
 
 #[track_caller]
 fn read(text: &str) -> ModelConfig {
-    parse(text).unwrap_or_else(|error| panic!("{text:?}: {error}"))
+    parse(text).unwrap_or_else(|error| panic!("{text:?}: {error}")).0
 }
 
 #[track_caller]
@@ -51,7 +51,7 @@ fn booleans_numbers_and_enums_have_several_spellings() {
     assert_eq!(read("input { data_type: TYPE_FP32 }"), read("input { data_type: 11 }"));
     let sampling = |text: &str| {
         let text = format!("model_config_list {{ config {{ logging_config {{ sampling_config {{ {text} }} }} }} }}");
-        parse::<ModelServerConfig>(&text).map(|config| format!("{config:?}"))
+        parse::<ModelServerConfig>(&text).map(|(config, _)| format!("{config:?}"))
     };
     for number in ["1", "0.5", ".5e-3f", "2E+4", "-inf", "nan", "10f"] {
         let read = sampling(&format!("sampling_rate: {number}"));

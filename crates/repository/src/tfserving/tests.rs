@@ -6,7 +6,7 @@ use super::*;
 
 #[track_caller]
 fn check_error(config: &str, kind: ErrorKind, expected: &str) {
-    let text = format!("model_config_list {{ config {{ {config} }} }}");
+    let text = format!("model_config_list {{\n config {{\n {config} }} }}");
     let error = parse(&text).expect_err(config);
     assert_eq!((error.kind(), error.message()), (kind, expected), "{config}");
 }
@@ -36,32 +36,32 @@ fn policies_and_labels_are_read() {
 #[test]
 fn what_cannot_be_served_is_refused_by_model_and_field() {
     let base = "name: 'a' base_path: '/a'";
-    check_error("name: 'a'", ErrorKind::InvalidInput, "config of 'a': base_path is missing");
+    check_error("name: 'a'", ErrorKind::InvalidInput, "line 2: config of 'a': base_path is missing");
     check_error(
         &format!("{base} model_platform: 'tensorflow'"),
         ErrorKind::Unsupported,
-        "config of 'a': model_platform 'tensorflow' is not offered; write 'onnx' or leave it out",
+        "line 3: config of 'a': model_platform 'tensorflow' is not offered; write 'onnx' or leave it out",
     );
     check_error(
         &format!("{base} model_type: TENSORFLOW"),
         ErrorKind::Unsupported,
-        "config of 'a': model_type TENSORFLOW is not offered; only ONNX models are",
+        "line 3: config of 'a': model_type TENSORFLOW is not offered; only ONNX models are",
     );
     check_error(
         &format!("{base} version_labels {{ key: 'x' value: -1 }}"),
         ErrorKind::InvalidInput,
-        "config of 'a': version_labels: 'x' stands for version -1, which is not a positive number",
+        "line 3: config of 'a': version_labels: 'x' stands for version -1, which is not a positive number",
     );
     check_error(
         &format!("{base} model_version_policy {{ specific {{ versions: -3 }} }}"),
         ErrorKind::InvalidInput,
-        "config of 'a': model_version_policy: version -3 is not a positive number",
+        "line 3: config of 'a': model_version_policy: version -3 is not a positive number",
     );
     check_error(
         "base_path: '/a' name: '../a'",
         ErrorKind::InvalidInput,
-        "config of '../a': model name '../a' must start with a letter, a digit or '_'",
+        "line 3: config of '../a': model name '../a' must start with a letter, a digit or '_'",
     );
-    check_error("nam: 'a'", ErrorKind::InvalidInput, "line 1: unknown field 'nam' in ModelConfig");
+    check_error("nam: 'a'", ErrorKind::InvalidInput, "line 3: unknown field 'nam' in ModelConfig");
     assert_eq!(parse("").expect_err("empty").message(), "model_config_list is missing");
 }

@@ -50,14 +50,14 @@ fn name_version_and_label_file_come_from_the_manifest() {
 fn a_broken_manifest_is_an_entry_under_the_folders_name() {
     for (manifest, expected) in [
         ("name = 'iris'\nverison = 1", "model.toml: line 2: unknown field `verison`"),
-        ("name = '../iris'", "model.toml: name: model name '../iris' must start with"),
+        ("name = '../iris'", "model.toml: line 1: name: model name '../iris' must start with"),
         ("artifact = '../secret.onnx'", "model.toml: artifact: '../secret.onnx' must be a path inside the folder"),
         ("artifact = '/etc/passwd'", "model.toml: artifact: '/etc/passwd' must be a path inside the folder"),
         ("labels = '../labels.txt'", "model.toml: labels: '../labels.txt' must be a path inside the folder"),
         ("artifact = 'none.onnx'", "x/none.onnx does not exist"),
         ("artifact = 'empty.onnx'", "x/empty.onnx is empty; is it still being written?"),
         ("artifact = 'folder'", "x/folder is not a file"),
-        ("engine = 'python'", "engine 'python' is not offered yet"),
+        ("engine = 'python'", "model.toml: line 1: engine: 'python' is not offered yet"),
     ] {
         let tree = Tree::new(&[("x/model.toml", manifest), ("x/model.onnx", "a"), ("x/empty.onnx", "")]);
         tree.write("x/folder/f", "");

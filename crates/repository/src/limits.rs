@@ -1,0 +1,8 @@
+//! Bounds that hold in every dialect of model settings: a typing error must not take all memory.
+
+/// The most instances of a group, and the most threads of an instance.
+pub(crate) const COUNT_LIMIT: u32 = 1024;
+/// The most levels of urgency; each is a queue.
+pub(crate) const PRIORITY_LIMIT: u32 = 1024;
+/// The longest that one run may take: a day, in milliseconds.
+pub(crate) const RUN_TIMEOUT_LIMIT_MS: u32 = 86_400_000;
