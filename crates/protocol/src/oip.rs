@@ -3,11 +3,14 @@
 //! Binary tensors, reserved parameters, version texts, and the one place where this protocol's
 //! statuses differ from the table in `salver_core::ErrorKind`.
 
+use std::borrow::Cow;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Display;
 
 use bytes::Bytes;
 use salver_core::{
-    DataType, Elements, Error, ErrorKind, ModelState, Parameter, Parameters, Result, Selector, Shape, Tensor,
+    DataType, Elements, Error, ErrorKind, ModelConfig, ModelState, Parameter, Parameters, Result, Selector, Shape,
+    Tensor,
 };
 
 use crate::Limits;
@@ -61,6 +64,33 @@ pub(crate) fn config_type(dtype: DataType) -> &'static str {
         DataType::Fp64 => "TYPE_FP64",
         DataType::Bytes => "TYPE_STRING",
     }
+}
+
+/// Returns the names of the execution accelerators: those of instances on GPUs, or of all others.
+/// They belong to the model in Triton's terms, and to its instances in ours.
+pub(crate) fn accelerators(config: &ModelConfig, on_gpu: bool) -> BTreeSet<&str> {
+    let groups = config.instance_groups.iter().filter(|group| (group.kind == "KIND_GPU") == on_gpu);
+    groups.filter_map(|group| group.accelerator.as_deref()).collect()
+}
+
+/// Returns the parameters of a model, and as parameters what a configuration file of Triton's would
+/// have to say so, where it is not the default.
+pub(crate) fn parameters(config: &ModelConfig) -> BTreeMap<&str, Cow<'_, str>> {
+    let written = config.parameters.iter().map(|(name, value)| (name.as_str(), Cow::Borrowed(value.as_str())));
+    let mut parameters: BTreeMap<_, _> = written.collect();
+    let first = config.instance_groups.first();
+    let threads = [
+        ("intra_op_thread_count", first.map_or(1, |group| group.threads)),
+        ("inter_op_thread_count", first.map_or(1, |group| group.inter_threads)),
+    ];
+    for (name, count) in threads.into_iter().filter(|(_, count)| *count != 1) {
+        parameters.entry(name).or_insert_with(|| count.to_string().into());
+    }
+    if config.run_timeout != Some(ModelConfig::DEFAULT_RUN_TIMEOUT) {
+        let milliseconds = config.run_timeout.map_or(0, |limit| limit.as_millis());
+        parameters.entry("run_timeout_ms").or_insert_with(|| milliseconds.to_string().into());
+    }
+    parameters
 }
 
 /// Reads a version as it stands in a message or path. Empty, and -1 as Triton reads it, mean the

@@ -296,12 +296,11 @@ impl Lifecycle {
 }
 
 fn placements(group: &InstanceGroup) -> impl Iterator<Item = Placement> + use<> {
-    let device =
-        if group.kind == "KIND_GPU" { format!("cuda:{}", group.gpus.first().unwrap_or(&0)) } else { "cpu".to_owned() };
-    let (threads, cores) = (group.threads.max(1), group.cores.clone());
-    (0..group.count.max(1)).map(move |idx| {
+    let (threads, count, cores) = (group.threads.max(1), group.count.max(1), group.cores.clone());
+    let devices = group.devices().into_iter().flat_map(move |device| std::iter::repeat_n(device, count));
+    devices.enumerate().map(move |(idx, device)| {
         let core = cores.get(idx % cores.len().max(1)).copied();
-        Placement { device: device.clone(), threads, core }
+        Placement { device, threads, core }
     })
 }
 

@@ -1,5 +1,6 @@
 //! Writes what a server and its models are: metadata, configuration, statistics, index.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 
 use salver_core::{
@@ -104,7 +105,7 @@ pub fn decode_load_request(parameters: &BTreeMap<String, wire::ModelRepositoryPa
 pub fn model_config(name: &str, config: &ModelConfig) -> wire::ModelConfigResponse {
     use wire::model_config::SchedulingChoice;
     let parameter =
-        |(name, value): (&String, &String)| (name.clone(), wire::ModelParameter { string_value: value.clone() });
+        |(name, value): (&str, Cow<'_, str>)| (name.to_owned(), wire::ModelParameter { string_value: value.into() });
     let config = wire::ModelConfig {
         name: name.to_owned(),
         platform: config.platform.clone(),
@@ -113,9 +114,10 @@ pub fn model_config(name: &str, config: &ModelConfig) -> wire::ModelConfigRespon
         max_batch_size: Some(max_batch_size(config.batch)),
         input: config.inputs.iter().map(input).collect(),
         output: config.outputs.iter().map(output).collect(),
+        optimization: optimization(config),
         instance_group: config.instance_groups.iter().map(instance_group).collect(),
         default_model_filename: config.default_model_filename.clone(),
-        parameters: config.parameters.iter().map(parameter).collect(),
+        parameters: oip::parameters(config).into_iter().map(parameter).collect(),
         model_warmup: config.warmup.iter().map(warmup).collect(),
         response_cache: config.response_cache.then_some(wire::ModelResponseCache { enable: true }),
         scheduling_choice: config
@@ -172,6 +174,23 @@ fn output(io: &IoConfig) -> wire::ModelOutput {
 
 fn reshape(io: &IoConfig) -> Option<wire::ModelTensorReshape> {
     io.reshape.as_deref().map(|shape| wire::ModelTensorReshape { shape: dims(shape) })
+}
+
+fn optimization(config: &ModelConfig) -> Option<wire::ModelOptimizationPolicy> {
+    use wire::model_optimization_policy::{ExecutionAccelerators, execution_accelerators::Accelerator};
+    let accelerators = |on_gpu: bool| -> Vec<Accelerator> {
+        let names = oip::accelerators(config, on_gpu).into_iter();
+        names.map(|name| Accelerator { name: name.to_owned(), ..Accelerator::default() }).collect()
+    };
+    let all = ExecutionAccelerators {
+        gpu_execution_accelerator: accelerators(true),
+        cpu_execution_accelerator: accelerators(false),
+    };
+    let says_something = !(all.gpu_execution_accelerator.is_empty() && all.cpu_execution_accelerator.is_empty());
+    says_something.then(|| wire::ModelOptimizationPolicy {
+        execution_accelerators: Some(all),
+        ..wire::ModelOptimizationPolicy::default()
+    })
 }
 
 fn instance_group(group: &InstanceGroup) -> wire::ModelInstanceGroup {

@@ -276,8 +276,24 @@ fn the_config_names_types_and_kinds() {
         allow_ragged_batch: false,
         is_shape_tensor: false,
     };
-    let config = ModelConfig { batch: BatchRule::Max(8), inputs: vec![io], ..Default::default() };
+    let group = |kind: &str, accelerator: &str| salver_core::InstanceGroup {
+        kind: kind.to_owned(),
+        accelerator: Some(accelerator.to_owned()),
+        threads: 2,
+        ..Default::default()
+    };
+    let config = ModelConfig {
+        batch: BatchRule::Max(8),
+        inputs: vec![io],
+        instance_groups: vec![group("KIND_GPU", "tensorrt"), group("KIND_CPU", "openvino")],
+        ..Default::default()
+    };
     let config = model_config("m", &config).config.unwrap();
+    let accelerators = config.optimization.clone().unwrap().execution_accelerators.unwrap();
+    assert_eq!(accelerators.gpu_execution_accelerator[0].name, "tensorrt");
+    assert_eq!(accelerators.cpu_execution_accelerator[0].name, "openvino");
+    assert_eq!(config.parameters["intra_op_thread_count"].string_value, "2");
+    assert_eq!(model_config("m", &ModelConfig::default()).config.unwrap().optimization, None);
     assert_eq!(config.max_batch_size(), 8);
     assert_eq!(config.input[0].data_type(), inference::DataType::TypeString);
     assert_eq!(config.input[0].format(), inference::model_input::Format::Nchw);

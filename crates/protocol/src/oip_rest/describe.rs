@@ -111,13 +111,7 @@ pub fn model_config(name: &str, config: &ModelConfig) -> Reply {
         "output": config.outputs.iter().map(output).collect::<Vec<_>>(),
         "batch_input": [],
         "batch_output": [],
-        "optimization": {
-            "priority": "PRIORITY_DEFAULT",
-            "input_pinned_memory": {"enable": true},
-            "output_pinned_memory": {"enable": true},
-            "gather_kernel_buffer_threshold": 0,
-            "eager_batching": false,
-        },
+        "optimization": optimization(config),
         "instance_group": instance_groups(config),
         "default_model_filename": config.default_model_filename,
         "cc_model_filenames": {},
@@ -152,6 +146,25 @@ fn version_policy(policy: &VersionPolicy) -> Value {
     }
 }
 
+fn optimization(config: &ModelConfig) -> Value {
+    let accelerators = |on_gpu: bool| -> Vec<Value> {
+        let names = oip::accelerators(config, on_gpu).into_iter();
+        names.map(|name| json!({"name": name, "parameters": {}})).collect()
+    };
+    let (gpu, cpu) = (accelerators(true), accelerators(false));
+    let mut members = json!({
+        "priority": "PRIORITY_DEFAULT",
+        "input_pinned_memory": {"enable": true},
+        "output_pinned_memory": {"enable": true},
+        "gather_kernel_buffer_threshold": 0,
+        "eager_batching": false,
+    });
+    if !(gpu.is_empty() && cpu.is_empty()) {
+        members["execution_accelerators"] = json!({"gpu_execution_accelerator": gpu, "cpu_execution_accelerator": cpu});
+    }
+    members
+}
+
 fn instance_groups(config: &ModelConfig) -> Vec<Value> {
     let group = |group: &salver_core::InstanceGroup| {
         json!({
@@ -169,7 +182,8 @@ fn instance_groups(config: &ModelConfig) -> Vec<Value> {
 }
 
 fn parameters(config: &ModelConfig) -> Map<String, Value> {
-    config.parameters.iter().map(|(name, value)| (name.clone(), json!({"string_value": value}))).collect()
+    let shown = oip::parameters(config).into_iter();
+    shown.map(|(name, value)| (name.to_owned(), json!({"string_value": value}))).collect()
 }
 
 fn input(io: &IoConfig) -> Value {

@@ -5,9 +5,9 @@ use std::sync::Arc;
 use bytes::Bytes;
 use proptest::prelude::*;
 use salver_core::{
-    BatchRule, BatchStat, Batching, DataType, Dim, DurationStat, Element, Error, ErrorKind, InferRequest,
-    InferResponse, IoConfig, ModelConfig, ModelInfo, ModelState, ModelStatistics, ModelStatus, Parameter, Result,
-    Tensor, TensorSpec, Timings,
+    BatchRule, BatchStat, Batching, DataType, Dim, DurationStat, DynamicBatching, Element, Error, ErrorKind,
+    InferRequest, InferResponse, InstanceGroup, IoConfig, ModelConfig, ModelInfo, ModelState, ModelStatistics,
+    ModelStatus, Parameter, QueuePolicy, Result, Tensor, TensorSpec, Timings,
 };
 use serde_json::{Value, json};
 
@@ -706,6 +706,49 @@ fn the_config_is_spelled_as_in_the_file_with_its_defaults() {
     let reply = body(&model_config("m", &plain));
     assert_eq!(reply["max_batch_size"], 0);
     assert!(reply.get("dynamic_batching").is_none());
+}
+
+#[test]
+fn the_config_shows_threads_accelerators_and_policies_under_tritons_names() {
+    let group = |kind: &str, accelerator: &str| InstanceGroup {
+        kind: kind.to_owned(),
+        accelerator: Some(accelerator.to_owned()),
+        threads: 2,
+        inter_threads: 3,
+        ..Default::default()
+    };
+    let policy = QueuePolicy { delay_on_timeout: true, max_queue_size: 5, ..Default::default() };
+    let batching = DynamicBatching {
+        priority_levels: 2,
+        default_priority_level: 2,
+        default_queue_policy: Some(QueuePolicy::default()),
+        priority_queue_policy: [(1, policy)].into(),
+        ..Default::default()
+    };
+    let config = ModelConfig {
+        instance_groups: vec![group("KIND_GPU", "tensorrt"), group("KIND_CPU", "openvino")],
+        dynamic_batching: Some(batching),
+        run_timeout: None,
+        parameters: [("intra_op_thread_count".to_owned(), "0".to_owned())].into(),
+        ..Default::default()
+    };
+    let reply = body(&model_config("m", &config));
+    let accelerators = &reply["optimization"]["execution_accelerators"];
+    assert_eq!(accelerators["gpu_execution_accelerator"], json!([{"name": "tensorrt", "parameters": {}}]));
+    assert_eq!(accelerators["cpu_execution_accelerator"], json!([{"name": "openvino", "parameters": {}}]));
+    let text = |value: &str| json!({"string_value": value});
+    assert_eq!(
+        reply["parameters"],
+        json!({
+            "inter_op_thread_count": text("3"), "intra_op_thread_count": text("0"), "run_timeout_ms": text("0"),
+        })
+    );
+    let batching = &reply["dynamic_batching"];
+    assert_eq!(batching["default_queue_policy"]["timeout_action"], "REJECT");
+    assert_eq!(batching["priority_queue_policy"]["1"]["timeout_action"], "DELAY");
+    assert_eq!(batching["priority_queue_policy"]["1"]["max_queue_size"], 5);
+    let plain = body(&model_config("m", &ModelConfig::default()));
+    assert!(plain["optimization"].get("execution_accelerators").is_none());
 }
 
 #[test]
