@@ -46,7 +46,7 @@ pub(crate) fn read(inputs: &[Declared<'_>], outputs: &[Declared<'_>]) -> Result<
 
 fn input(&(name, value): &Declared<'_>) -> Result<TensorSpec> {
     tensor(name, value).ok_or_else(|| {
-        Error::unsupported(format!("input `{name}` is a {value}; requests can carry tensors of the common types only"))
+        Error::unsupported(format!("input '{name}' is a {value}; requests can carry tensors of the common types only"))
     })
 }
 
@@ -123,7 +123,7 @@ mod tests {
         for value in [map(TensorElementType::Float32), optional, tensor_type(TensorElementType::Complex64, &[1])] {
             let error = read(&[("odd", &value)], &[]).unwrap_err();
             assert_eq!(error.kind(), ErrorKind::Unsupported);
-            assert!(error.message().contains("`odd`"), "{error}");
+            assert!(error.message().contains("'odd'"), "{error}");
         }
     }
 }

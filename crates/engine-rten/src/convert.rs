@@ -23,7 +23,7 @@ pub(crate) fn to_value(name: &str, dtype: DataType, shape: &Shape, data: &[u8]) 
         DataType::Int8 => value(name, shape, elements::<i8>(data)),
         DataType::Uint8 => value(name, shape, data.to_vec()),
         DataType::Int16 | DataType::Uint16 | DataType::Uint32 | DataType::Uint64 | DataType::Bf16 | DataType::Bytes => {
-            Err(Error::unsupported(format!("input `{name}`: the engine `rten` does not know {dtype}")))
+            Err(Error::unsupported(format!("input '{name}': the engine 'rten' does not know {dtype}")))
         }
     }
 }
@@ -36,7 +36,7 @@ fn narrow(name: &str, data: &[u8]) -> Result<Vec<i32>> {
     let narrowed = elements::<i64>(data).into_iter().map(|number| {
         i32::try_from(number).map_err(|_| {
             Error::invalid_input(format!(
-                "input `{name}`: expected whole numbers of 32 bits (the engine `rten` has no others), got {number}"
+                "input '{name}': expected whole numbers of 32 bits (the engine 'rten' has no others), got {number}"
             ))
         })
     });
@@ -47,7 +47,7 @@ fn value<T>(name: &str, shape: &Shape, data: Vec<T>) -> Result<Value>
 where
     Value: From<rten_tensor::Tensor<T>>,
 {
-    Value::from_shape(&**shape, data).map_err(|error| Error::invalid_input(format!("input `{name}`: {error}")))
+    Value::from_shape(&**shape, data).map_err(|error| Error::invalid_input(format!("input '{name}': {error}")))
 }
 
 /// Copies a value into a tensor of the type that the file declares.
@@ -95,7 +95,7 @@ fn map<T: Copy, U>(values: &[T], convert: impl Fn(T) -> U) -> Vec<U> {
 }
 
 fn unexpected(spec: &TensorSpec, got: &str) -> Error {
-    Error::engine(format!("output `{}`: expected {}, got {got}", spec.name, spec.dtype))
+    Error::engine(format!("output '{}': expected {}, got {got}", spec.name, spec.dtype))
 }
 
 #[cfg(test)]

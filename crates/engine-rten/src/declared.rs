@@ -75,11 +75,11 @@ impl DecodeMessage for Declared {
 pub(crate) fn tensor_spec(value: &ValueInfoProto) -> Result<TensorSpec> {
     let name = value.name.as_deref().unwrap_or_default();
     let tensor = value.r#type.as_ref().and_then(|kind| kind.tensor_type.as_ref());
-    let tensor = tensor.ok_or_else(|| Error::unsupported(format!("`{name}` is no tensor")))?;
+    let tensor = tensor.ok_or_else(|| Error::unsupported(format!("'{name}' is no tensor")))?;
     let element = tensor.elem_type.unwrap_or(OnnxType(0));
     let dtype = data_type(element).ok_or_else(|| {
         let element = element.name().map_or_else(|| format!("type {}", element.0), str::to_owned);
-        Error::unsupported(format!("`{name}` is a tensor of {element}, which the engine `rten` does not know"))
+        Error::unsupported(format!("'{name}' is a tensor of {element}, which the engine 'rten' does not know"))
     })?;
     let dims = tensor.shape.as_ref().map(|shape| shape.dim.as_slice()).unwrap_or_default();
     Ok(TensorSpec { name: name.into(), dtype, shape: dims.iter().map(dim).collect(), optional: false })

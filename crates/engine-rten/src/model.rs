@@ -31,7 +31,7 @@ struct Loaded {
 impl RtenModel {
     pub(crate) fn load(path: &Path) -> Result<Self> {
         let loaded = catch_unwind(AssertUnwindSafe(|| Loaded::load(path))).unwrap_or_else(|_| {
-            Err(Error::engine(format!("the engine `rten` gave up on it; {}", crate::INSTALL_HINT)))
+            Err(Error::engine(format!("the engine 'rten' gave up on it; {}", crate::INSTALL_HINT)))
         });
         Ok(Self(Arc::new(loaded.map_err(|error| error.context(path.display()))?)))
     }
@@ -46,7 +46,7 @@ impl Loaded {
         for &id in model.input_ids() {
             let name = model.node_info(id).and_then(|node| node.name()).unwrap_or_default();
             let value = declared.inputs.iter().find(|value| value.name.as_deref() == Some(name));
-            let value = value.ok_or_else(|| Error::engine(format!("input `{name}` is not in the file")))?;
+            let value = value.ok_or_else(|| Error::engine(format!("input '{name}' is not in the file")))?;
             inputs.push(tensor_spec(value).map_err(unknown)?);
         }
         // By position: what computes an output may have been given another name on the way.
@@ -95,7 +95,7 @@ fn load_error(error: &rten::LoadError) -> Error {
 
 fn warn_of_lost_precision<'a>(path: &Path, mut specs: impl Iterator<Item = &'a TensorSpec>) {
     if specs.any(|spec| spec.dtype == DataType::Fp64) {
-        tracing::warn!(model = %path.display(), "the engine `rten` computes FP64 in FP32; {}", crate::INSTALL_HINT);
+        tracing::warn!(model = %path.display(), "the engine 'rten' computes FP64 in FP32; {}", crate::INSTALL_HINT);
     }
 }
 
@@ -116,7 +116,7 @@ impl Model for RtenModel {
     fn instance(&self, placement: &Placement) -> Result<Box<dyn Instance>> {
         if placement.device != "cpu" {
             return Err(Error::unsupported(format!(
-                "device `{}`: the engine `rten` runs on `cpu` only",
+                "device '{}': the engine 'rten' runs on 'cpu' only; other devices need the engine 'onnx'",
                 placement.device
             )));
         }
@@ -174,11 +174,11 @@ impl RtenInstance {
     fn named(&self, name: &str, dtype: DataType, value: Value) -> Result<(NodeId, ValueOrView<'static>)> {
         let inputs = self.model.signature.inputs.iter().zip(&self.model.input_ids);
         let Some((spec, &id)) = inputs.into_iter().find(|(spec, _)| *spec.name == *name) else {
-            return Err(Error::invalid_input(format!("the model has no input `{name}`")));
+            return Err(Error::invalid_input(format!("the model has no input '{name}'")));
         };
         // Two types may look the same to rten: INT64 and INT32, say.
         if spec.dtype != dtype {
-            return Err(Error::invalid_input(format!("input `{name}`: expected {}, got {dtype}", spec.dtype)));
+            return Err(Error::invalid_input(format!("input '{name}': expected {}, got {dtype}", spec.dtype)));
         }
         Ok((id, value.into()))
     }
@@ -187,7 +187,7 @@ impl RtenInstance {
         let inputs = self.model.signature.inputs.iter().zip(&self.model.input_ids);
         let missing = inputs.into_iter().find(|(_, id)| !values.iter().any(|(given, _)| given == *id));
         match missing {
-            Some((spec, _)) => Err(Error::invalid_input(format!("input `{}` is missing", spec.name))),
+            Some((spec, _)) => Err(Error::invalid_input(format!("input '{}' is missing", spec.name))),
             None => Ok(()),
         }
     }

@@ -65,7 +65,7 @@ fn inputs_that_no_request_can_carry_are_named() {
     let Some(engine) = crate::engine() else { return };
     let error = engine.load(&spec_of(&path("sequence_input"))).err().unwrap();
     assert_eq!(error.kind(), ErrorKind::Unsupported);
-    assert!(error.message().contains("sequence_input.onnx: input `x`"), "{error}");
+    assert!(error.message().contains("sequence_input.onnx: input 'x'"), "{error}");
     let nested = engine.load(&spec_of(&path("nested_sequence_input"))).err().unwrap();
     assert_eq!(nested.kind(), ErrorKind::Unsupported, "{nested}");
 }
