@@ -12,6 +12,7 @@ use salver_core::{Engine, Error, Model, ModelSpec, Result};
 use crate::install;
 use crate::library::{Found, OLDEST, Place, PlaceStatus, Places, VERSION};
 use crate::model::OnnxModel;
+use crate::raw;
 
 /// Where to find ONNX Runtime, and whether to fetch it.
 #[derive(Debug, Clone, Default)]
@@ -47,7 +48,7 @@ pub struct Status {
     pub instructions: String,
 }
 
-/// ONNX Runtime's CPU provider.
+/// ONNX Runtime, on the CPU or what else the library has a provider for.
 pub struct OnnxEngine {
     places: Places,
     fetch: Fetch,
@@ -197,13 +198,14 @@ impl Engine for OnnxEngine {
     }
 
     fn load(&self, spec: &ModelSpec) -> Result<Arc<dyn Model>> {
-        let runtime = self.runtime()?;
-        Ok(Arc::new(OnnxModel::load(&runtime.environment, spec)?))
+        let Runtime { environment, library } = self.runtime()?;
+        Ok(Arc::new(OnnxModel::load(environment, &library.path, spec)?))
     }
 }
 
 /// Loads a library into the process; why it cannot be is said in words.
 fn load(found: Found) -> Result<Runtime, String> {
+    raw::return_freed_memory();
     let builder = ort::init_from(&found.path).map_err(|error| error.to_string())?;
     let environment = builder.with_name("salver").with_telemetry(false).with_logger(Arc::new(log)).build();
     let environment = environment.map_err(|error| error.to_string())?;

@@ -5,6 +5,8 @@ use std::path::Path;
 use ort::ErrorCode;
 use salver_core::{Error, ErrorKind};
 
+use crate::device::Device;
+
 /// The longest message that is passed on, in characters.
 const MAX_CHARS: usize = 400;
 
@@ -20,6 +22,20 @@ pub(crate) fn of_run(error: &ort::Error) -> Error {
 /// Converts an error of loading `path`.
 pub(crate) fn of_load<R>(error: &ort::Error<R>, path: &Path) -> Error {
     Error::new(load_kind(error.code(), error.message()), trim(error.message())).context(path.display())
+}
+
+/// Converts a device's refusal. What a provider needs in turn is looked for by the system's loader,
+/// whose words name it.
+pub(crate) fn of_device<R>(error: &ort::Error<R>, device: Device) -> Error {
+    let refusal = trim(strip_status(error.message()));
+    let needs = device.libraries();
+    Error::unsupported(format!("device '{device}': {refusal}; {needs} must lie where the system looks for libraries"))
+}
+
+/// Leaves out `onnxruntime::Provider& … [ONNXRuntimeError] : 1 : FAIL : `.
+fn strip_status(message: &str) -> &str {
+    let status = message.split_once("[ONNXRuntimeError] : ").map(|(_, status)| status);
+    status.and_then(|status| status.splitn(3, " : ").nth(2)).unwrap_or(message)
 }
 
 fn load_kind(code: ErrorCode, message: &str) -> ErrorKind {
@@ -75,6 +91,15 @@ mod tests {
         assert_eq!(trim("Load model from /m/a.onnx failed:Protobuf parsing failed."), "Protobuf parsing failed.");
         let long = trim(&"é".repeat(1000));
         assert_eq!(long.chars().count(), MAX_CHARS + 1);
+    }
+
+    #[test]
+    fn a_provider_that_lacks_a_library_is_told_in_the_loaders_words() {
+        let words = "Failed to load library /o/libonnxruntime_providers_cuda.so with error: libcublasLt.so.13: \
+                     cannot open shared object file: No such file or directory";
+        let status = format!("onnxruntime::Provider& Get() [ONNXRuntimeError] : 1 : FAIL : {words}");
+        assert_eq!(strip_status(&status), words);
+        assert_eq!(strip_status("plain : words : here : too"), "plain : words : here : too");
     }
 
     #[test]

@@ -61,7 +61,8 @@ pub fn engine_suite(engine: &dyn Engine, models: &EngineModels) {
         let error = engine.load(&spec_of(path)).err().expect("a model beyond the engine is refused");
         assert_eq!(error.kind(), ErrorKind::Unsupported, "{error}");
     }
-    only_the_cpu_is_there(engine);
+    a_device_that_is_not_there_is_refused(engine);
+    an_interruption_between_runs_does_nothing(engine);
     instances_run_at_the_same_time(engine);
     a_shared_net_mixes_no_rows_up(engine);
     trained_models_reach_their_accuracy(engine);
@@ -336,12 +337,28 @@ fn damaged_files_do_no_harm(engine: &dyn Engine, models: &[PathBuf]) {
     check_add_sub(&good, &run(&mut *instance(&*load(engine, &triton("add_sub_fp32"))), &good));
 }
 
-fn only_the_cpu_is_there(engine: &dyn Engine) {
+fn a_device_that_is_not_there_is_refused(engine: &dyn Engine) {
     let model = load(engine, &triton("add_sub_fp32"));
-    let placement = Placement { device: "cuda:0".to_owned(), threads: 1, core: None };
-    let error = model.instance(&placement).err().expect("no such device");
-    assert_eq!(error.kind(), ErrorKind::Unsupported);
-    assert!(error.message().contains("cuda:0"), "{error}");
+    for device in ["cuda:99", "abacus"] {
+        let placement = Placement { device: device.to_owned(), threads: 1, core: None };
+        let error = model.instance(&placement).err().expect("no such device");
+        assert_eq!(error.kind(), ErrorKind::Unsupported, "{error}");
+        assert!(error.message().starts_with(&format!("device '{device}': ")), "{error}");
+    }
+}
+
+/// How a run in progress is ended, each engine that can do so tests with a model of its own.
+fn an_interruption_between_runs_does_nothing(engine: &dyn Engine) {
+    let model = load(engine, &triton("add_sub_fp32"));
+    let mut instance = instance(&*model);
+    let Some(interrupt) = instance.interrupt() else { return };
+    let inputs = add_sub_inputs(2, 3);
+    for _ in 0..3 {
+        interrupt();
+        check_add_sub(&inputs, &run(&mut *instance, &inputs));
+    }
+    drop(instance);
+    interrupt();
 }
 
 fn instances_run_at_the_same_time(engine: &dyn Engine) {

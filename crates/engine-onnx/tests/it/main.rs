@@ -3,7 +3,11 @@
 mod contract;
 mod edges;
 mod installing;
+mod interrupt;
+#[cfg(all(target_os = "linux", target_env = "gnu"))]
+mod memory;
 mod models;
+mod options;
 
 use std::sync::OnceLock;
 
@@ -25,7 +29,7 @@ fn engine() -> Option<&'static OnnxEngine> {
                 panic!("SALVER_REQUIRE_SERVICES=1, but {error}")
             }
             Err(error) => {
-                eprintln!("SKIPPED: tests of the engine `onnx`: {error}");
+                eprintln!("SKIPPED: tests of the engine 'onnx': {error}");
                 None
             }
         }

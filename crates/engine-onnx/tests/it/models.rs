@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use salver_core::{DataType, Engine, ErrorKind, Inputs, Placement, Tensor};
+use salver_core::{DataType, Engine, Inputs, Placement, Tensor};
 use salver_engine_onnx::OnnxEngine;
 use salver_testkit::{repository_path, spec_of, tensor, text};
 
@@ -41,12 +41,4 @@ fn the_loaded_library_is_known() {
     assert!(library.path.is_file());
     let status = engine.status();
     assert!(status.chosen.is_some(), "{status:?}");
-}
-
-#[test]
-fn a_device_beyond_the_cpu_is_refused() {
-    let Some(engine) = crate::engine() else { return };
-    let model = engine.load(&spec_of(&repository_path("examples/demo/iris/model.onnx"))).unwrap();
-    let error = model.instance(&Placement { device: "cuda:0".to_owned(), threads: 1, core: None }).err().unwrap();
-    assert_eq!(error.kind(), ErrorKind::Unsupported);
 }

@@ -54,3 +54,11 @@ for key, value in (("location", "external.onnx.data"), ("offset", "0"), ("length
     beside.external_data.add(key=key, value=value)
 write("external", [helper.make_node("Add", ["x", "beside"], ["y"])], [x], [y], [beside])
 (HERE / "external.onnx.data").write_bytes(np.array([1, 2], np.float32).tobytes())
+# Adds one to x, n times: as long a run as a test wants.
+step = helper.make_graph(
+    [helper.make_node("Identity", ["go"], ["go_on"]), helper.make_node("Add", ["value", "one"], ["next"])], "step",
+    [info("idx", INT64, []), info("go", TensorProto.BOOL, []), info("value", FLOAT, ["batch", 2])],
+    [info("go_on", TensorProto.BOOL, []), info("next", FLOAT, ["batch", 2])])
+constants = [numpy_helper.from_array(np.array(True), "always"), numpy_helper.from_array(np.array(1, np.float32), "one")]
+write("loop", [helper.make_node("Loop", ["n", "always", "x"], ["y"], body=step)],
+      [info("n", INT64, [1]), x], [y], constants)
