@@ -364,3 +364,37 @@ fn a_device_that_is_none_is_refused_with_the_known_ones() {
         );
     }
 }
+
+fn documentation() -> String {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/models.md");
+    std::fs::read_to_string(path).expect("docs/models.md")
+}
+
+#[test]
+fn the_documented_example_is_read() {
+    let page = documentation();
+    let (_, rest) = page.split_once("```toml\n").expect("an example");
+    let (example, _) = rest.split_once("```").expect("its end");
+    let manifest = parse(example).unwrap();
+    assert_eq!(manifest.name.as_deref(), Some("flowers"));
+    assert_eq!(manifest.batching.priority_queue_policy[&1].default_timeout_microseconds, 50_000);
+    assert_eq!(manifest.batching.default_priority_level, 2);
+}
+
+/// What serde says is known is what the tables list.
+#[test]
+fn every_key_stands_in_the_documentation_and_no_other() {
+    let page = documentation();
+    for table in ["batching", "batching.padding", "instances", "cache"] {
+        let error = parse(&format!("{table}.inputs = {{ a = 0 }}\n{table}.no_such_key = 1")).expect_err(table);
+        let known: Vec<&str> = error.message().split('`').skip(3).step_by(2).collect();
+        let (_, rest) = page.split_once(&format!("`[{table}]`:")).expect(table);
+        let rows = rest.lines().skip_while(|line| !line.starts_with("|---")).skip(1);
+        let rows = rows.take_while(|line| line.starts_with("| `"));
+        let listed: Vec<&str> = rows.filter_map(|row| row.split('`').nth(1)).collect();
+        let mut sorted = (known.clone(), listed.clone());
+        sorted.0.sort_unstable();
+        sorted.1.sort_unstable();
+        assert_eq!(sorted.0, sorted.1, "[{table}] knows {known:?}, docs/models.md lists {listed:?}");
+    }
+}
