@@ -220,6 +220,13 @@ pub struct DynamicBatching {
 impl DynamicBatching {
     /// The most rows of a merged batch where neither model nor settings say.
     pub const DEFAULT_MAX_ROWS: usize = 64;
+
+    /// Returns the settings of a model of which nothing is said, outside Triton's repositories.
+    /// Unlike there, a request may shorten its own wait.
+    pub fn unconfigured() -> Self {
+        let policy = QueuePolicy { allow_timeout_override: true, ..QueuePolicy::default() };
+        Self { default_queue_policy: Some(policy), ..Self::default() }
+    }
 }
 
 /// How requests of different lengths share a batch. Only a model whose answers do not depend on
@@ -307,7 +314,7 @@ impl Default for ModelConfig {
             outputs: Vec::new(),
             version_policy: VersionPolicy::default(),
             instance_groups: Vec::new(),
-            dynamic_batching: Some(DynamicBatching::default()),
+            dynamic_batching: Some(DynamicBatching::unconfigured()),
             default_model_filename: "model.onnx".to_owned(),
             parameters: BTreeMap::new(),
             response_cache: false,

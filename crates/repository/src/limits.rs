@@ -6,3 +6,5 @@ pub(crate) const COUNT_LIMIT: u32 = 1024;
 pub(crate) const PRIORITY_LIMIT: u32 = 1024;
 /// The longest that one run may take: a day, in milliseconds.
 pub(crate) const RUN_TIMEOUT_LIMIT_MS: u32 = 86_400_000;
+/// The highest number of a core: the system's calls that pin threads know no higher one.
+pub(crate) const CORE_LIMIT: u32 = 1023;

@@ -20,7 +20,11 @@ pub(crate) const DERIVED_BATCH_LIMIT: usize = 4;
 
 /// Returns the configuration of a Triton model without `config.pbtxt`.
 pub(crate) fn derived() -> ModelConfig {
-    ModelConfig { batch: BatchRule::Derive { limit: Some(DERIVED_BATCH_LIMIT) }, ..ModelConfig::default() }
+    ModelConfig {
+        batch: BatchRule::Derive { limit: Some(DERIVED_BATCH_LIMIT) },
+        dynamic_batching: Some(DynamicBatching::default()),
+        ..ModelConfig::default()
+    }
 }
 
 /// Reads the text of the `config.pbtxt` of the model `name`.

@@ -20,7 +20,7 @@ pub(super) fn dynamic_batching(batching: &Batching) -> Result<DynamicBatching, F
         preserve_ordering: batching.preserve_order,
         priority_levels: levels,
         default_priority_level: default_priority(batching.default_priority.as_ref(), levels)?,
-        default_queue_policy: default_policy(batching),
+        default_queue_policy: Some(queue_policy(own_policy(batching))),
         priority_queue_policy: level_policies(batching, levels)?,
         padding: batching.padding.as_ref().map(padding).transpose()?,
     })
@@ -56,14 +56,6 @@ fn check_level<T>(place: &Spanned<T>, level: u32, levels: u32) -> Result<u32, Fa
             Err(Fault::invalid(place, format_args!("must be from 1 to batching.priorities ({levels}), got {level}")))
         }
     }
-}
-
-/// None where no key of a policy stands.
-fn default_policy(batching: &Batching) -> Option<QueuePolicy> {
-    let written = own_policy(batching);
-    let Policy { timeout_ms, on_timeout, timeout_override, max_queue } = written;
-    let is_written = timeout_ms.is_some() || on_timeout.is_some() || timeout_override.is_some() || max_queue.is_some();
-    is_written.then(|| queue_policy(written))
 }
 
 fn own_policy(batching: &Batching) -> Policy {

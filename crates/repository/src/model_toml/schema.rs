@@ -9,7 +9,7 @@ use serde::Deserialize;
 use toml::Spanned;
 
 use super::number::{Milliseconds, Whole};
-use crate::limits::{COUNT_LIMIT, PRIORITY_LIMIT, RUN_TIMEOUT_LIMIT_MS};
+use crate::limits::{CORE_LIMIT, COUNT_LIMIT, PRIORITY_LIMIT, RUN_TIMEOUT_LIMIT_MS};
 
 /// The whole file.
 #[derive(Debug, Default, Deserialize)]
@@ -149,7 +149,7 @@ pub(super) struct Instances {
     /// Independent operators of one execution that may run at a time; none: 1.
     pub(super) inter_threads: Option<Whole<1, COUNT_LIMIT>>,
     /// The cores that the executions are pinned to, in turn.
-    pub(super) cores: Vec<Whole<0, 4095>>,
+    pub(super) cores: Vec<Whole<0, CORE_LIMIT>>,
     /// Where they run; none: `cpu`.
     pub(super) device: Option<Spanned<String>>,
     /// The longest that one run may take; 0: any time.
