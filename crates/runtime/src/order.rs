@@ -56,3 +56,55 @@ impl Order {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use proptest::prelude::*;
+    use salver_core::Error;
+    use tokio::sync::{Semaphore, oneshot};
+
+    use super::*;
+    use crate::shared::Shared;
+
+    type Waiting = oneshot::Receiver<Result<Answer>>;
+
+    fn reply(id: u64) -> (Reply, Waiting) {
+        let (sender, receiver) = oneshot::channel();
+        let place = Arc::new(Semaphore::new(1)).try_acquire_owned().unwrap();
+        let memory = Shared::new(0).hold(0).unwrap();
+        (Reply { id, sender, place, memory }, receiver)
+    }
+
+    proptest! {
+        #[test]
+        fn an_answer_leaves_once_all_earlier_ones_have(
+            ends in Just((0u64..12).collect::<Vec<_>>()).prop_shuffle(),
+            leaves in proptest::collection::vec(any::<bool>(), 12),
+        ) {
+            let order = Order::default();
+            let (mut replies, mut waiting): (Vec<_>, Vec<_>) = (0..12)
+                .map(|id| { order.arrived(id); let (reply, waiting) = reply(id); (Some(reply), Some(waiting)) })
+                .unzip();
+            let mut settled = [false; 12];
+            for id in ends {
+                let idx = usize::try_from(id).unwrap();
+                let reply = replies[idx].take().unwrap();
+                if leaves[idx] {
+                    waiting[idx] = None;
+                    order.left(id);
+                } else {
+                    order.deliver(reply, Err(Error::engine("late")));
+                }
+                settled[idx] = true;
+                let due = settled.iter().take_while(|settled| **settled).count();
+                for (idx, waiting) in waiting.iter_mut().enumerate() {
+                    let is_answered = waiting.as_mut().map(|waiting| !waiting.is_empty());
+                    prop_assert!(is_answered.is_none_or(|answered| answered == (idx < due)), "{idx} of {due}");
+                }
+            }
+            prop_assert!(order.0.lock().is_empty());
+        }
+    }
+}

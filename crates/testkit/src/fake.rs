@@ -275,9 +275,7 @@ impl Instance for FakeInstance {
         };
         self.record(&tensors, staged);
         self.life.shared.gate.pass();
-        if !self.life.shared.run_time.is_zero() {
-            std::thread::sleep(self.life.shared.run_time);
-        }
+        Self::spend(self.life.shared.run_time);
         self.react(&tensors)?;
         self.answer(&tensors)
     }
@@ -290,6 +288,13 @@ impl FakeInstance {
             Tensor::new(input.name.clone(), input.dtype, input.shape.clone(), data)
         };
         layout.inputs.iter().map(read).collect()
+    }
+
+    #[expect(clippy::disallowed_methods, reason = "a slow engine is what is faked here, nothing waits for an event")]
+    fn spend(time: Duration) {
+        if !time.is_zero() {
+            std::thread::sleep(time);
+        }
     }
 
     fn record(&self, tensors: &[Tensor], staged: bool) {

@@ -229,7 +229,7 @@ fn arrival() -> impl Strategy<Value = Arrival> {
     })
 }
 
-/// Sends `arrivals` at a runtime and returns how each ended, in the order of their answers.
+/// Sends `arrivals` at a runtime and returns how each ended.
 async fn play(fixture: &Fixture, arrivals: &[Arrival]) -> Vec<(usize, Option<Result<Vec<f32>>>)> {
     let ended = Arc::new(Mutex::new(Vec::new()));
     let mut tasks = Vec::new();
@@ -274,7 +274,6 @@ fn check_play(threads: usize, spec: ModelSpec, arrivals: &[Arrival], max_rows: u
         threads => tokio::runtime::Builder::new_multi_thread().worker_threads(threads).enable_all().build(),
     };
     runtime.unwrap().block_on(async {
-        let ordered = spec.config.dynamic_batching.as_ref().is_some_and(|batching| batching.preserve_ordering);
         let options = RuntimeOptions { max_queue: Some(64), ..RuntimeOptions::default() };
         let fixture = Fixture::start(FakeEngine::new().adding(0.5), vec![spec], options).await;
         // A few quick ones first: from then on the model may run on the callers' threads.
@@ -295,11 +294,6 @@ fn check_play(threads: usize, spec: ModelSpec, arrivals: &[Arrival], max_rows: u
                 }
                 Some(Err(error)) => prop_assert_eq!(error.kind(), ErrorKind::Overloaded),
             }
-        }
-        let is_plain = |idx: usize| matches!(arrivals[idx].caller, Caller::Waits) && !arrivals[idx].background;
-        if ordered && threads == 1 {
-            let order: Vec<usize> = ended.iter().map(|(idx, _)| *idx).filter(|idx| is_plain(*idx)).collect();
-            prop_assert!(order.is_sorted(), "{order:?}");
         }
         prop_assert!(within(&fixture.engine.batches(), max_rows, 0));
         fixture.queued(0).await;
@@ -325,7 +319,7 @@ proptest! {
     ) {
         let policy = QueuePolicy {
             delay_on_timeout: late,
-            default_timeout_microseconds: 500_000,
+            default_timeout_microseconds: 60_000_000,
             allow_timeout_override: true,
             max_queue_size: 0,
         };
