@@ -10,7 +10,7 @@ use std::path::PathBuf;
 
 use clap::{Args, CommandFactory, Parser, Subcommand};
 
-pub(crate) use self::bench::{BenchOptions, BenchProtocol};
+pub(crate) use self::bench::{BenchOptions, BenchProtocol, RawShape};
 pub(crate) use self::top::{TopOptions, TopSort};
 use crate::settings::layers::with_env_names;
 use crate::settings::{GrpcAddr, ServeOptions, parse_addr, parse_grpc};

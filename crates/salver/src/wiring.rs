@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail};
-use salver_core::{Engine, ModelControl as _, ModelName, ModelSource as _, ModelState};
+use salver_core::{Engine, ModelControl as _, ModelEntry, ModelName, ModelSource as _, ModelState};
 use salver_engine_onnx::{Fetch, OnnxEngine, OnnxOptions};
 use salver_engine_rten::RtenEngine;
 use salver_repository::Repository;
@@ -27,7 +27,7 @@ pub(crate) fn onnx_engine(args: &EngineArgs) -> OnnxEngine {
 }
 
 /// Makes the engines, best one first.
-fn engines(args: &EngineArgs) -> Vec<Arc<dyn Engine>> {
+pub(crate) fn engines(args: &EngineArgs) -> Vec<Arc<dyn Engine>> {
     vec![Arc::new(onnx_engine(args)), Arc::new(RtenEngine::new())]
 }
 
@@ -58,16 +58,8 @@ pub(crate) struct LocalModels {
 /// # Errors
 /// Where it does not load, or there are several.
 pub(crate) async fn open_local(path: &Path, args: &EngineArgs) -> Result<LocalModels> {
+    let name = only_model(path)?.name;
     let paths = [path.to_owned()];
-    let entries = Repository::open(&paths)?.scan();
-    let name = match entries.as_slice() {
-        [only] => only.name.clone(),
-        [] => bail!("there is no model in {}", path.display()),
-        several => {
-            let names: Vec<&str> = several.iter().map(|entry| &*entry.name).collect();
-            bail!("{} holds several models: {}; give the path of one", path.display(), names.join(", "))
-        }
-    };
     let runtime = runtime(&paths, args, &Metrics::new(), RuntimeOptions::default())?;
     let loading = Progress::spinner(format!("loading model {name}"));
     runtime.start().await?;
@@ -76,6 +68,22 @@ pub(crate) async fn open_local(path: &Path, args: &EngineArgs) -> Result<LocalMo
         bail!("model {name} of {} does not load: {reason}", path.display());
     }
     Ok(LocalModels { runtime, name })
+}
+
+/// Returns the one model at `path`.
+///
+/// # Errors
+/// Where there is none, or several.
+pub(crate) fn only_model(path: &Path) -> Result<ModelEntry> {
+    let mut entries = Repository::open(&[path.to_owned()])?.scan();
+    match (entries.pop(), entries.as_slice()) {
+        (Some(only), []) => Ok(only),
+        (None, _) => bail!("there is no model in {}", path.display()),
+        (Some(last), others) => {
+            let names: Vec<&str> = others.iter().chain([&last]).map(|entry| &*entry.name).collect();
+            bail!("{} holds several models: {}; give the path of one", path.display(), names.join(", "))
+        }
+    }
 }
 
 /// Returns why no version of `name` serves, if none does.

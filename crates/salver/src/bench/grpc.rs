@@ -1,4 +1,4 @@
-//! Calls of one gRPC method over shared HTTP/2 connections, with a message encoded before.
+//! Calls of one gRPC method over shared HTTP/2 connections.
 
 use std::sync::Arc;
 
@@ -13,6 +13,7 @@ use tokio::net::TcpStream;
 use tokio::task::JoinSet;
 
 use super::load::{CallError, Caller};
+use super::outgoing::Outgoing;
 
 /// Calls that share one connection.
 pub(crate) const CALLS_PER_CONNECTION: usize = 16;
@@ -24,19 +25,18 @@ const FRAME_LEN: usize = 5;
 pub(crate) struct GrpcCaller {
     send: SendRequest<Full<Bytes>>,
     uri: Uri,
-    message: Bytes,
+    outgoing: Outgoing,
     /// Keeps the connection's task alive.
     _connection: Arc<JoinSet<()>>,
 }
 
 impl GrpcCaller {
-    /// Opens connections for `calls` calls at a time, each sending `message` (without its gRPC frame).
+    /// Opens connections for `calls` calls of `method` at a time; what they send is framed already.
     ///
     /// # Errors
     /// Where a connection cannot be opened.
-    pub(crate) async fn open(base: &BaseUrl, message: &[u8], calls: usize) -> Result<Vec<Self>> {
-        let uri: Uri = base.url("/inference.GRPCInferenceService/ModelInfer").parse()?;
-        let message = frame(message)?;
+    pub(crate) async fn open(base: &BaseUrl, method: &str, outgoing: &Outgoing, calls: usize) -> Result<Vec<Self>> {
+        let uri: Uri = base.url(&format!("/inference.GRPCInferenceService/{method}")).parse()?;
         let mut callers = Vec::with_capacity(calls);
         while callers.len() < calls {
             let (send, connection) = connect(base).await.with_context(|| format!("connect to {base}"))?;
@@ -44,7 +44,7 @@ impl GrpcCaller {
             callers.extend((0..share).map(|_| Self {
                 send: send.clone(),
                 uri: uri.clone(),
-                message: message.clone(),
+                outgoing: outgoing.clone(),
                 _connection: connection.clone(),
             }));
         }
@@ -57,7 +57,8 @@ impl GrpcCaller {
     /// What the server or the connection said.
     pub(crate) async fn exchange(&mut self) -> Result<Bytes, CallError> {
         let lost = |error: hyper::Error| CallError::Lost(error.to_string());
-        let mut request = Request::post(self.uri.clone()).body(Full::new(self.message.clone())).unwrap_or_default();
+        let message = self.outgoing.next()?;
+        let mut request = Request::post(self.uri.clone()).body(Full::new(message)).unwrap_or_default();
         request.headers_mut().insert("content-type", HeaderValue::from_static("application/grpc"));
         request.headers_mut().insert("te", HeaderValue::from_static("trailers"));
         self.send.ready().await.map_err(lost)?;
@@ -94,7 +95,10 @@ async fn connect(base: &BaseUrl) -> Result<(SendRequest<Full<Bytes>>, Arc<JoinSe
 }
 
 /// Puts gRPC's five bytes before a message: not compressed, and its length.
-fn frame(message: &[u8]) -> Result<Bytes> {
+///
+/// # Errors
+/// Where the message is longer than the protocol can say.
+pub(crate) fn frame(message: &[u8]) -> Result<Bytes> {
     let len = u32::try_from(message.len()).context("the request is too large for a gRPC message")?;
     let mut framed = BytesMut::with_capacity(FRAME_LEN + message.len());
     framed.put_u8(0);

@@ -1,23 +1,22 @@
-//! One HTTP/1.1 connection that sends the same bytes again and again.
+//! One HTTP/1.1 connection that sends one request after the other.
 //!
 //! As little work as possible for each request, because the load generator usually shares the
-//! machine with the server: the request is written as one buffer made before, and of the reply
-//! only status, length and `connection` are looked at. Replies must carry a Content-Length, as
-//! this server's do.
+//! machine with the server: the request is written as one buffer, and of the reply only status,
+//! length and `connection` are looked at. Replies must carry a Content-Length.
 
-use bytes::Bytes;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 
 use super::load::{CallError, Caller};
+use super::outgoing::Outgoing;
 
 /// Replies beyond this size are refused.
 const MAX_REPLY_BYTES: usize = 1 << 30;
 
-/// One connection and its request.
+/// One connection and its requests.
 pub(crate) struct HttpCaller {
     host_port: String,
-    request: Bytes,
+    outgoing: Outgoing,
     stream: Option<TcpStream>,
     buffer: Vec<u8>,
 }
@@ -38,21 +37,26 @@ pub(crate) struct Head {
 
 impl HttpCaller {
     /// Makes a caller that connects on first need.
-    pub(crate) fn new(host_port: String, request: Bytes) -> Self {
-        Self { host_port, request, stream: None, buffer: Vec::with_capacity(16 << 10) }
+    pub(crate) fn new(host_port: String, outgoing: Outgoing) -> Self {
+        Self { host_port, outgoing, stream: None, buffer: Vec::with_capacity(16 << 10) }
     }
 
-    /// Sends the request and returns the reply's head; the body is then in [`HttpCaller::body`].
+    /// Sends a request and returns the reply's head; the body is then in [`HttpCaller::body`].
     ///
     /// # Errors
     /// What happened to the connection.
-    pub(crate) async fn exchange(&mut self) -> Result<Head, String> {
+    pub(crate) async fn exchange(&mut self) -> Result<Head, CallError> {
+        let request = self.outgoing.next()?;
+        self.send(&request).await.map_err(CallError::Lost)
+    }
+
+    async fn send(&mut self, request: &[u8]) -> Result<Head, String> {
         let mut stream = match self.stream.take() {
             Some(stream) => stream,
             None => connect(&self.host_port).await?,
         };
         self.buffer.clear();
-        stream.write_all(&self.request).await.map_err(|error| format!("send: {error}"))?;
+        stream.write_all(request).await.map_err(|error| format!("send: {error}"))?;
         let mut head = None;
         loop {
             if head.is_none() {
@@ -82,7 +86,7 @@ impl HttpCaller {
 
 impl Caller for HttpCaller {
     async fn call(&mut self) -> Result<(), CallError> {
-        let head = self.exchange().await.map_err(CallError::Lost)?;
+        let head = self.exchange().await?;
         if head.status == 200 {
             return Ok(());
         }

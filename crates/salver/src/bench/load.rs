@@ -75,6 +75,8 @@ pub(crate) struct Figures {
     pub p99_ms: f64,
     /// The slowest answer.
     pub max_ms: f64,
+    /// How many times the median the 99th percentile is.
+    pub p99_over_p50: f64,
     /// Processor cores that this process used meanwhile: the load generator's own share.
     pub generator_cores: f64,
 }
@@ -89,9 +91,7 @@ struct Tally {
 
 impl Tally {
     fn new() -> Result<Self> {
-        // From a microsecond to five minutes, three digits.
-        let latencies = Histogram::new_with_bounds(1_000, 300_000_000_000, 3)?;
-        Ok(Self { latencies, errors: 0, first_error: None, last_end: None })
+        Ok(Self { latencies: histogram()?, errors: 0, first_error: None, last_end: None })
     }
 
     fn succeed(&mut self, took: Duration, end: Instant) {
@@ -111,6 +111,21 @@ impl Tally {
         self.last_end = self.last_end.max(other.last_end);
         Ok(())
     }
+}
+
+/// Makes a histogram of nanoseconds: from one microsecond to five minutes, three digits.
+pub(crate) fn histogram() -> Result<Histogram<u64>> {
+    Ok(Histogram::new_with_bounds(1_000, 300_000_000_000, 3)?)
+}
+
+/// Returns a quantile of nanoseconds as milliseconds.
+pub(crate) fn millis(latencies: &Histogram<u64>, quantile: f64) -> f64 {
+    latencies.value_at_quantile(quantile) as f64 / 1e6
+}
+
+/// Returns the cores that this process may use.
+pub(crate) fn cores() -> usize {
+    std::thread::available_parallelism().map_or(1, std::num::NonZero::get)
 }
 
 /// The part of a run that counts.
@@ -228,7 +243,7 @@ fn cpu_time() -> Duration {
 }
 
 fn figures(tally: &Tally, window: Window, generator_cores: f64) -> Figures {
-    let millis = |quantile: f64| tally.latencies.value_at_quantile(quantile) as f64 / 1e6;
+    let millis = |quantile: f64| millis(&tally.latencies, quantile);
     let last = tally.last_end.map_or(window.end, |end| end.max(window.end));
     let requests = tally.latencies.len();
     Figures {
@@ -240,6 +255,7 @@ fn figures(tally: &Tally, window: Window, generator_cores: f64) -> Figures {
         p90_ms: millis(0.9),
         p99_ms: millis(0.99),
         max_ms: tally.latencies.max() as f64 / 1e6,
+        p99_over_p50: millis(0.99) / millis(0.5).max(f64::MIN_POSITIVE),
         generator_cores,
     }
 }

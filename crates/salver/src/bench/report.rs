@@ -3,7 +3,7 @@
 use anyhow::{Result, bail};
 use serde::Serialize;
 
-use super::load::Figures;
+use super::load::{self, Figures};
 use crate::cli::BenchOptions;
 use crate::out;
 
@@ -14,6 +14,8 @@ pub(crate) struct Run {
     pub what: String,
     /// Whether that was the yardstick.
     pub is_constant: bool,
+    /// Requests per second that were meant to start; none: a closed loop.
+    pub rate: Option<f64>,
     /// What it gave.
     #[serde(flatten)]
     pub figures: Figures,
@@ -23,7 +25,6 @@ pub(crate) struct Run {
 #[derive(Debug, Serialize)]
 pub(crate) struct Report {
     connections: usize,
-    rate: Option<f64>,
     duration_ms: u128,
     rows: usize,
     cores: usize,
@@ -51,10 +52,9 @@ impl Report {
             .map(|(model, yardstick)| model.figures.per_second / yardstick.figures.per_second.max(f64::MIN_POSITIVE));
         Self {
             connections: options.connections,
-            rate: options.rate,
             duration_ms: options.duration.as_millis(),
             rows: options.rows,
-            cores: std::thread::available_parallelism().map_or(1, std::num::NonZero::get),
+            cores: load::cores(),
             ratio: Spread::of(ratios.collect()),
             runs,
         }
@@ -65,10 +65,8 @@ impl Report {
         if json {
             return out::json(self);
         }
-        let pace = match self.rate {
-            Some(rate) => format!("{rate} requests/s meant, latency from the intended start"),
-            None => "closed loop".to_owned(),
-        };
+        let has_rate = self.runs.iter().any(|run| run.rate.is_some());
+        let pace = if has_rate { "at a fixed rate: latency from the intended start" } else { "closed loop" };
         let seconds = self.duration_ms as f64 / 1000.0;
         out::line(format!(
             "{} connections, {} row(s) a request, {seconds} s, {pace}; this machine has {} cores",
@@ -81,6 +79,7 @@ impl Report {
             ">p90 ms",
             ">p99 ms",
             ">max ms",
+            ">p99/p50",
             ">errors",
             ">generator cores",
         ]);
@@ -88,12 +87,13 @@ impl Report {
             let figures = &run.figures;
             let ms = |value: f64| format!("{value:.3}");
             rows.push([
-                run.what.clone(),
+                run.rate.map_or_else(|| run.what.clone(), |rate| format!("{} at {rate:.0}/s", run.what)),
                 format!("{:.0}", figures.per_second),
                 ms(figures.p50_ms),
                 ms(figures.p90_ms),
                 ms(figures.p99_ms),
                 ms(figures.max_ms),
+                format!("{:.2}", figures.p99_over_p50),
                 figures.errors.to_string(),
                 format!("{:.2}", figures.generator_cores),
             ]);

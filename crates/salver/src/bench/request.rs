@@ -1,28 +1,47 @@
 //! Makes a valid request of what a model says about its inputs.
 //!
 //! The values are arbitrary but always the same, and small: an integer input is often an index
-//! into a table.
+//! into a table. Masks are ones, like every integer that is not a token of a text.
 
 use anyhow::{Result, bail};
-use salver_core::{DataType, Dim, Elements, InferRequest, ModelInfo, ModelRef, Parameters, Shape, Tensor, TensorSpec};
+use salver_core::{
+    DataType, Dim, Elements, InferRequest, ModelInfo, ModelRef, Parameters, Shape, Signature, Tensor, TensorSpec,
+};
 
 /// The most elements of one made-up input.
 const MAX_ELEMENTS: usize = 64 << 20;
 
-/// Makes a request of `rows` rows; other free dimensions become 1.
+/// What free dimensions become.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Size {
+    /// The first one.
+    pub rows: usize,
+    /// The others.
+    pub length: usize,
+}
+
+/// Makes a request of the size given.
 ///
 /// # Errors
 /// Where an input would be too large.
-pub(crate) fn sample(info: &ModelInfo, model: ModelRef, rows: usize) -> Result<InferRequest> {
-    let inputs = info.signature.inputs.iter().map(|spec| tensor(spec, rows)).collect::<Result<_>>()?;
+pub(crate) fn sample(info: &ModelInfo, model: ModelRef, size: Size) -> Result<InferRequest> {
+    let inputs = tensors(&info.signature, size)?;
     Ok(InferRequest { model, id: None, inputs, outputs: Vec::new(), parameters: Parameters::new() })
 }
 
-fn tensor(spec: &TensorSpec, rows: usize) -> Result<Tensor> {
+/// Makes the inputs of such a request.
+///
+/// # Errors
+/// Where an input would be too large.
+pub(crate) fn tensors(signature: &Signature, size: Size) -> Result<Vec<Tensor>> {
+    signature.inputs.iter().map(|spec| tensor(spec, size)).collect()
+}
+
+fn tensor(spec: &TensorSpec, size: Size) -> Result<Tensor> {
     let extent = |(idx, dim): (usize, &Dim)| match dim {
         Dim::Fixed(extent) => *extent,
-        Dim::Free if idx == 0 => rows,
-        Dim::Free => 1,
+        Dim::Free if idx == 0 => size.rows,
+        Dim::Free => size.length,
     };
     let shape: Shape = spec.shape.iter().enumerate().map(extent).collect();
     let Some(count) = shape.element_count().filter(|&count| count <= MAX_ELEMENTS) else {
@@ -36,6 +55,10 @@ fn tensor(spec: &TensorSpec, rows: usize) -> Result<Tensor> {
             Tensor::from_slice(name, shape, &values)?
         }
         DataType::Fp64 => Tensor::from_slice(name, shape, &values.collect::<Vec<f64>>())?,
+        DataType::Int64 if spec.name.ends_with("input_ids") => {
+            let tokens: Vec<i64> = (0..count).map(token).collect();
+            Tensor::from_slice(name, shape, &tokens)?
+        }
         DataType::Int64 => Tensor::from_slice(name, shape, &vec![1i64; count])?,
         DataType::Int32 => Tensor::from_slice(name, shape, &vec![1i32; count])?,
         DataType::Bytes => {
@@ -54,7 +77,12 @@ fn tensor(spec: &TensorSpec, rows: usize) -> Result<Tensor> {
 
 /// Decimals from 0.1 to 8.0, as measurements have them.
 fn value(idx: usize) -> f64 {
-    f64::from(u32::try_from((idx * 37) % 80 + 1).unwrap_or(1)) / 10.0
+    token(idx) as f64 / 10.0
+}
+
+/// Numbers from 1 to 80; every vocabulary is larger.
+fn token(idx: usize) -> i64 {
+    i64::try_from((idx * 37) % 80 + 1).unwrap_or(1)
 }
 
 /// Writes the number one.
@@ -71,17 +99,27 @@ fn one(dtype: DataType, element: &mut [u8]) {
 mod tests {
     use super::*;
 
+    const SIZE: Size = Size { rows: 2, length: 5 };
+
+    #[test]
+    fn tokens_differ_and_masks_are_ones() {
+        let values = |name| tensor(&TensorSpec::new(name, DataType::Int64, &[-1, -1]), SIZE).unwrap().to_vec::<i64>();
+        assert_eq!(values("attention_mask").unwrap(), [1; 10]);
+        let tokens = values("input_ids").unwrap();
+        assert!(tokens[0] != tokens[1] && tokens.iter().all(|token| (1..=80).contains(token)), "{tokens:?}");
+    }
+
     #[test]
     fn every_type_can_be_made_up() {
         for dtype in DataType::ALL {
-            let tensor = tensor(&TensorSpec::new("x", dtype, &[-1, 3, -1]), 2).unwrap();
-            assert_eq!((tensor.dtype(), &tensor.shape()[..], tensor.element_count()), (dtype, &[2, 3, 1][..], 6));
+            let tensor = tensor(&TensorSpec::new("x", dtype, &[-1, 3, -1]), SIZE).unwrap();
+            assert_eq!((tensor.dtype(), &tensor.shape()[..], tensor.element_count()), (dtype, &[2, 3, 5][..], 30));
         }
     }
 
     #[test]
     fn an_input_that_would_not_fit_is_refused_by_name() {
-        let error = tensor(&TensorSpec::new("x", DataType::Fp32, &[-1, 1 << 40]), 1).unwrap_err();
+        let error = tensor(&TensorSpec::new("x", DataType::Fp32, &[-1, 1 << 40]), SIZE).unwrap_err();
         assert!(error.to_string().contains("'x'"), "{error}");
     }
 }

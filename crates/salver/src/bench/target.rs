@@ -1,34 +1,28 @@
-//! What is called over sockets: a route and the bytes of its request, made once.
+//! What is called over sockets, checked once before it is measured.
 
 use anyhow::{Context as _, Result, bail};
-use bytes::{BufMut as _, Bytes, BytesMut};
+use bytes::Bytes;
 use prost::Message as _;
-use salver_client::{BaseUrl, Form, HttpClient};
+use salver_client::{BaseUrl, HttpClient};
 use salver_core::{InferRequest, ModelRef};
-use salver_protocol::{Limits, oip_grpc, oip_rest, paths};
+use salver_protocol::{Limits, oip_grpc, oip_rest};
 
-use super::grpc::GrpcCaller;
-use super::http::HttpCaller;
-use super::load::{CallError, Figures, Plan};
-use super::{load, request};
+use super::load::{Figures, Plan};
+use super::wire::{Wire, infer_path};
+use super::{request, size};
 use crate::cli::{BenchOptions, BenchProtocol};
 
 /// The route that answers without a model.
 const CONSTANT: &str = "/bench/constant";
 
+/// The gRPC method that does: through the same listener, limits and layers as the others.
+const CONSTANT_METHOD: &str = "ServerLive";
+
 /// Something to call over sockets.
 pub(crate) struct Target {
-    base: BaseUrl,
     label: String,
     is_constant: bool,
     wire: Wire,
-}
-
-enum Wire {
-    /// A whole HTTP/1.1 request.
-    Http { request: Bytes, body: Bytes },
-    /// A gRPC message without its frame.
-    Grpc { message: Bytes },
 }
 
 impl Target {
@@ -39,46 +33,50 @@ impl Target {
     pub(crate) async fn model(client: &HttpClient, options: &BenchOptions) -> Result<Self> {
         let model: ModelRef = options.model.parse()?;
         let info = client.metadata(&model).await?;
-        let own = options.input.as_deref().map(std::fs::read).transpose().context("read the --input file")?;
+        let own = read_input(options)?;
         let sample = match &own {
             Some(body) => decode_own(body.clone(), &model)?,
-            None => request::sample(&info, model.clone(), options.rows)?,
+            None => request::sample(&info, model.clone(), size(options))?,
         };
-        let wire = match (options.protocol, own) {
-            (BenchProtocol::HttpJson, Some(body)) => http(client.base(), &model, body.into(), None),
-            (BenchProtocol::HttpJson, None) => encoded(client.base(), &sample, Form::Json)?,
-            (BenchProtocol::HttpBinary, _) => encoded(client.base(), &sample, Form::Binary)?,
-            (BenchProtocol::Grpc, _) => {
-                Wire::Grpc { message: oip_grpc::encode_request(&sample)?.encode_to_vec().into() }
+        let wire = match own {
+            Some(body) if options.protocol == BenchProtocol::HttpJson => {
+                Wire::post(client.base(), &infer_path(&model), body)
             }
+            _ => Wire::of_requests(client.base(), sample, options)?,
         };
         let label = format!("{} {}", model, options.protocol.as_str());
-        let target = Self { base: client.base().clone(), label, is_constant: false, wire };
+        let target = Self { label, is_constant: false, wire };
         target.check_answer(&info.name).await.context("check one answer before measuring")?;
         Ok(target)
     }
 
-    /// Prepares requests to the constant route, with the body that `model` has.
+    /// Prepares POST requests to any server, and checks that it answers them.
+    ///
+    /// # Errors
+    /// Where the server is not reached or answers with another status than 200.
+    pub(crate) async fn url(url: &str, options: &BenchOptions) -> Result<Self> {
+        let base: BaseUrl = url.parse()?;
+        let body = read_input(options)?.context("--url needs the body to send; give it with --input")?;
+        let path = if base.path("").is_empty() { "/" } else { "" };
+        let target = Self { label: url.to_owned(), is_constant: false, wire: Wire::post(&base, path, body) };
+        target.wire.ask().await.with_context(|| format!("ask {url} before measuring"))?;
+        Ok(target)
+    }
+
+    /// Prepares requests to what answers without a model, with the same body as this target has.
     ///
     /// # Errors
     /// Where the server has no such route.
-    pub(crate) async fn constant(client: &HttpClient, model: &Self) -> Result<Self> {
-        let body = match &model.wire {
-            Wire::Http { body, .. } => body.clone(),
-            Wire::Grpc { message } => message.clone(),
+    pub(crate) async fn constant(&self) -> Result<Self> {
+        let (label, wire) = match &self.wire {
+            Wire::Http { base, body, .. } => (format!("{CONSTANT} http"), Wire::post(base, CONSTANT, body.clone())),
+            // The message's fields are unknown to that method; protobuf skips them.
+            Wire::Grpc { base, message, .. } => {
+                (format!("{CONSTANT_METHOD} grpc"), Wire::grpc(base, CONSTANT_METHOD, message.clone()))
+            }
         };
-        let request = post(client.base(), CONSTANT, &body, None);
-        let mut caller = HttpCaller::new(client.base().host_port(), request.clone());
-        let head = caller.exchange().await.map_err(anyhow::Error::msg)?;
-        if head.status != 200 {
-            bail!("the server answers {} on {CONSTANT}; start it with --bench", head.status);
-        }
-        Ok(Self {
-            base: client.base().clone(),
-            label: format!("{CONSTANT} http"),
-            is_constant: true,
-            wire: Wire::Http { request, body },
-        })
+        wire.ask().await.with_context(|| format!("ask {CONSTANT}; is the server started with --bench?"))?;
+        Ok(Self { label, is_constant: true, wire })
     }
 
     /// Returns what people read.
@@ -96,34 +94,16 @@ impl Target {
     /// # Errors
     /// Where no connection can be opened.
     pub(crate) async fn measure(&self, connections: usize, plan: Plan) -> Result<Figures> {
-        match &self.wire {
-            Wire::Http { request, .. } => {
-                let caller = || HttpCaller::new(self.base.host_port(), request.clone());
-                load::run((0..connections).map(|_| caller()).collect(), plan).await
-            }
-            Wire::Grpc { message } => load::run(GrpcCaller::open(&self.base, message, connections).await?, plan).await,
-        }
+        self.wire.measure(connections, plan).await
     }
 
     /// Asks once and decodes what comes.
     async fn check_answer(&self, model: &str) -> Result<()> {
+        let reply = self.wire.ask().await?;
         let decoded = match &self.wire {
-            Wire::Http { request, .. } => {
-                let mut caller = HttpCaller::new(self.base.host_port(), request.clone());
-                let head = caller.exchange().await.map_err(anyhow::Error::msg)?;
-                let body = Bytes::copy_from_slice(caller.body(&head));
-                if head.status != 200 {
-                    bail!("status {}: {}", head.status, String::from_utf8_lossy(&body));
-                }
-                oip_rest::decode_response(body, head.inference_header_len)?
-            }
-            Wire::Grpc { message } => {
-                let mut callers = GrpcCaller::open(&self.base, message, 1).await?;
-                let caller = callers.first_mut().context("a connection")?;
-                let reply = caller.exchange().await.map_err(|error| match error {
-                    CallError::Refused(text) | CallError::Lost(text) => anyhow::Error::msg(text),
-                })?;
-                oip_grpc::decode_response(oip_grpc::inference::ModelInferResponse::decode(reply)?)?
+            Wire::Http { .. } => oip_rest::decode_response(reply.body, reply.header_len)?,
+            Wire::Grpc { .. } => {
+                oip_grpc::decode_response(oip_grpc::inference::ModelInferResponse::decode(reply.body)?)?
             }
         };
         if decoded.model_name != model || decoded.outputs.is_empty() {
@@ -133,51 +113,13 @@ impl Target {
     }
 }
 
-fn decode_own(body: Vec<u8>, model: &ModelRef) -> Result<InferRequest> {
+fn read_input(options: &BenchOptions) -> Result<Option<Bytes>> {
+    let read = options.input.as_deref().map(std::fs::read).transpose();
+    Ok(read.context("read the --input file")?.map(Bytes::from))
+}
+
+fn decode_own(body: Bytes, model: &ModelRef) -> Result<InferRequest> {
     let unknown = || Err(salver_core::Error::invalid_input("the body must name its tensors"));
-    let decoded = oip_rest::decode_infer(body.into(), None, model.clone(), unknown, &Limits::default());
+    let decoded = oip_rest::decode_infer(body, None, model.clone(), unknown, &Limits::default());
     Ok(decoded.context("read the --input file as a JSON inference request")?.0)
-}
-
-fn encoded(base: &BaseUrl, sample: &InferRequest, form: Form) -> Result<Wire> {
-    let encoded = oip_rest::encode_request(sample, form)?;
-    Ok(http(base, &sample.model, encoded.body, encoded.header_len))
-}
-
-fn http(base: &BaseUrl, model: &ModelRef, body: Bytes, header_len: Option<usize>) -> Wire {
-    let path = format!("/v2/models/{}/infer", paths::model(model));
-    Wire::Http { request: post(base, &path, &body, header_len), body }
-}
-
-/// Writes a whole HTTP/1.1 request.
-fn post(base: &BaseUrl, path: &str, body: &[u8], header_len: Option<usize>) -> Bytes {
-    let kind = if header_len.is_some() { "application/octet-stream" } else { "application/json" };
-    let extra = header_len.map(|len| format!("inference-header-content-length: {len}\r\n")).unwrap_or_default();
-    let head = format!(
-        "POST {} HTTP/1.1\r\nhost: {}\r\ncontent-type: {kind}\r\n{extra}content-length: {}\r\n\r\n",
-        base.path(path),
-        base.authority(),
-        body.len()
-    );
-    let mut request = BytesMut::with_capacity(head.len() + body.len());
-    request.put_slice(head.as_bytes());
-    request.put_slice(body);
-    request.freeze()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_request_is_complete_http() {
-        let base: BaseUrl = "http://127.0.0.1:8080/ml".parse().unwrap();
-        let request = post(&base, "/v2/models/iris/infer", b"{}", Some(2));
-        assert_eq!(
-            std::str::from_utf8(&request).unwrap(),
-            "POST /ml/v2/models/iris/infer HTTP/1.1\r\nhost: 127.0.0.1:8080\r\n\
-             content-type: application/octet-stream\r\ninference-header-content-length: 2\r\n\
-             content-length: 2\r\n\r\n{}"
-        );
-    }
 }

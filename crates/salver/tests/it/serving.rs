@@ -10,7 +10,7 @@ use serde_json::Value;
 
 use crate::support::{PATIENCE, demo_model, options, refuse, repository, serve, succeed};
 
-async fn ready(server: &ServerProcess) -> HttpClient {
+pub(crate) async fn ready(server: &ServerProcess) -> HttpClient {
     let client = HttpClient::new(&server.url("")).unwrap();
     let end = Instant::now() + PATIENCE;
     while !client.is_ready().await.unwrap() {
@@ -145,41 +145,4 @@ async fn an_address_that_others_can_reach_is_warned_about_at_every_start() {
     let server = serve(&[demo_model("iris").to_str().unwrap(), "--http", "0.0.0.0:0", "--insecure"]);
     let line = server.wait_for_line("--insecure");
     assert!(line.contains("WARN") && line.contains("0.0.0.0"), "{line}");
-}
-
-#[tokio::test]
-async fn bench_measures_a_server_and_refuses_wrong_answers() {
-    let server = serve(&[demo_model("iris").to_str().unwrap(), "--bench"]);
-    ready(&server).await;
-    let url = server.url("");
-    for protocol in ["http-json", "http-binary", "grpc"] {
-        let json = succeed(&[
-            "bench",
-            "--server",
-            &url,
-            "--protocol",
-            protocol,
-            "--connections",
-            "2",
-            "--duration",
-            "200ms",
-            "--warmup",
-            "50ms",
-            "--json",
-        ]);
-        let report: Value = serde_json::from_str(&json).unwrap();
-        assert!(report["runs"][0]["requests"].as_u64().unwrap() > 0, "{protocol}: {report}");
-        assert_eq!(report["runs"][0]["errors"], 0, "{protocol}: {report}");
-    }
-    let short = ["--connections", "2", "--duration", "100ms", "--warmup", "0ms"];
-    let pairs = [&["bench", "--server", &url, "--pairs", "2"], &short[..]].concat();
-    let text = succeed(&pairs);
-    assert!(text.contains("model / constant: median"), "{text}");
-    let rate = [&["bench", "--server", &url, "--rate", "100", "--json"], &short[..]].concat();
-    let report: Value = serde_json::from_str(&succeed(&rate)).unwrap();
-    assert_eq!(report["runs"][0]["requests"], 10, "{report}");
-    refuse(&["bench", "--server", &url, "--model", "nobody"], &["nobody"]);
-    let iris = demo_model("iris");
-    let local = [&["bench", "--in-process", iris.to_str().unwrap()], &short[..]].concat();
-    assert!(succeed(&local).contains("in process"));
 }
