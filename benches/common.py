@@ -11,6 +11,7 @@ import os
 import pathlib
 import re
 import shlex
+import shutil
 import signal
 import socket
 import statistics
@@ -28,10 +29,21 @@ IRIS = ROOT / "examples/demo/iris"
 BINARY = pathlib.Path(os.environ.get("SALVER_BIN", ROOT / "target/release/salver"))
 
 
+# Commands that were run, as people would type them, each once. The report prints them.
+commands = []
+
+
 def show(command):
     """A command line as a person would type it in the repository's root."""
     text = shlex.join(str(part) for part in command)
-    return text.replace(str(BINARY), "salver").replace(f"{ROOT}/", "")
+    text = text.replace(str(BINARY), "salver").replace(f"{ROOT}/", "")
+    return re.sub(r"127\.0\.0\.1:\d+", "127.0.0.1:8080", text)
+
+
+def record(command):
+    """Notes a command for the report."""
+    if (shown := show(command)) not in commands:
+        commands.append(shown)
 
 
 class Failed(Exception):
@@ -94,9 +106,9 @@ class Salver(Process):
 
     def __init__(self, *arguments, ready=True):
         self.data = tempfile.TemporaryDirectory(prefix="salver-data-")
-        self.shown = [BINARY, "serve", *arguments]
+        record([BINARY, "serve", *arguments])
         ports = ["--http", "127.0.0.1:0", "--grpc", "off"]
-        super().__init__([*self.shown, *ports, "--data", self.data.name, "--log-level", "warn"])
+        super().__init__([BINARY, "serve", *arguments, *ports, "--data", self.data.name, "--log-level", "warn"])
         try:
             self.port = self.wait(self.find_port, "the line with its port")
             if ready:
@@ -171,11 +183,13 @@ class Caller:
 # --- The load generator -------------------------------------------------------------------------
 
 
-def bench(*arguments):
-    """Runs `salver bench … --json` and returns what it prints."""
-    command = [str(part) for part in (BINARY, "bench", *arguments, "--json")]
-    done = subprocess.run(command, capture_output=True, text=True)
-    if done.returncode != 0:
+def bench(*arguments, errors=False):
+    """Runs `salver bench … --json` and returns what it prints. Calls that failed make it fail,
+    unless they are to be counted by the caller (`errors`)."""
+    command = [str(part) for part in (BINARY, "bench", *arguments)]
+    record(command)
+    done = subprocess.run([*command, "--json"], capture_output=True, text=True)
+    if done.returncode != 0 and not (errors and done.stdout):
         raise Failed(f"{show(command)}: {done.stderr.strip()}")
     return json.loads(done.stdout)
 
@@ -253,6 +267,9 @@ def note(text):
     print(text, file=sys.stderr, flush=True)
 
 
+# --- Files --------------------------------------------------------------------------------------
+
+
 def environment(name, requirements):
     """The interpreter of a virtual environment under target/, made anew when its pins change."""
     folder = ROOT / "target" / name
@@ -267,3 +284,43 @@ def environment(name, requirements):
                 raise Failed(f"{show(command)}:\n{done.stderr.strip()[-2000:]}")
         complete.write_text(pins)
     return interpreter
+
+
+def use_environment():
+    """Runs this script again in the environment with NumPy and ONNX Runtime, unless it is there."""
+    interpreter = environment("bench-venv", ROOT / "benches/models/requirements.txt")
+    if pathlib.Path(sys.prefix).resolve() != interpreter.parent.parent.resolve():
+        os.execv(interpreter, [str(interpreter), *sys.argv])
+
+
+def models(kind, count=None):
+    """The folder of the models of one kind (`many`: of `count` or more), made where it is not there."""
+    folder = ROOT / "target/bench-models" / kind
+    made = [ROOT / "benches/models/make.py", kind, *(["--count", count] if count else [])]
+    record(made)
+    if kind == "many":
+        file = folder.with_suffix(".json")
+        is_there = file.exists() and len(json.loads(file.read_text())["y"]) >= count
+    else:
+        is_there = (folder / "model.onnx").exists()
+    if not is_there:
+        note(f"making {folder.relative_to(ROOT)}")
+        subprocess.run([sys.executable, *map(str, made)], check=True, stdout=sys.stderr)
+    return folder
+
+
+def scratch(name):
+    """An empty folder under target/."""
+    folder = ROOT / "target/bench-work" / name
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    return folder
+
+
+def variant(model, name, settings):
+    """A copy of a model's folder with other settings in its model.toml."""
+    folder = scratch(name) / model.name
+    shutil.copytree(model, folder)
+    with (folder / "model.toml").open("a") as file:
+        file.write(settings)
+    return folder

@@ -19,15 +19,18 @@ import sys
 import tempfile
 from concurrent.futures import ThreadPoolExecutor
 
-import numpy as np
-import onnxruntime
-
 HERE = pathlib.Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE.parent))
 
+import common  # noqa: E402
 from common import (  # noqa: E402
-    IRIS, ROOT, Caller, Failed, Process, Salver, Spread, bench, environment, free_port, note, status_of,
+    IRIS, Caller, Failed, Process, Salver, Spread, bench, environment, free_port, note, status_of,
 )
+
+common.use_environment()
+
+import numpy as np  # noqa: E402
+import onnxruntime  # noqa: E402
 
 # Numbers may travel as decimals; answers are between 0 and 4 in size.
 TOLERANCE = 1e-3
@@ -37,9 +40,16 @@ N_CHECKED = 16
 class Model:
     """What is asked: a file, random requests for it, and the right answers."""
 
-    def __init__(self, name, folder, connections, batch, make):
-        self.name, self.folder, self.file = name, folder, folder / "model.onnx"
-        self.connections, self.batch, self.make = connections, batch, make
+    def __init__(self, name, find, connections, batch, make):
+        self.name, self.find, self.connections, self.batch, self.make = name, find, connections, batch, make
+
+    @property
+    def folder(self):
+        return self.find()
+
+    @property
+    def file(self):
+        return self.folder / "model.onnx"
 
     def requests(self):
         random = np.random.default_rng(7)
@@ -58,8 +68,8 @@ def tokens(random):
 
 
 MODELS = {
-    "iris": Model("iris", IRIS, 64, 32, flowers),
-    "transformer": Model("transformer", ROOT / "target/bench-models/transformer", 32, 8, tokens),
+    "iris": Model("iris", lambda: IRIS, 64, 32, flowers),
+    "transformer": Model("transformer", lambda: common.models("transformer"), 32, 8, tokens),
 }
 
 
