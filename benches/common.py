@@ -188,7 +188,7 @@ def bench(*arguments, errors=False):
     unless they are to be counted by the caller (`errors`)."""
     command = [str(part) for part in (BINARY, "bench", *arguments)]
     record(command)
-    done = subprocess.run([*command, "--json"], capture_output=True, text=True)
+    done = subprocess.run([*command, "--json"], capture_output=True, text=True, check=False)
     if done.returncode != 0 and not (errors and done.stdout):
         raise Failed(f"{show(command)}: {done.stderr.strip()}")
     return json.loads(done.stdout)
@@ -279,7 +279,7 @@ def environment(name, requirements):
         note(f"making {folder.relative_to(ROOT)} of {requirements.relative_to(ROOT)}")
         install = [interpreter, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "-r", requirements]
         for command in ([sys.executable, "-m", "venv", "--clear", folder], install):
-            done = subprocess.run(command, capture_output=True, text=True)
+            done = subprocess.run(command, capture_output=True, text=True, check=False)
             if done.returncode != 0:
                 raise Failed(f"{show(command)}:\n{done.stderr.strip()[-2000:]}")
         complete.write_text(pins)

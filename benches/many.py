@@ -23,7 +23,7 @@ from common import Caller, Failed, MemoryLog, Salver, memory, note
 
 common.use_environment()
 
-import numpy as np  # noqa: E402
+import numpy as np
 
 SEED = 11
 

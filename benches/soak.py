@@ -22,7 +22,7 @@ from common import IRIS, Caller, Failed, MemoryLog, Salver, ask, bench
 
 common.use_environment()
 
-import numpy as np  # noqa: E402
+import numpy as np
 
 DIGITS = common.ROOT / "examples/demo/digits"
 

@@ -23,7 +23,7 @@ from common import Caller, Failed, Salver, ask, bench
 
 common.use_environment()
 
-import numpy as np  # noqa: E402
+import numpy as np
 
 CONFIG = """\
 name: "swap"

@@ -22,15 +22,25 @@ from concurrent.futures import ThreadPoolExecutor
 HERE = pathlib.Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE.parent))
 
-import common  # noqa: E402
-from common import (  # noqa: E402
-    IRIS, Caller, Failed, Process, Salver, Spread, bench, environment, free_port, note, status_of,
+import common
+from common import (
+    IRIS,
+    Caller,
+    Failed,
+    Process,
+    Salver,
+    Spread,
+    bench,
+    environment,
+    free_port,
+    note,
+    status_of,
 )
 
 common.use_environment()
 
-import numpy as np  # noqa: E402
-import onnxruntime  # noqa: E402
+import numpy as np
+import onnxruntime
 
 # Numbers may travel as decimals; answers are between 0 and 4 in size.
 TOLERANCE = 1e-3
@@ -132,7 +142,7 @@ class FastApi(Peer):
         return command, {"PEER_MODEL": str(model.file)}
 
     def values(self, reply):
-        return list(reply.values())[0]
+        return next(iter(reply.values()))
 
 
 class MlServer(Peer):
@@ -145,12 +155,18 @@ class MlServer(Peer):
         self.path = f"/v2/models/{model.name}/infer"
         self.is_ready = f"/v2/models/{model.name}/ready"
         settings = {
-            "debug": False, "host": "127.0.0.1", "http_port": port, "grpc_port": free_port(),
-            "metrics_endpoint": None, "parallel_workers": 2,
+            "debug": False,
+            "host": "127.0.0.1",
+            "http_port": port,
+            "grpc_port": free_port(),
+            "metrics_endpoint": None,
+            "parallel_workers": 2,
         }
         of_model = {
-            "name": model.name, "implementation": "mlserver_runtime.OnnxModel",
-            "max_batch_size": model.batch, "max_batch_time": 0.002,
+            "name": model.name,
+            "implementation": "mlserver_runtime.OnnxModel",
+            "max_batch_size": model.batch,
+            "max_batch_time": 0.002,
             "parameters": {"uri": str(model.file), "version": "1"},
         }
         (folder / "settings.json").write_text(json.dumps(settings))
@@ -170,8 +186,10 @@ class BentoMl(Peer):
 
     def command(self, model, binaries, port, folder):
         env = {
-            "PEER_MODEL": str(model.file), "PEER_MAX_BATCH": str(model.batch),
-            "BENTOML_HOME": str(folder / "home"), "BENTOML_DO_NOT_TRACK": "True",
+            "PEER_MODEL": str(model.file),
+            "PEER_MAX_BATCH": str(model.batch),
+            "BENTOML_HOME": str(folder / "home"),
+            "BENTOML_DO_NOT_TRACK": "True",
         }
         command = [binaries / "bentoml", "serve", "bentoml_service:Onnx", "--host", "127.0.0.1", "--port", port]
         return [*command, "--working-dir", HERE], env
@@ -224,7 +242,8 @@ def check(server, model):
 def measure(model, peers, rounds, duration, warmup):
     """Rows of the table for one model, and the names of the peers that were skipped, with why."""
     skipped, servers = [], []
-    with contextlib.ExitStack() as stack, tempfile.TemporaryDirectory() as folder:
+    folder = common.scratch(f"peers-{model.name}")
+    with contextlib.ExitStack() as stack:
         for peer in [Ours, *peers]:
             server = stack.enter_context(peer())
             try:
@@ -239,7 +258,7 @@ def measure(model, peers, rounds, duration, warmup):
                 skipped.append((server.name, str(failure).splitlines()[0]))
                 if server.process is not None:
                     server.process.stop()
-        body = {server.name: pathlib.Path(folder, f"{server.name}.json") for server in servers}
+        body = {server.name: folder / f"{server.name}.json" for server in servers}
         for server in servers:
             body[server.name].write_bytes(server.body(model.requests()[0][0]))
         runs = {server.name: [] for server in servers}
@@ -258,15 +277,17 @@ def rows_of(model, runs):
     rows = []
     for name, measured in runs.items():
         ratios = [ours["per_second"] / run["per_second"] for ours, run in zip(runs["salver"], measured)]
-        rows.append({
-            "model": model.name,
-            "server": name,
-            "connections": model.connections,
-            "per_second": Spread([run["per_second"] for run in measured]),
-            "p50_ms": Spread([run["p50_ms"] for run in measured]).median,
-            "p99_ms": Spread([run["p99_ms"] for run in measured]).median,
-            "ratio": None if name == "salver" else Spread(ratios),
-        })
+        rows.append(
+            {
+                "model": model.name,
+                "server": name,
+                "connections": model.connections,
+                "per_second": Spread([run["per_second"] for run in measured]),
+                "p50_ms": Spread([run["p50_ms"] for run in measured]).median,
+                "p99_ms": Spread([run["p99_ms"] for run in measured]).median,
+                "ratio": None if name == "salver" else Spread(ratios),
+            }
+        )
     return rows
 
 

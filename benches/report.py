@@ -1,0 +1,431 @@
+#!/usr/bin/env python3
+"""Measures what docs/performance.md reports, row by row, and writes target/bench-report.md.
+
+    report.py [--quick] [--list] [ROW…]
+
+Without a ROW all are measured, which takes about two hours; nothing else should run on the machine
+meanwhile. Rows that were measured before stay in the report until they are measured again.
+--quick shortens everything to see that it works; its figures mean nothing.
+
+SALVER_BIN names another binary than target/release/salver.
+"""
+
+import argparse
+import contextlib
+import datetime
+import json
+import os
+import pathlib
+import platform
+import subprocess
+import sys
+import time
+
+import common
+from common import IRIS, ROOT, Caller, Failed, Salver, Spread, bench, memory, note
+
+common.use_environment()
+
+sys.path.insert(0, str(ROOT / "benches/peers"))
+
+import many
+import peers
+import soak
+import swap
+
+REPORT, PARTS = ROOT / "target/bench-report.md", ROOT / "target/bench-report"
+
+
+class Settings:
+    """How long to measure."""
+
+    def __init__(self, quick):
+        self.quick = quick
+        self.pairs = 2 if quick else 9
+        self.duration, self.warmup = ("300ms", "100ms") if quick else ("5s", "1s")
+        # Runs of slow models take seconds; a window has to hold many of them.
+        self.long_duration, self.long_warmup = ("2s", "500ms") if quick else ("20s", "4s")
+
+    def window(self):
+        return ["--duration", self.duration, "--warmup", self.warmup]
+
+    def long_window(self):
+        return ["--duration", self.long_duration, "--warmup", self.long_warmup]
+
+
+class Row:
+    """What a row says: figures, each with its goal where there is one."""
+
+    def __init__(self):
+        self.lines, self.notes = [], []
+
+    def figure(self, name, text, goal="", met=None):
+        """Adds a figure; `met` says whether it reaches the goal."""
+        self.lines.append((name, text, goal, {None: "", True: "yes", False: "**no**"}[met]))
+
+    def at_least(self, name, spread, goal, digits=3):
+        self.figure(name, spread.text(digits), f"at least {goal}", spread.median >= goal)
+
+    def at_most(self, name, value, goal, unit="", digits=2):
+        text = value.text(digits) if isinstance(value, Spread) else f"{value:,.{digits}f}"
+        median = value.median if isinstance(value, Spread) else value
+        self.figure(name, f"{text}{unit}", f"at most {goal}{unit}", median <= goal)
+
+    def markdown(self):
+        lines = ["| figure | measured | goal | reached |", "|---|---|---|---|"]
+        lines += [f"| {' | '.join(line)} |" for line in self.lines]
+        return "\n".join([*(lines if self.lines else []), *(f"\n{text}" for text in self.notes)])
+
+
+# --- Close to the raw engine --------------------------------------------------------------------
+
+
+def against_raw(model, settings, protocol):
+    """A model at 32 connections against the best that the engine alone reaches, in turn."""
+    folder, row = common.models(model), Row()
+    sweep = bench("--raw", folder, *settings.long_window())
+    best = sweep["best"]
+    cell = ["--shapes", f"{best['instances']}x{best['threads']}", "--batches", best["batch"]]
+    raws, served = [], []
+    with Salver(folder) as server:
+        load = ["--server", server.url, "--model", model, "--protocol", protocol, "--connections", 32]
+
+        def raw():
+            raws.append(bench("--raw", folder, *cell, *settings.long_window())["best"]["rows_per_second"])
+
+        def over_sockets():
+            served.append(bench(*load, *settings.long_window())["runs"][0])
+
+        for idx in range(settings.pairs):
+            note(f"{model}: pair {idx + 1} of {settings.pairs}")
+            for one in (raw, over_sockets) if idx % 2 == 0 else (over_sockets, raw):
+                one()
+    ratios = Spread([run["per_second"] / rate for run, rate in zip(served, raws)])
+    row.at_least(f"served over {protocol}, 32 connections / raw engine", ratios, 0.95)
+    row.at_most("p99 / p50 there", Spread([run["p99_over_p50"] for run in served]), 1.7)
+    row.figure("raw, rows/s", f"{Spread(raws).text(1)} with {cell[1]}, {best['batch']} row(s) a run")
+    row.figure("served, rows/s", Spread([run["per_second"] for run in served]).text(1))
+    for name in ("p50_ms", "p99_ms"):
+        row.figure(name.replace("_ms", ", ms"), Spread([run[name] for run in served]).text(1))
+    cells = "; ".join(
+        f"{cell['instances']}x{cell['threads']} batch {cell['batch']}: {cell['rows_per_second']:.1f}"
+        for cell in sweep["cells"]
+    )
+    row.notes.append(f"The sweep of the raw engine, in rows/s: {cells}.")
+    return row
+
+
+def transformer(settings):
+    """A transformer of MiniLM's shape, 64 tokens, against the raw engine"""
+    return against_raw("transformer", settings, "http-json")
+
+
+def resnet50(settings):
+    """ResNet-50 against the raw engine"""
+    return against_raw("resnet50", settings, "http-binary")
+
+
+def weights(settings):
+    """One copy of the weights, whatever the number of instances"""
+    folder, row, held = common.models("transformer"), Row(), {}
+    size = (folder / "model.onnx").stat().st_size / 1e6
+    for count in (1, 2, 4):
+        settings_of_model = f"\n[instances]\ncount = {count}\nthreads = 1\n"
+        model = common.variant(folder, f"weights-{count}", settings_of_model)
+        with Salver(model) as server:
+            load = ["--server", server.url, "--model", "transformer", "--connections", 2 * count]
+            bench(*load, *settings.long_window())
+            held[count] = memory(server.pid)["resident"]
+        row.figure(f"resident after load, {count} instance(s)", f"{held[count]:.0f} MB")
+    more = (held[4] - held[1]) / 3
+    row.at_most(f"each further instance (the weights are {size:.0f} MB)", more, round(size / 2), " MB", digits=0)
+    return row
+
+
+# --- A tiny model: the server is what is measured -----------------------------------------------
+
+
+def against_constant(settings, protocol, goal):
+    row = Row()
+    with Salver(IRIS, "--bench") as server:
+        load = ["--server", server.url, "--model", "iris", "--protocol", protocol, "--connections", 64]
+        report = bench(*load, "--pairs", settings.pairs, *settings.window())
+    runs = report["runs"]
+    for constant, name in ((True, "constant"), (False, "iris")):
+        of = [run for run in runs if run["is_constant"] == constant]
+        text = f"{Spread([run['per_second'] for run in of]).text(0)} requests/s"
+        text += f"; p50 {Spread([run['p50_ms'] for run in of]).median:.2f} ms"
+        text += f", p99 {Spread([run['p99_ms'] for run in of]).median:.2f} ms"
+        row.figure(name, text)
+    row.at_least("iris / constant", ratio_of(runs), goal)
+    cores = Spread([run["generator_cores"] for run in runs]).median
+    row.notes.append(f"The load generator itself used {cores:.2f} cores of the same machine.")
+    return row
+
+
+def ratio_of(runs):
+    models = [run["per_second"] for run in runs if not run["is_constant"]]
+    constants = [run["per_second"] for run in runs if run["is_constant"]]
+    return Spread([model / constant for model, constant in zip(models, constants)])
+
+
+def rest(settings):
+    """iris over REST JSON against the constant route, 64 connections"""
+    return against_constant(settings, "http-json", 0.8)
+
+
+def grpc(settings):
+    """iris over gRPC against ServerLive with the same message, 64 calls at a time"""
+    return against_constant(settings, "grpc", 0.65)
+
+
+def tail(settings):
+    """iris at 70 % of its peak rate, 64 connections"""
+    row = Row()
+    with Salver(IRIS) as server:
+        for protocol in ("http-json", "grpc"):
+            load = ["--server", server.url, "--model", "iris", "--protocol", protocol, "--connections", 64]
+            measure = [*load, "--rate-of-peak", 0.7, *settings.window()]
+            runs = [bench(*measure)["runs"] for _ in range(settings.pairs)]
+            at_rate = [run for _, run in runs]
+            row.at_most(f"p99 / p50, {protocol}", Spread([run["p99_over_p50"] for run in at_rate]), 5)
+            # Where the rate was more than the server could do, everybody waits alike and the ratio is small.
+            kept_up = sum(run["p50_ms"] < peak["p50_ms"] for peak, run in runs)
+            row.figure(f"runs that kept up, {protocol}", f"{kept_up} of {len(runs)}", "all", kept_up == len(runs))
+            row.figure(f"peak, requests/s, {protocol}", Spread([peak["per_second"] for peak, _ in runs]).text(0))
+            row.figure(f"p50, ms, {protocol}", Spread([run["p50_ms"] for run in at_rate]).text(3))
+            row.figure(f"p99, ms, {protocol}", Spread([run["p99_ms"] for run in at_rate]).text(3))
+    return row
+
+
+def lone(settings):
+    """What `infer` adds in process for a caller that is alone"""
+    row = Row()
+    raw = ["--raw", IRIS, "--shapes", "1x1", "--batches", 1, *settings.window()]
+    through = ["--in-process", IRIS, "--connections", 1, *settings.window()]
+    pairs = [(bench(*raw)["best"]["p50_ms"], bench(*through)["runs"][0]["p50_ms"]) for _ in range(settings.pairs)]
+    added = [(whole - engine) * 1000 for engine, whole in pairs]
+    row.at_most("median of `infer` less median of `Instance::run`", Spread(added), 50, " µs", digits=1)
+    row.figure("`Instance::run` alone, µs", Spread([engine * 1000 for engine, _ in pairs]).text(1))
+    row.figure("`infer`, µs", Spread([whole * 1000 for _, whole in pairs]).text(1))
+    return row
+
+
+def cache(settings):
+    """A hit of the response cache against the constant route, 64 connections"""
+    row = Row()
+    model = common.variant(IRIS, "cache", "\n[cache]\nttl_s = 3600\n")
+    body = json.dumps({"inputs": [{"name": "X", "shape": [1, 4], "datatype": "FP32", "data": [5.1, 3.5, 1.4, 0.2]}]})
+    with Salver(model, "--bench") as server:
+        caller = Caller(server.url)
+        replies = [caller.post("/v2/models/iris/infer", body) for _ in range(2)]
+        caller.close()
+        if (said := replies[1][1].get("x-salver-cache")) != "hit":
+            raise Failed(f"the second answer to the same question does not come from the cache: x-salver-cache: {said}")
+        load = ["--server", server.url, "--model", "iris", "--connections", 64]
+        for protocol, goal in (("http-json", 0.75), ("grpc", None)):
+            measure = [*load, "--protocol", protocol, "--pairs", settings.pairs, *settings.window()]
+            ratio = ratio_of(bench(*measure)["runs"])
+            if goal:
+                row.at_least(f"hit / constant, {protocol}", ratio, goal)
+            else:
+                row.figure(f"hit / constant, {protocol}", ratio.text())
+        run = bench(*load, "--vary", *settings.window())["runs"][0]
+        row.figure("misses only (other values each time), requests/s", f"{run['per_second']:,.0f}")
+    return row
+
+
+def forms(settings):
+    """iris and digits in every form, at 1, 16 and 64 connections"""
+    row, lines = Row(), ["| model | how | connections | requests/s | p50 ms | p99 ms |", "|---|---|---|---|---|---|"]
+    with Salver(IRIS, ROOT / "examples/demo/digits") as server:
+        for model in ("iris", "digits"):
+            for protocol in ("http-json", "http-binary", "grpc"):
+                for connections in (1, 16, 64):
+                    load = ["--server", server.url, "--model", model, "--connections", connections]
+                    run = bench(*load, "--protocol", protocol, *settings.window())["runs"][0]
+                    figures = f"{run['per_second']:,.0f} | {run['p50_ms']:.2f} | {run['p99_ms']:.2f}"
+                    lines.append(f"| {model} | {protocol} | {connections} | {figures} |")
+    row.notes.append("\n".join(lines))
+    return row
+
+
+# --- Loads that last ----------------------------------------------------------------------------
+
+
+def many_models(settings):
+    """300 models of 12.6 MB under a memory limit that holds 20"""
+    row = Row()
+    size = {"count": 30, "hold": 5, "passes": 2} if settings.quick else {}
+    common.record(["benches/many.py"])
+    figures = many.measure(**size)
+    right = figures["right"] == figures["requests"]
+    row.figure("answers that are right", f"{figures['right']} of {figures['requests']}", "all", right)
+    over = figures["over_limit"] * 100
+    row.at_most("highest memory over the limit", over, 15, " %", digits=1)
+    row.figure("limit; highest memory", f"{figures['limit_mb']:.0f} MB; {figures['peak_mb']:.0f} MB")
+    row.figure(
+        "requests/s; p50; p99", f"{figures['per_second']:.1f}; {figures['p50_ms']:.0f} ms; {figures['p99_ms']:.0f} ms"
+    )
+    row.notes += [f"{n} times: {what}" for what, n in figures["others"].items()]
+    return row
+
+
+def swaps(settings):
+    """A new version every second under full load"""
+    row = Row()
+    common.record(["benches/swap.py"])
+    figures = swap.measure(seconds=5 if settings.quick else 60)
+    text = f"{figures['failed']} of {figures['requests']:,} requests, {figures['checked']:,} of them compared"
+    row.figure("failed or misrouted", text, "0", figures["failed"] == 0)
+    everyone = figures["newest_version_seen"] == figures["swaps"] + 1
+    row.figure("versions swapped", str(figures["swaps"]), "each answers", everyone)
+    row.figure("load; requests/s", f"{figures['load_ms_median']:.0f} ms; {figures['per_second']:,.0f}")
+    row.figure("p50; p99", f"{figures['p50_ms']:.1f} ms; {figures['p99_ms']:.1f} ms")
+    row.notes += [f"{n} times: {what}" for what, n in figures["others"].items()]
+    if figures["first_error"]:
+        row.notes.append(f"The first call that failed: {figures['first_error']}")
+    return row
+
+
+def soaking(settings):
+    """Ten minutes of mixed load: is memory flat?"""
+    row = Row()
+    common.record(["benches/soak.py"])
+    figures = soak.measure(minutes=0.2 if settings.quick else 10)
+    row.figure("failed", f"{figures['failed']} of {figures['requests']:,}", "0", figures["failed"] == 0)
+    # 5 % of what is held: beyond the noise of allocators, below any leak that matters.
+    limit = figures["mean_mb"] * 0.05
+    row.at_most("second half: highest over mean", figures["max_over_mean_mb"], round(limit, 1), " MB", digits=1)
+    row.figure("second half: mean", f"{figures['mean_mb']:.0f} MB")
+    row.figure("second half: slope", f"{figures['slope_mb_per_hour']:+.1f} MB per hour")
+    row.notes += [f"{n} times: {what}" for what, n in figures["surprises"].items()]
+    return row
+
+
+def start(settings):
+    """Start to first prediction, idle memory"""
+    row, runs = Row(), 3 if settings.quick else 15
+    command = [ROOT / "benches/startup.py", common.BINARY, runs]
+    common.record(command)
+    done = subprocess.run([sys.executable, *map(str, command)], capture_output=True, text=True, check=False)
+    if done.returncode != 0:
+        raise Failed(done.stderr.strip())
+    for line in done.stdout.splitlines():
+        row.figure(*line.split(": ", 1))
+    return row
+
+
+def others(settings):
+    """Other model servers with the same models"""
+    row, skipped, rows = Row(), [], []
+    common.record(["benches/peers/peers.py"])
+    for model in peers.MODELS.values():
+        slow = model.name == "transformer"
+        duration, warmup = (settings.long_duration if slow else settings.duration), "2s"
+        of_model, out = peers.measure(model, peers.PEERS.values(), settings.pairs, duration, warmup)
+        rows += of_model
+        skipped += [(model.name, *entry) for entry in out]
+    row.notes.append(peers.table(rows, skipped))
+    for entry in (entry for entry in rows if entry["ratio"]):
+        goal = 7 if entry["model"] == "iris" else 1
+        row.at_least(f"{entry['model']}: Salver / {entry['server']}", entry["ratio"], goal, digits=2)
+    if skipped:
+        row.figure("peers skipped", ", ".join(f"{name} ({model})" for model, name, _ in skipped), "none", False)
+    return row
+
+
+ROWS = {
+    "transformer": transformer,
+    "resnet50": resnet50,
+    "weights": weights,
+    "rest": rest,
+    "grpc": grpc,
+    "tail": tail,
+    "lone": lone,
+    "cache": cache,
+    "many": many_models,
+    "swap": swaps,
+    "soak": soaking,
+    "peers": others,
+    "forms": forms,
+    "start": start,
+}
+
+
+# --- The report ---------------------------------------------------------------------------------
+
+
+def machine():
+    with contextlib.suppress(OSError):
+        cpus = pathlib.Path("/proc/cpuinfo").read_text().splitlines()
+        model = next((line.split(":", 1)[1].strip() for line in cpus if line.startswith("model name")), "")
+        system = f"{platform.system()} {platform.release()}"
+        return f"{len(os.sched_getaffinity(0))} cores of {model or platform.machine()}, {system}"
+    return platform.platform()
+
+
+def revision():
+    done = subprocess.run(
+        ["git", "describe", "--always", "--dirty"], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    return done.stdout.strip() or "unknown revision"
+
+
+def section(name, settings):
+    """Measures a row; its part of the report, and whether it is whole."""
+    common.commands.clear()
+    begin, title = time.monotonic(), ROWS[name].__doc__.strip()
+    try:
+        content, is_whole = ROWS[name](settings).markdown(), True
+    except (Failed, OSError, subprocess.SubprocessError) as failure:
+        content, is_whole = f"**NOT MEASURED**: {failure}", False
+        note(f"{name}: {failure}")
+    quick = " **Shortened: these figures mean nothing.**" if settings.quick else ""
+    when = datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d %H:%M UTC")
+    took = (time.monotonic() - begin) / 60
+    commands = "\n".join(common.commands)
+    text = (
+        f"## {title}\n\n{content}\n\n`benches/report.sh {name}`, {when}, {revision()}, {took:.1f} minutes.{quick} "
+        f"It runs:\n\n```sh\n{commands}\n```\n"
+    )
+    return text, is_whole
+
+
+def write_report():
+    """Puts the parts together, in the order of the rows."""
+    parts = [PARTS / f"{name}.md" for name in ROWS]
+    head = (
+        f"# Measured figures\n\nMachine: {machine()}. Server and load generator share it; nothing is pinned. "
+        "A spread is over interleaved runs.\n"
+    )
+    REPORT.write_text("\n".join([head, *(part.read_text() for part in parts if part.exists())]))
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("rows", nargs="*", metavar="ROW", help=f"any of {', '.join(ROWS)}")
+    parser.add_argument("--quick", action="store_true", help="shorten everything; the figures mean nothing")
+    parser.add_argument("--list", action="store_true", help="say what the rows are, and end")
+    options = parser.parse_args()
+    for unknown in (name for name in options.rows if name not in ROWS):
+        parser.error(f"unknown row '{unknown}'; there are {', '.join(ROWS)}")
+    if options.list:
+        return print("\n".join(f"{name:12} {row.__doc__.strip()}" for name, row in ROWS.items()))
+    PARTS.mkdir(parents=True, exist_ok=True)
+    incomplete = []
+    for name in options.rows or ROWS:
+        note(f"== {name}: {ROWS[name].__doc__.strip()}")
+        text, is_whole = section(name, Settings(options.quick))
+        (PARTS / f"{name}.md").write_text(text)
+        write_report()
+        print(text, flush=True)
+        if not is_whole:
+            incomplete.append(name)
+    print(f"{REPORT.relative_to(ROOT)} is written", flush=True)
+    if incomplete:
+        sys.exit(f"error: not measured: {', '.join(incomplete)}")
+
+
+if __name__ == "__main__":
+    main()
