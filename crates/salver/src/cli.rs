@@ -74,8 +74,11 @@ pub(crate) enum Action {
     /// Measure how fast a server or a model answers.
     ///
     /// A closed loop by default: each connection sends its next request when the last one is
-    /// answered. With --rate, requests start on a fixed schedule and latency is counted from the
-    /// time that the schedule intended, so a stall of the server shows up.
+    /// answered. With --rate or --rate-of-peak, requests start on a fixed schedule and latency is
+    /// counted from the time that the schedule intended, so a stall of the server shows up.
+    ///
+    /// What the figures are worth: --pairs compares with an answer that needs no model, --raw
+    /// measures the engine alone, --url any other server.
     Bench(Box<BenchOptions>),
     /// Print a completion script for a shell.
     ///
