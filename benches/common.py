@@ -10,6 +10,7 @@ import json
 import os
 import pathlib
 import re
+import resource
 import shlex
 import shutil
 import signal
@@ -229,6 +230,42 @@ class MemoryLog:
         with contextlib.suppress(FileNotFoundError, ProcessLookupError, KeyError):
             while not self.over.wait(self.interval):
                 self.samples.append((time.monotonic() - self.begin, memory(self.pid)["resident"]))
+
+
+# --- Processor time -----------------------------------------------------------------------------
+
+TICKS = os.sysconf("SC_CLK_TCK")
+
+
+def cpu_seconds(pid):
+    """Processor time that a process has used so far."""
+    fields = pathlib.Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()
+    return (int(fields[11]) + int(fields[12])) / TICKS
+
+
+class Others:
+    """How many cores everybody else used between two moments: what the machine was busy with, less
+    what this script and its children took. Children count once they have ended."""
+
+    def __init__(self):
+        self.begin, self.busy, self.own = time.monotonic(), self.machine(), self.ours()
+
+    @staticmethod
+    def machine():
+        """Seconds in which a core worked, or was taken away by the host."""
+        user, nice, system, _idle, _wait, irq, soft, steal = map(
+            int, pathlib.Path("/proc/stat").read_text().split("\n", 1)[0].split()[1:9]
+        )
+        return (user + nice + system + irq + soft + steal) / TICKS
+
+    @staticmethod
+    def ours():
+        used = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
+        return sum(usage.ru_utime + usage.ru_stime for usage in used)
+
+    def cores(self):
+        seconds = max(time.monotonic() - self.begin, 1e-9)
+        return max(0.0, (self.machine() - self.busy - (self.ours() - self.own)) / seconds)
 
 
 # --- Figures ------------------------------------------------------------------------------------

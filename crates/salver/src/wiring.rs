@@ -57,10 +57,10 @@ pub(crate) struct LocalModels {
 ///
 /// # Errors
 /// Where it does not load, or there are several.
-pub(crate) async fn open_local(path: &Path, args: &EngineArgs) -> Result<LocalModels> {
+pub(crate) async fn open_local(path: &Path, args: &EngineArgs, options: RuntimeOptions) -> Result<LocalModels> {
     let name = only_model(path)?.name;
     let paths = [path.to_owned()];
-    let runtime = runtime(&paths, args, &Metrics::new(), RuntimeOptions::default())?;
+    let runtime = runtime(&paths, args, &Metrics::new(), options)?;
     let loading = Progress::spinner(format!("loading model {name}"));
     runtime.start().await?;
     drop(loading);
@@ -95,6 +95,12 @@ pub(crate) fn problem(runtime: &Runtime, name: &str) -> Option<String> {
     }
     let reason = versions.iter().map(|status| &status.reason).find(|reason| !reason.is_empty());
     Some(reason.cloned().unwrap_or_else(|| "it is not loaded".to_owned()))
+}
+
+/// The options of a runtime that schedules as a server does where nothing is set; what it finds
+/// out about a model is not kept.
+pub(crate) fn as_served() -> RuntimeOptions {
+    RuntimeOptions { tuning: Some(TuningOptions { budget: SWEEP, notes: None }), ..RuntimeOptions::default() }
 }
 
 /// Turns settings into the runtime's options.

@@ -39,7 +39,7 @@ impl Caller for RuntimeCaller {
 /// # Errors
 /// Where it does not load.
 pub(crate) async fn measure(path: &Path, options: &BenchOptions) -> Result<Report> {
-    let local = wiring::open_local(path, &options.engine).await?;
+    let local = wiring::open_local(path, &options.engine, wiring::as_served()).await?;
     let model = ModelRef::latest(local.name.clone());
     let info = local.runtime.describe(&model)?;
     let request = request::sample(&info, model, size(options))?;

@@ -236,7 +236,8 @@ async fn cpu_share(window: Window) -> f64 {
     cpu_time().saturating_sub(used).as_secs_f64() / wall
 }
 
-fn cpu_time() -> Duration {
+/// Returns the processor time that this process has used so far.
+pub(crate) fn cpu_time() -> Duration {
     let time = clock_gettime(ClockId::ProcessCPUTime);
     let seconds = u64::try_from(time.tv_sec).unwrap_or(0);
     Duration::new(seconds, u32::try_from(time.tv_nsec).unwrap_or(0))

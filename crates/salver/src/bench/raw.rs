@@ -134,7 +134,16 @@ impl Sweep {
             "{} in {}, called directly; free dimensions {}; this machine has {} cores",
             self.model, self.engine, self.length, self.cores
         ));
-        let mut rows = out::Rows::new(&[">instances", ">threads", ">batch", ">rows/s", ">runs", ">p50 ms", ">p99 ms"]);
+        let mut rows = out::Rows::new(&[
+            ">instances",
+            ">threads",
+            ">batch",
+            ">rows/s",
+            ">runs",
+            ">p50 ms",
+            ">p99 ms",
+            ">cores used",
+        ]);
         for cell in &self.cells {
             rows.push([
                 cell.shape.instances.to_string(),
@@ -144,6 +153,7 @@ impl Sweep {
                 cell.runs.runs.to_string(),
                 format!("{:.3}", cell.runs.p50_ms),
                 format!("{:.3}", cell.runs.p99_ms),
+                format!("{:.2}", cell.runs.cores_used),
             ]);
         }
         rows.print();

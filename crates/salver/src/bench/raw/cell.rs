@@ -37,6 +37,9 @@ pub(super) struct Runs {
     pub(super) per_second: f64,
     pub(super) p50_ms: f64,
     pub(super) p99_ms: f64,
+    /// Processor cores that the engine got meanwhile. Fewer than it has threads: somebody else
+    /// was using the machine, and the rate is not the engine's best.
+    pub(super) cores_used: f64,
 }
 
 /// What one caller saw.
@@ -50,6 +53,7 @@ struct Tally {
 /// # Errors
 /// Where a run fails.
 pub(super) fn measure(callers: Vec<Caller>, window: Window) -> Result<Runs> {
+    let (begin, cpu_before) = (Instant::now(), load::cpu_time());
     let measuring = AtomicUsize::new(callers.len());
     let tallies: Vec<Tally> = std::thread::scope(|scope| {
         let threads: Vec<_> =
@@ -59,6 +63,8 @@ pub(super) fn measure(callers: Vec<Caller>, window: Window) -> Result<Runs> {
         };
         threads.into_iter().map(join).collect::<Result<_>>()
     })?;
+    let cpu = load::cpu_time().saturating_sub(cpu_before);
+    let cores_used = cpu.as_secs_f64() / begin.elapsed().as_secs_f64().max(1e-9);
     let mut latencies = load::histogram()?;
     for tally in &tallies {
         latencies.add(&tally.latencies)?;
@@ -69,6 +75,7 @@ pub(super) fn measure(callers: Vec<Caller>, window: Window) -> Result<Runs> {
         per_second: tallies.iter().map(rate).sum(),
         p50_ms: load::millis(&latencies, 0.5),
         p99_ms: load::millis(&latencies, 0.99),
+        cores_used,
     })
 }
 
