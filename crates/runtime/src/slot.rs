@@ -28,6 +28,7 @@ use crate::shared::Shared;
 use crate::statistics::Counters;
 use crate::tune::{Tuned, Tuning};
 use crate::worker::Workers;
+use crate::usage::Usage;
 
 /// The fewest places of a model's queue.
 const MIN_PLACES: usize = 128;
@@ -60,6 +61,7 @@ pub(crate) struct Slot {
     pub(crate) inline: Inline,
     levels: Levels,
     order: Option<Order>,
+    pub(crate) usage: Usage,
     fixed_rows: bool,
     /// Batches that may run at a time.
     instances: usize,
@@ -170,6 +172,7 @@ impl Slot {
             run_timeout: config.run_timeout,
             options: options.clone(),
             places,
+            usage: Usage::new(places),
             permits: Arc::new(Semaphore::new(places)),
             draining: AtomicBool::new(false),
             waiting: Mutex::new(Waiting::new(tuned.map(|tuned| tuned.lone_run))),
@@ -545,6 +548,16 @@ impl Slot {
 
     pub(crate) fn statistics(&self) -> ModelStatistics {
         self.counters.snapshot(&self.info.name, self.info.version)
+    }
+
+    /// Returns how many requests wait or run.
+    pub(crate) fn in_flight(&self) -> usize {
+        self.places.saturating_sub(self.permits.available_permits())
+    }
+
+    /// Returns the engine's estimate of what the model takes.
+    pub(crate) fn estimated_bytes(&self) -> u64 {
+        self.model.lock().as_ref().map_or(0, |model| model.memory_bytes())
     }
 }
 
