@@ -17,6 +17,10 @@ pub trait ModelControl: Send + Sync + 'static {
     /// Whether every model that should serve does (strict readiness).
     fn is_ready(&self) -> bool;
 
+    /// Whether a request to `model` would be answered: it serves, or is loaded at first use and
+    /// nothing is known to be wrong with it.
+    fn is_model_ready(&self, model: &ModelRef) -> bool;
+
     /// Loads or reloads a model from its source and returns once it serves.
     ///
     /// # Errors
@@ -29,6 +33,25 @@ pub trait ModelControl: Send + Sync + 'static {
     /// # Errors
     /// `NotReady` outside explicit control. An unknown model is no error.
     fn unload<'a>(&'a self, model: &'a str) -> BoxFuture<'a, Result<()>>;
+
+    /// Lists the versions that are in memory, by name and version.
+    fn resident(&self) -> Vec<ResidentModel>;
+
+    /// Returns how much memory the process holds and may hold.
+    fn memory(&self) -> MemoryUse;
+
+    /// Keeps a model in memory from now on, until it is unpinned or the process ends. A model that
+    /// is not in memory and may be loaded at any time is loaded first.
+    ///
+    /// # Errors
+    /// `NotFound` for an unknown model, `NotReady` where it does not load; it is not pinned then.
+    fn pin<'a>(&'a self, model: &'a str) -> BoxFuture<'a, Result<()>>;
+
+    /// Lets a model leave memory again to make room.
+    ///
+    /// # Errors
+    /// `NotFound` for an unknown model. One that is not pinned is no error.
+    fn unpin(&self, model: &str) -> Result<()>;
 
     /// Returns the counters of one version, of all versions of a model, or of everything.
     ///
@@ -54,6 +77,34 @@ pub struct ModelStatus {
     pub state: Option<ModelState>,
     /// Why it is in that state, for people.
     pub reason: String,
+}
+
+/// One version in memory.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ResidentModel {
+    /// The model's name.
+    pub name: String,
+    /// The version.
+    pub version: u64,
+    /// What it takes: measured when it was loaded under a memory limit, else the engine's estimate.
+    pub memory_bytes: u64,
+    /// Whether it never leaves to make room.
+    pub pinned: bool,
+    /// Requests that wait or run.
+    pub in_flight: usize,
+    /// Milliseconds since the last request; since it was loaded, where there was none.
+    pub last_used_ms_ago: u64,
+    /// How often it was loaded since the process started.
+    pub loads: u64,
+}
+
+/// Memory of the process.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct MemoryUse {
+    /// Resident bytes of the whole process; 0 where the system does not tell.
+    pub resident_bytes: u64,
+    /// The most that it should hold; none: no limit.
+    pub limit_bytes: Option<u64>,
 }
 
 /// The state of one version. States run one way; a retry is a new start.

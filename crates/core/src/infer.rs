@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use futures::future::BoxFuture;
 
@@ -105,6 +105,13 @@ pub trait Observe: fmt::Debug + Send + Sync {
 pub trait Infer: Send + Sync + 'static {
     /// Runs one request. Dropping the future cancels it.
     fn infer(&self, request: InferRequest, ctx: Context) -> BoxFuture<'_, Result<InferResponse>>;
+
+    /// Brings a model in that is loaded at first use, for callers that need its description before
+    /// they can ask. None: there is nothing to wait for.
+    fn wake<'a>(&'a self, model: &'a ModelRef, deadline: Option<Instant>) -> Option<BoxFuture<'a, Result<()>>> {
+        let _ = (model, deadline);
+        None
+    }
 
     /// Describes the version that `model` means at this moment.
     ///

@@ -20,7 +20,9 @@ mod staging;
 mod tensor;
 
 pub use context::{Class, Context};
-pub use control::{BatchStat, DurationStat, ModelControl, ModelState, ModelStatistics, ModelStatus};
+pub use control::{
+    BatchStat, DurationStat, MemoryUse, ModelControl, ModelState, ModelStatistics, ModelStatus, ResidentModel,
+};
 pub use dtype::{DataType, Element};
 pub use elements::{Elements, ElementsBuilder};
 pub use engine::{BatchLayout, Engine, InputLayout, Inputs, Instance, Interrupt, Model, Placement};

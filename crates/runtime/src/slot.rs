@@ -27,8 +27,8 @@ use crate::run::{self, Answer, Job, Reply, Runner};
 use crate::shared::Shared;
 use crate::statistics::Counters;
 use crate::tune::{Tuned, Tuning};
-use crate::worker::Workers;
 use crate::usage::Usage;
+use crate::worker::Workers;
 
 /// The fewest places of a model's queue.
 const MIN_PLACES: usize = 128;

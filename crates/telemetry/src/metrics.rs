@@ -6,6 +6,7 @@
 mod buckets;
 mod labels;
 mod model;
+mod residency;
 #[cfg(test)]
 mod tests;
 
@@ -23,6 +24,7 @@ use prometheus_client::registry::Registry;
 use self::buckets::{DURATION, ROWS, STAGE};
 use self::labels::{ModelLabels, OutcomeLabels, ReplacedLabels, RequestLabels, StageLabels, StateLabels};
 use self::model::{Series, Stage};
+use self::residency::ResidencyFamilies;
 use crate::histogram::AtomicHistogram;
 use crate::names;
 use crate::process::Process;
@@ -56,6 +58,7 @@ pub struct Metrics {
     state: Family<StateLabels, Gauge>,
     requests: Family<RequestLabels, Counter>,
     waiting: Gauge,
+    residency: ResidencyFamilies,
 }
 
 impl Metrics {
@@ -70,8 +73,9 @@ impl Metrics {
         registry.register(names::MODEL_STATE, "1 for the state that the version is in", Family::clone(&state));
         registry.register(names::REQUESTS, "Requests by protocol and status code", Family::clone(&requests));
         registry.register(names::WAITING_BYTES, "Inputs of all requests that wait or run", waiting.clone());
+        let residency = ResidencyFamilies::register(&mut registry);
         registry.register_collector(Box::new(Process::new()));
-        Arc::new(Self { registry, models, state, requests, waiting })
+        Arc::new(Self { registry, models, state, requests, waiting, residency })
     }
 
     /// Renders everything in the OpenMetrics text format.

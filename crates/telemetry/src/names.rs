@@ -26,6 +26,14 @@ pub const MODEL_LOAD: &str = "salver_model_load_seconds";
 pub const MODEL_STATE: &str = "salver_model_state";
 /// Gauge of the memory that a version takes.
 pub const MODEL_MEMORY: &str = "salver_model_memory_bytes";
+/// Gauge of the most memory that the process should hold.
+pub const MEMORY_LIMIT: &str = "salver_memory_limit_bytes";
+/// Counter of loads by result.
+pub const MODEL_LOADS: &str = "salver_model_loads";
+/// Counter of versions that left memory to make room.
+pub const MODEL_EVICTIONS: &str = "salver_model_evictions";
+/// Gauge: 1 while a model is pinned.
+pub const MODEL_PINNED: &str = "salver_model_pinned";
 /// Counter of what the response cache was asked.
 pub const CACHE_REQUESTS: &str = "salver_cache_requests";
 /// Counter of requests by protocol and status.

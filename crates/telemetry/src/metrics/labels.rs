@@ -45,6 +45,17 @@ pub(super) struct RequestLabels {
     pub(super) code: u16,
 }
 
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub(super) struct NameLabels {
+    pub(super) model: String,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub(super) struct LoadLabels {
+    pub(super) model: String,
+    pub(super) result: &'static str,
+}
+
 impl ModelLabels {
     pub(super) fn with_outcome(&self, outcome: Outcome) -> OutcomeLabels {
         OutcomeLabels { model: self.model.clone(), version: self.version, status: outcome.as_str() }
