@@ -61,6 +61,18 @@ impl Board {
         self.metrics.model_state(name, version, before.map(|(state, _)| state.as_str()), shown);
     }
 
+    /// Notes that a version has drained, unless it was loaded again or forgotten meanwhile.
+    pub(crate) fn drained(&self, name: &str, version: u64) {
+        let mut models = self.models.lock();
+        let Some((state, reason)) = models.get_mut(name).and_then(|known| known.versions.get_mut(&version)) else {
+            return;
+        };
+        if *state == ModelState::Draining {
+            self.metrics.model_state(name, version, Some(state.as_str()), Some(ModelState::Gone.as_str()));
+            (*state, *reason) = (ModelState::Gone, "unloaded".to_owned());
+        }
+    }
+
     /// Forgets a model that its source no longer has.
     pub(crate) fn forget(&self, name: &str) {
         let known = self.models.lock().remove(name).unwrap_or_default();
@@ -81,8 +93,13 @@ impl Board {
         self.models.lock().keys().cloned().collect()
     }
 
-    pub(crate) fn is_ready(&self) -> bool {
-        self.models.lock().values().all(Known::is_ready)
+    pub(crate) fn knows(&self, name: &str) -> bool {
+        self.models.lock().contains_key(name)
+    }
+
+    /// Whether every model that `counts` serves as it should.
+    pub(crate) fn is_ready(&self, counts: impl Fn(&str) -> bool) -> bool {
+        self.models.lock().iter().all(|(name, known)| known.is_ready() || !counts(name))
     }
 
     pub(crate) fn index(&self) -> Vec<ModelStatus> {
@@ -105,6 +122,11 @@ impl Board {
         };
         match (asked, &model.selector) {
             (Some((state, _)), _) if busy.contains(state) => {
+                Error::not_ready(format!("model '{model}' is still loading; try again shortly"))
+                    .with_retry_after(Duration::from_secs(1))
+            }
+            // Labels are known once the versions are there.
+            (None, Selector::Label(_)) if busy.into_iter().any(|state| known.has(state)) => {
                 Error::not_ready(format!("model '{model}' is still loading; try again shortly"))
                     .with_retry_after(Duration::from_secs(1))
             }
@@ -152,24 +174,38 @@ mod tests {
     #[test]
     fn a_failed_new_version_beside_a_serving_one_is_ready() {
         let board = board();
-        assert!(board.is_ready());
+        assert!(board.is_ready(|_| true));
         board.set("m", 1, ModelState::Loading, "");
-        assert!(!board.is_ready());
+        assert!(!board.is_ready(|_| true));
         board.set("m", 1, ModelState::Ready, "");
         board.set("m", 2, ModelState::Failed, "truncated");
-        assert!(board.is_ready());
+        assert!(board.is_ready(|_| true));
         board.set("m", 1, ModelState::Gone, "unloaded");
-        assert!(!board.is_ready());
+        assert!(!board.is_ready(|_| true));
+    }
+
+    #[test]
+    fn a_forgotten_model_does_not_come_back_when_it_has_drained() {
+        let board = board();
+        board.set("m", 1, ModelState::Draining, "");
+        board.forget("m");
+        board.drained("m", 1);
+        assert!(board.index().is_empty());
+        board.set("m", 1, ModelState::Draining, "");
+        board.set("m", 1, ModelState::Ready, "");
+        board.drained("m", 1);
+        assert_eq!(board.index()[0].state, Some(ModelState::Ready));
     }
 
     #[test]
     fn a_broken_folder_is_not_ready_but_an_unloaded_model_is() {
         let board = board();
         board.set_problem("bad", Some("line 3".to_owned()));
-        assert!(!board.is_ready());
+        assert!(!board.is_ready(|_| true));
+        assert!(board.is_ready(|name| name != "bad"));
         board.forget("bad");
         board.set("m", 1, ModelState::Gone, "unloaded");
-        assert!(board.is_ready());
+        assert!(board.is_ready(|_| true));
     }
 
     #[test]
@@ -177,6 +213,7 @@ mod tests {
         let board = board();
         board.set("m", 1, ModelState::Failed, "not an ONNX file");
         board.set("n", 1, ModelState::Gone, "unloaded");
+        board.set("o", 1, ModelState::Loading, "");
         let explain = |reference: ModelRef| {
             let error = board.explain(&reference);
             (error.kind(), error.message().to_owned())
@@ -185,6 +222,8 @@ mod tests {
         assert_eq!(explain(ModelRef::latest(name("m"))).0, ErrorKind::NotReady);
         assert!(explain(ModelRef::latest(name("n"))).1.ends_with("has no available versions"));
         assert!(explain(ModelRef::latest(name("x"))).1.ends_with("'x' is not found"));
+        let label = ModelRef { name: name("o"), selector: Selector::Label("stable".to_owned()) };
+        assert!(explain(label).1.contains("still loading"));
         assert!(explain(ModelRef::version(name("m"), 7)).1.ends_with("version 7 is not found"));
     }
 }

@@ -12,17 +12,20 @@ mod interface;
 mod levels;
 mod lifecycle;
 mod observer;
+mod on_demand;
 mod order;
 mod padding;
 mod policy;
 mod queue;
 mod reconcile;
+mod residency;
 mod run;
 mod shared;
 mod slot;
 mod statistics;
 mod table;
 mod tune;
+mod usage;
 mod warmup;
 mod worker;
 
@@ -33,18 +36,27 @@ use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 use salver_core::{
-    BoxFuture, Context, Engine, Error, Infer, InferRequest, InferResponse, ModelConfig, ModelControl, ModelEntry,
-    ModelInfo, ModelName, ModelRef, ModelSource, ModelStatistics, ModelStatus, Result, Selector,
+    BoxFuture, Context, Engine, Error, ErrorKind, Infer, InferRequest, InferResponse, MemoryUse, ModelConfig,
+    ModelControl, ModelEntry, ModelInfo, ModelName, ModelRef, ModelSource, ModelStatistics, ModelStatus, ResidentModel,
+    Result, Selector,
 };
 use salver_telemetry::Metrics;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::lifecycle::Lifecycle;
+pub use crate::residency::{Meter, ProcessMemory, ResidencyOptions};
+
+use crate::lifecycle::{Lifecycle, LifecycleOptions};
+use crate::reconcile::Extent;
+use crate::residency::Residency;
 use crate::shared::Shared;
 use crate::slot::{Refusal, SlotOptions};
+use crate::table::Found;
 use crate::tune::Tuning;
+
+/// How often the memory limit is looked at while nothing is loaded.
+const LIMIT_INTERVAL: Duration = Duration::from_secs(1);
 
 /// Who decides which models are loaded, with Triton's meaning.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -63,10 +75,19 @@ pub enum ControlMode {
 pub struct RuntimeOptions {
     /// Who decides what is loaded.
     pub control: ControlMode,
-    /// Models to load at start under [`ControlMode::Explicit`]; `*`: every one there is.
+    /// Models to load at start where not all are: under [`ControlMode::Explicit`] or a memory
+    /// limit; `*`: every one there is.
     pub load: Vec<String>,
+    /// Models to load at start in the same way, and to keep in memory.
+    pub pin: Vec<String>,
+    /// Loads models at first use and keeps a memory limit; none: what is wanted is loaded at once.
+    pub residency: Option<ResidencyOptions>,
+    /// Whether a model without warm-up requests of its own runs one of zeros before it serves.
+    pub generated_warmup: bool,
     /// The most requests in flight per model; none: derived from its batch size and instances.
     pub max_queue: Option<usize>,
+    /// The longest that a load may take before it counts as failed; none: as long as it takes.
+    pub load_timeout: Option<Duration>,
     /// Inferences slower than this are logged as warnings.
     pub slow: Option<Duration>,
     /// How the best batch of a model is found when it is loaded; none: it is not looked for.
@@ -111,7 +132,14 @@ impl Runtime {
         let tuning = options.tuning.as_ref().map(|options| Arc::new(Tuning::new(options)));
         let slot_options =
             SlotOptions { max_queue: options.max_queue, slow: options.slow, shared: shared.clone(), tuning };
-        let lifecycle = Arc::new(Lifecycle::new(engines, metrics, slot_options, tasks.clone()));
+        let own = LifecycleOptions {
+            slot: slot_options,
+            generated_warmup: options.generated_warmup,
+            load_timeout: options.load_timeout,
+        };
+        metrics.memory_limit(options.residency.as_ref().map_or(0, |residency| residency.memory_limit));
+        let residency = Residency::new(options.residency.clone());
+        let lifecycle = Arc::new(Lifecycle::new(engines, metrics, own, residency, tasks.clone()));
         Arc::new(Self {
             lifecycle,
             source,
@@ -128,34 +156,44 @@ impl Runtime {
     /// where asked to. A model that fails to load shows in the index with its reason.
     ///
     /// # Errors
-    /// `InvalidInput` if models to load are named outside explicit control.
+    /// `InvalidInput` if models to load are named where all are loaded anyway.
     pub async fn start(self: &Arc<Self>) -> Result<()> {
-        if self.options.control != ControlMode::Explicit && !self.options.load.is_empty() {
+        let on_demand = self.options.residency.is_some();
+        let picks = on_demand || self.options.control == ControlMode::Explicit;
+        if !picks && !self.options.load.is_empty() {
             return Err(Error::invalid_input(
-                "models to load are named, but model control is not explicit; add --model-control explicit",
+                "models to load are named, but all are loaded; add --model-control explicit or --memory-limit",
             ));
         }
         *self.watch.lock() = Some(tokio::spawn(watch(self.shared.clone(), self.lifecycle.metrics.clone())));
         let entries = self.scan().await?;
-        let wanted = |name: &str| match self.options.control {
-            ControlMode::None | ControlMode::Poll(_) => true,
-            ControlMode::Explicit => self.options.load.iter().any(|load| load == "*" || load == name),
-        };
         for entry in &entries {
             self.lifecycle.board.register(&entry.name);
         }
-        for name in self.options.load.iter().filter(|name| *name != "*") {
+        let named = || self.options.load.iter().chain(&self.options.pin);
+        for name in named().filter(|name| *name != "*") {
             if !entries.iter().any(|entry| *entry.name == **name) {
                 tracing::error!(model = name, "no such model to load");
                 self.lifecycle.board.set_problem(name, Some("no model of that name is in any of the paths".to_owned()));
             }
         }
-        let loads = entries.into_iter().filter(|entry| wanted(&entry.name));
-        self.apply_all(loads.collect()).await;
+        for entry in entries.iter().filter(|entry| self.options.pin.iter().any(|pin| *pin == *entry.name)) {
+            self.lifecycle.set_pinned(&entry.name, true);
+        }
+        let wanted = |name: &str| !picks || named().any(|load| load == "*" || load == name);
+        let (now, later): (Vec<_>, Vec<_>) = entries.into_iter().partition(|entry| wanted(&entry.name));
+        if on_demand {
+            self.apply_all(later, Extent::InUse).await;
+        }
+        self.apply_all(now, Extent::Missing).await;
         self.started.store(true, Ordering::Release);
         if let ControlMode::Poll(interval) = self.options.control {
             let this = self.clone();
             self.tasks.spawn(async move { this.poll(interval).await });
+        }
+        if on_demand {
+            let (watch, stop) = (self.lifecycle.clone().watch_limit(LIMIT_INTERVAL), self.stop.clone());
+            self.tasks.spawn(async move { stop.run_until_cancelled(watch).await });
         }
         Ok(())
     }
@@ -166,6 +204,8 @@ impl Runtime {
         self.lifecycle.shut_down().await;
         self.tasks.close();
         self.tasks.wait().await;
+        // A load that was under way may have come up meanwhile.
+        self.lifecycle.shut_down().await;
         if let Some(watch) = self.watch.lock().take() {
             watch.abort();
         }
@@ -183,8 +223,11 @@ impl Runtime {
                 self.lifecycle.unload(&name).await;
             }
             self.lifecycle.board.forget(&name);
+            self.lifecycle.residency.forget(&name);
+            self.lifecycle.metrics.model_forgotten(&name);
         }
-        self.apply_all(entries).await;
+        let extent = if self.options.residency.is_some() { Extent::InUse } else { Extent::Missing };
+        self.apply_all(entries, extent).await;
         Ok(())
     }
 
@@ -204,8 +247,8 @@ impl Runtime {
     }
 
     /// Failures are logged and on the board already.
-    async fn apply_all(&self, entries: Vec<ModelEntry>) {
-        let all = entries.into_iter().map(|entry| self.lifecycle.apply(entry, false));
+    async fn apply_all(&self, entries: Vec<ModelEntry>, extent: Extent) {
+        let all = entries.into_iter().map(|entry| self.lifecycle.apply(entry, extent));
         futures::future::join_all(all).await;
     }
 
@@ -229,24 +272,26 @@ impl Runtime {
         let (source, wanted) = (self.source.clone(), name.to_owned());
         let found = tokio::task::spawn_blocking(move || source.find(&wanted)).await;
         let found = found.map_err(|panic| Error::engine(format!("reading the model paths ended early: {panic}")))?;
-        let shown: String = name.chars().take(ModelName::MAX_LEN).flat_map(char::escape_debug).collect();
+        let shown = shown(name);
         let entry = found.ok_or_else(|| {
             Error::not_found(format!("failed to load '{shown}', failed to poll from model repository: no such model"))
         })?;
         if let Err(error) = &entry.versions {
             return Err(error.clone().context(format_args!("failed to load '{shown}'")));
         }
-        self.lifecycle.apply(entry, true).await.map_err(|error| error.context(format_args!("failed to load '{shown}'")))
+        // In a task of its own: a client that goes away does not leave half a load behind.
+        let lifecycle = self.lifecycle.clone();
+        let applied = self.tasks.spawn(async move { lifecycle.apply(entry, Extent::All).await }).await;
+        let applied = applied.unwrap_or_else(|panic| Err(Error::engine(format!("loading ended early: {panic}"))));
+        applied.map_err(|error| error.context(format_args!("failed to load '{shown}'")))
     }
 
     async fn infer_here(&self, mut request: InferRequest, ctx: Context) -> Result<InferResponse> {
         // A slot that drains hands the request back; by then the table has its successor or none.
         for _ in 0..8 {
-            let slot = self.lifecycle.table.load().find(&request.model).cloned();
-            let Some(slot) = slot else {
-                return Err(self.lifecycle.board.explain(&request.model));
-            };
-            match slot.infer(request, &ctx).await {
+            let access = self.lifecycle.slot(&request.model, ctx.deadline).await;
+            let access = access.map_err(|error| self.not_yet(error))?;
+            match access.slot.infer(request, &ctx).await {
                 Ok(response) => return Ok(response),
                 Err(Refusal::Error(error)) => return Err(error),
                 Err(Refusal::Draining(returned)) => request = returned,
@@ -254,6 +299,42 @@ impl Runtime {
         }
         Err(Error::not_ready(format!("model '{}' is being replaced; try again", request.model)))
     }
+
+    fn explain(&self, model: &ModelRef) -> Error {
+        self.not_yet(self.lifecycle.explain(model))
+    }
+
+    /// Before the first look at the source is over, nobody knows which models there are.
+    fn not_yet(&self, error: Error) -> Error {
+        if error.kind() != ErrorKind::NotFound || self.started.load(Ordering::Acquire) {
+            return error;
+        }
+        Error::not_ready("models are still loading; try again shortly").with_retry_after(Duration::from_secs(1))
+    }
+
+    fn known(&self, name: &str) -> Result<ModelName> {
+        let unknown = || Error::not_found(format!("Request for unknown model: '{}' is not found", shown(name)));
+        if !self.lifecycle.board.knows(name) {
+            return Err(unknown());
+        }
+        ModelName::new(name)
+    }
+
+    async fn pin_named(&self, name: &str) -> Result<()> {
+        let name = self.known(name)?;
+        self.lifecycle.set_pinned(&name, true);
+        if !self.lifecycle.residency.is_on_demand() {
+            return Ok(());
+        }
+        let latest = ModelRef::latest(name);
+        let loaded = self.lifecycle.slot(&latest, None).await;
+        loaded.map(drop).inspect_err(|_| self.lifecycle.set_pinned(&latest.name, false))
+    }
+}
+
+/// Makes foreign text fit to be shown.
+fn shown(name: &str) -> String {
+    name.chars().take(ModelName::MAX_LEN).flat_map(char::escape_debug).collect()
 }
 
 /// Looks for runs that do not come back, and shows what waits.
@@ -273,10 +354,23 @@ impl Infer for Runtime {
         Box::pin(self.infer_here(request, ctx))
     }
 
+    fn wake<'a>(&'a self, model: &'a ModelRef, deadline: Option<Instant>) -> Option<BoxFuture<'a, Result<()>>> {
+        match self.lifecycle.table.load().find(model) {
+            // What was in memory before is known well enough.
+            Found::Dormant(dormant) if dormant.info.is_none() => {}
+            Found::Dormant(_) | Found::Resident(_) | Found::Missing => return None,
+        }
+        Some(Box::pin(async move { self.lifecycle.slot(model, deadline).await.map(drop) }))
+    }
+
     fn describe(&self, model: &ModelRef) -> Result<Arc<ModelInfo>> {
         let table = self.lifecycle.table.load();
-        let slot = table.find(model).ok_or_else(|| self.lifecycle.board.explain(model))?;
-        Ok(slot.info.clone())
+        let info = match table.find(model) {
+            Found::Resident(slot) => Some(&slot.info),
+            Found::Dormant(dormant) => dormant.info.as_ref(),
+            Found::Missing => None,
+        };
+        info.cloned().ok_or_else(|| self.explain(model))
     }
 }
 
@@ -290,7 +384,13 @@ impl ModelControl for Runtime {
     }
 
     fn is_ready(&self) -> bool {
-        self.started.load(Ordering::Acquire) && self.lifecycle.board.is_ready()
+        // What is loaded at first use is not missing while it is not used.
+        let counts = |name: &str| self.options.residency.is_none() || self.lifecycle.residency.is_pinned(name);
+        self.started.load(Ordering::Acquire) && self.lifecycle.board.is_ready(counts)
+    }
+
+    fn is_model_ready(&self, model: &ModelRef) -> bool {
+        self.lifecycle.would_answer(model)
     }
 
     fn load<'a>(&'a self, model: &'a str) -> BoxFuture<'a, Result<()>> {
@@ -307,12 +407,30 @@ impl ModelControl for Runtime {
         })
     }
 
+    fn resident(&self) -> Vec<ResidentModel> {
+        self.lifecycle.resident()
+    }
+
+    fn memory(&self) -> MemoryUse {
+        let limit_bytes = self.options.residency.as_ref().map(|residency| residency.memory_limit);
+        MemoryUse { resident_bytes: self.lifecycle.residency.used(), limit_bytes }
+    }
+
+    fn pin<'a>(&'a self, model: &'a str) -> BoxFuture<'a, Result<()>> {
+        Box::pin(self.pin_named(model))
+    }
+
+    fn unpin(&self, model: &str) -> Result<()> {
+        self.lifecycle.set_pinned(&self.known(model)?, false);
+        Ok(())
+    }
+
     fn statistics(&self, model: Option<&ModelRef>) -> Result<Vec<ModelStatistics>> {
         let table = self.lifecycle.table.load();
         let mut all: Vec<ModelStatistics> = match model {
             None => table.slots().map(|slot| slot.statistics()).collect(),
             Some(model) => {
-                let found = table.find(model).ok_or_else(|| self.lifecycle.board.explain(model))?;
+                let found = table.resident(model).ok_or_else(|| self.explain(model))?;
                 let of_model = table.slots().filter(|slot| slot.info.name == found.info.name);
                 of_model
                     .filter(|slot| model.selector == Selector::Latest || slot.info.version == found.info.version)
@@ -326,7 +444,7 @@ impl ModelControl for Runtime {
 
     fn config(&self, model: &ModelRef) -> Result<ModelConfig> {
         let table = self.lifecycle.table.load();
-        let slot = table.find(model).ok_or_else(|| self.lifecycle.board.explain(model))?;
+        let slot = table.resident(model).ok_or_else(|| self.explain(model))?;
         Ok(slot.interface.config.clone())
     }
 }

@@ -3,11 +3,13 @@
 //! States run one way: Pending → Loading → Warming → Ready → Draining → Gone, or Failed. Ready is
 //! shown after it is true. A newer slot is in the table before the older one drains, so that a
 //! swap loses nothing. Changes of one model happen one after the other; different models load
-//! side by side.
+//! side by side, except under a memory limit, where each load is measured. What a memory limit
+//! adds is in `on_demand.rs`.
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::time::Instant;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
 use parking_lot::Mutex;
@@ -22,7 +24,8 @@ use tokio_util::task::TaskTracker;
 use crate::board::Board;
 use crate::interface::Interface;
 use crate::observer::Observer;
-use crate::reconcile::{Actual, reconcile};
+use crate::reconcile::{Actual, Extent, reconcile};
+use crate::residency::Residency;
 use crate::slot::{Slot, SlotOptions, default_instances};
 use crate::table::{Served, Table};
 use crate::tune::{self, Tuned};
@@ -32,39 +35,81 @@ use crate::warmup;
 pub(crate) struct Lifecycle {
     pub(crate) table: ArcSwap<Table>,
     pub(crate) board: Board,
-    engines: Vec<Arc<dyn Engine>>,
+    pub(crate) residency: Arc<Residency>,
+    pub(crate) engines: Vec<Arc<dyn Engine>>,
     pub(crate) metrics: Arc<Metrics>,
-    options: SlotOptions,
-    loads: Semaphore,
-    turns: Mutex<HashMap<ModelName, Arc<tokio::sync::Mutex<()>>>>,
+    pub(crate) tasks: TaskTracker,
+    options: LifecycleOptions,
+    /// How many models load at a time.
+    pub(crate) loads: Semaphore,
+    turns: Mutex<HashMap<ModelName, Turn>>,
     failures: Mutex<HashMap<ModelName, HashMap<u64, u64>>>,
-    tasks: TaskTracker,
+    stopping: AtomicBool,
+}
+
+/// Settings that hold for every model.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct LifecycleOptions {
+    pub(crate) slot: SlotOptions,
+    /// Whether a model without warm-up requests of its own runs one of zeros.
+    pub(crate) generated_warmup: bool,
+    /// The longest that a load may take.
+    pub(crate) load_timeout: Option<Duration>,
+}
+
+/// Who changes a model; one at a time.
+pub(crate) type Turn = Arc<tokio::sync::Mutex<()>>;
+
+/// Why a version is loaded.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Cause {
+    /// What is wanted has changed: other versions of the model serve on until this one does.
+    Change,
+    /// A request is waiting for it.
+    Request,
+}
+
+/// A slot whose workers run and which nobody can reach yet. Dropped, it lets its workers end: who
+/// waited for the load may have gone.
+struct Fresh(Option<Arc<Slot>>);
+
+impl Drop for Fresh {
+    fn drop(&mut self) {
+        if let Some(slot) = self.0.take() {
+            slot.close();
+        }
+    }
 }
 
 impl Lifecycle {
     pub(crate) fn new(
         engines: Vec<Arc<dyn Engine>>,
         metrics: Arc<Metrics>,
-        options: SlotOptions,
+        options: LifecycleOptions,
+        residency: Arc<Residency>,
         tasks: TaskTracker,
     ) -> Self {
+        // One at a time where each is measured.
+        let loads = if residency.is_on_demand() { 1 } else { default_instances().max(2) };
         Self {
             table: ArcSwap::default(),
             board: Board::new(metrics.clone()),
+            residency,
             engines,
             metrics,
+            tasks,
             options,
-            loads: Semaphore::new(default_instances().max(2)),
+            loads: Semaphore::new(loads),
             turns: Mutex::default(),
             failures: Mutex::default(),
-            tasks,
+            stopping: AtomicBool::new(false),
         }
     }
 
-    /// Makes what serves equal to `entry`; `reload` also reloads what did not change. Returns the
-    /// first failure; whatever could be loaded serves nevertheless.
-    pub(crate) async fn apply(self: &Arc<Self>, entry: ModelEntry, reload: bool) -> Result<()> {
-        let turn = self.turns.lock().entry(entry.name.clone()).or_default().clone();
+    /// Makes what serves equal to `entry`, as far as `extent` goes. Returns the first failure;
+    /// whatever could be loaded serves nevertheless.
+    pub(crate) async fn apply(self: &Arc<Self>, entry: ModelEntry, extent: Extent) -> Result<()> {
+        let turn = self.turn(&entry.name);
         let _turn = turn.lock().await;
         let desired = match entry.versions {
             Ok(desired) => desired,
@@ -78,13 +123,11 @@ impl Lifecycle {
         };
         self.board.set_problem(&entry.name, None);
         self.forget_failures(&entry.name, &desired);
-        let mut known = self.actual(&entry.name);
-        known.extend(self.failed(&entry.name));
-        let plan = reconcile(&desired, &known, reload);
+        let plan = reconcile(&desired, &self.actual(&entry.name), &self.failed(&entry.name), extent);
         for spec in plan.load.iter().filter(|spec| !self.serves(&spec.name, spec.version)) {
             self.board.set(&entry.name, spec.version, ModelState::Pending, "");
         }
-        let loads = plan.load.into_iter().map(|spec| self.load(spec));
+        let loads = plan.load.into_iter().map(|spec| self.load(spec, Cause::Change));
         let results = futures::future::join_all(loads).await;
         let failure = results.into_iter().find_map(Result::err);
         let served = desired.iter().any(|spec| self.serves(&entry.name, spec.version));
@@ -93,21 +136,27 @@ impl Lifecycle {
                 self.take_down(&entry.name, version);
             }
         }
+        if self.residency.is_on_demand() {
+            self.keep_in_mind(&entry.name, &desired);
+        }
         self.publish(&entry.name, |served| served.labels.clone_from(&entry.labels));
         failure.map_or(Ok(()), Err)
     }
 
     /// Takes every version of a model down; what is in flight is finished in the background.
     pub(crate) async fn unload(self: &Arc<Self>, name: &ModelName) {
-        let turn = self.turns.lock().entry(name.clone()).or_default().clone();
+        let turn = self.turn(name);
         let _turn = turn.lock().await;
+        self.publish(name, |served| served.dormant.clear());
         for actual in self.actual(name) {
             self.take_down(name, actual.version);
         }
+        self.set_pinned(name, false);
     }
 
     /// Takes everything down and waits until nothing is in flight.
     pub(crate) async fn shut_down(&self) {
+        self.stopping.store(true, Ordering::Release);
         let table = self.table.swap(Arc::default());
         futures::future::join_all(table.slots().map(Slot::retire)).await;
     }
@@ -115,6 +164,23 @@ impl Lifecycle {
     /// Describes the engines, in the order in which they are tried.
     pub(crate) fn engines(&self) -> Vec<String> {
         self.engines.iter().map(|engine| format!("{}: {}", engine.name(), engine.describe())).collect()
+    }
+
+    /// Whether nothing is loaded any more.
+    pub(crate) fn is_stopping(&self) -> bool {
+        self.stopping.load(Ordering::Acquire)
+    }
+
+    /// Returns the right to change a model.
+    pub(crate) fn turn(&self, name: &ModelName) -> Turn {
+        self.turns.lock().entry(name.clone()).or_default().clone()
+    }
+
+    /// Pins or unpins a model.
+    pub(crate) fn set_pinned(&self, name: &ModelName, pinned: bool) {
+        if self.residency.set_pinned(name, pinned) {
+            self.metrics.model_pinned(name, pinned);
+        }
     }
 
     fn actual(&self, name: &str) -> Vec<Actual> {
@@ -145,17 +211,18 @@ impl Lifecycle {
         });
     }
 
-    fn serves(&self, name: &str, version: u64) -> bool {
+    pub(crate) fn serves(&self, name: &str, version: u64) -> bool {
         self.table.load().served(name).is_some_and(|served| served.slots.contains_key(&version))
     }
 
     /// Changes of different models race for the table: compare and swap.
-    fn publish(&self, name: &ModelName, change: impl Fn(&mut Served) + Clone) {
+    pub(crate) fn publish(&self, name: &ModelName, change: impl Fn(&mut Served) + Clone) {
         self.table.rcu(|table| table.with(name, change.clone()));
     }
 
-    async fn load(self: &Arc<Self>, spec: Arc<ModelSpec>) -> Result<()> {
-        let (name, version, fingerprint) = (spec.name.clone(), spec.version, spec.fingerprint);
+    /// Loads one version and lets it serve. The caller has the model's turn.
+    pub(crate) async fn load(self: &Arc<Self>, spec: Arc<ModelSpec>, cause: Cause) -> Result<()> {
+        let (name, version) = (spec.name.clone(), spec.version);
         let replaces = self.table.load().served(&name).and_then(|served| served.slots.get(&version).cloned());
         let show = |state, reason: &str| {
             if replaces.is_none() {
@@ -166,19 +233,18 @@ impl Lifecycle {
         let _permit = self.loads.acquire().await;
         show(ModelState::Loading, "");
         let started = Instant::now();
-        let this = self.clone();
-        let loaded = tokio::task::spawn_blocking(move || this.bring_up(&spec)).await;
-        let slot = match loaded.unwrap_or_else(|panic| Err(Error::engine(format!("loading ended early: {panic}")))) {
+        let slot = match self.fitted(&spec, cause).await {
             Ok(slot) => slot,
             Err(error) => {
                 tracing::error!(model = %name, version, %error, "model failed to load");
                 show(ModelState::Failed, error.message());
-                self.failures.lock().entry(name).or_default().insert(version, fingerprint);
+                self.metrics.model_loaded(&name, false);
                 return Err(error);
             }
         };
         let took = started.elapsed();
         self.publish(&name, |served| {
+            served.dormant.remove(&version);
             served.slots.insert(version, slot.clone());
         });
         self.board.set(&name, version, ModelState::Ready, "");
@@ -186,11 +252,58 @@ impl Lifecycle {
             of_model.remove(&version);
         }
         slot.metrics.loaded(took);
+        self.metrics.model_loaded(&name, true);
+        self.metrics.model_memory(&name, version, Some(self.residency.size(&spec)));
         tracing::info!(model = %name, version, engine = &*slot.info.engine, took_ms = took.as_millis() as u64, "model ready");
         if let Some(old) = replaces {
-            self.tasks.spawn(async move { old.retire().await });
+            self.give_back(old).await;
         }
+        self.keep_limit().await;
         Ok(())
+    }
+
+    /// Makes room, brings the version up and measures it.
+    async fn fitted(self: &Arc<Self>, spec: &Arc<ModelSpec>, cause: Cause) -> Result<Arc<Slot>> {
+        self.make_room(spec, cause).await?;
+        let before = self.residency.used();
+        let loaded = self.bring_up_in_time(spec).await;
+        let taken = loaded.and_then(|mut fresh| match fresh.0.take_if(|_| !self.is_stopping()) {
+            Some(slot) => Ok(slot),
+            None => Err(Error::not_ready("the server is stopping")),
+        });
+        match taken {
+            Ok(slot) => {
+                self.note_loaded(spec, &slot, before);
+                Ok(slot)
+            }
+            Err(error) => {
+                self.note_failed(spec, &error);
+                self.failures.lock().entry(spec.name.clone()).or_default().insert(spec.version, spec.fingerprint);
+                Err(error)
+            }
+        }
+    }
+
+    /// Brings a version up on a thread of its own. A load that hangs keeps that thread and nothing
+    /// else; if it comes to an end after all, what it made is dropped.
+    async fn bring_up_in_time(self: &Arc<Self>, spec: &Arc<ModelSpec>) -> Result<Fresh> {
+        let (this, own) = (self.clone(), spec.clone());
+        let loading = tokio::task::spawn_blocking(move || this.bring_up(&own).map(|slot| Fresh(Some(slot))));
+        let limit = self.options.load_timeout.unwrap_or(Duration::MAX);
+        match tokio::time::timeout(limit, loading).await {
+            Ok(loaded) => loaded.unwrap_or_else(|panic| Err(Error::engine(format!("loading ended early: {panic}")))),
+            Err(_) => Err(Error::engine(format!("loading took longer than {} ms", limit.as_millis()))),
+        }
+    }
+
+    /// Drains a slot that was replaced in the background. Where room is measured, the next load
+    /// waits until its memory is back.
+    async fn give_back(self: &Arc<Self>, old: Arc<Slot>) {
+        let retired = self.tasks.spawn(async move { old.retire().await });
+        if let Some(options) = self.residency.options() {
+            let _ = tokio::time::timeout(options.load_wait, retired).await;
+            self.release_memory().await;
+        }
     }
 
     /// Removes a version from the table, then drains it in the background.
@@ -205,10 +318,11 @@ impl Lifecycle {
         let (this, name) = (self.clone(), name.clone());
         self.tasks.spawn(async move {
             slot.retire().await;
-            // It may have been loaded again meanwhile.
+            this.board.drained(&name, version);
             if !this.serves(&name, version) {
-                this.board.set(&name, version, ModelState::Gone, "unloaded");
+                this.metrics.model_memory(&name, version, None);
             }
+            this.release_memory().await;
             tracing::info!(model = %name, version, "model unloaded");
         });
     }
@@ -225,15 +339,12 @@ impl Lifecycle {
         for placement in groups.iter().flat_map(placements) {
             instances.push((model.instance(&placement)?, placement));
         }
-        if let Some((first, _)) = instances.first_mut().filter(|_| !spec.config.warmup.is_empty()) {
-            if !self.serves(&spec.name, spec.version) {
-                self.board.set(&spec.name, spec.version, ModelState::Warming, "");
-            }
-            warmup::run(&spec.name, &interface, &spec.config.warmup, first.as_mut())?;
+        if let Some((first, _)) = instances.first_mut() {
+            self.warm_up(spec, &interface, first.as_mut())?;
         }
         let tuned =
             instances.first_mut().and_then(|(first, _)| self.tune(spec, engine.as_ref(), &interface, first.as_mut()));
-        let slot = Arc::new(Slot::new(spec.clone(), info, interface, model, metrics, &self.options, tuned));
+        let slot = Arc::new(Slot::new(spec.clone(), info, interface, model, metrics, &self.options.slot, tuned));
         slot.start(instances)?;
         Ok(slot)
     }
@@ -246,7 +357,7 @@ impl Lifecycle {
         interface: &Interface,
         instance: &mut dyn Instance,
     ) -> Option<Tuned> {
-        let tuning = self.options.tuning.as_ref()?;
+        let tuning = self.options.slot.tuning.as_ref()?;
         let is_open =
             |batching: &DynamicBatching| batching.max_rows.is_none() && batching.preferred_batch_size.is_empty();
         let is_open = spec.config.batch == (BatchRule::Derive { limit: None })
@@ -264,6 +375,25 @@ impl Lifecycle {
             tuning.notes.write(&key, tuned);
             Some(tuned)
         })
+    }
+
+    /// Runs the model's own warm-up requests; without any, one that is made up, which may fail.
+    fn warm_up(&self, spec: &ModelSpec, interface: &Interface, instance: &mut dyn Instance) -> Result<()> {
+        let own = &spec.config.warmup;
+        let generated = self.options.generated_warmup.then(|| warmup::generate(interface)).flatten();
+        if own.is_empty() && generated.is_none() {
+            return Ok(());
+        }
+        if !self.serves(&spec.name, spec.version) {
+            self.board.set(&spec.name, spec.version, ModelState::Warming, "");
+        }
+        if !own.is_empty() {
+            return warmup::run(&spec.name, interface, own, instance);
+        }
+        if let Err(error) = warmup::run(&spec.name, interface, generated.as_slice(), instance) {
+            tracing::warn!(model = %spec.name, version = spec.version, %error, "a run with zeros failed");
+        }
+        Ok(())
     }
 
     /// Opens the artifact with the engine asked for, or with the first one that is available.

@@ -2,7 +2,8 @@
 
 use half::{bf16, f16};
 use salver_core::{
-    DataType, Element, Elements, Error, Inputs, Instance, Result, Shape, Tensor, WarmupInput, WarmupRequest,
+    DataType, Dim, Element, Elements, Error, Inputs, Instance, Result, Shape, Tensor, TensorSpec, WarmupInput,
+    WarmupRequest,
 };
 
 use crate::interface::Interface;
@@ -28,6 +29,29 @@ pub(crate) fn run(
         }
     }
     Ok(())
+}
+
+/// The most elements of a made-up input.
+const LARGEST_GENERATED: usize = 1 << 24;
+
+/// Makes a request of zeros with one row, for a model whose signature leaves nothing open but the
+/// batch size and whose inputs all have to be there.
+pub(crate) fn generate(interface: &Interface) -> Option<WarmupRequest> {
+    let batched = interface.wire.is_batched();
+    let input = |spec: &TensorSpec| {
+        let row = spec.shape.get(usize::from(batched)..).unwrap_or_default();
+        let dims = row.iter().map(|dim| match dim {
+            Dim::Fixed(len) => Some(*len),
+            Dim::Free => None,
+        });
+        let dims = dims.collect::<Option<Vec<usize>>>()?;
+        dims.iter()
+            .try_fold(1usize, |count, dim| count.checked_mul(*dim))
+            .filter(|count| *count <= LARGEST_GENERATED)?;
+        Some(WarmupInput { name: spec.name.to_string(), dtype: spec.dtype, dims, random: false })
+    };
+    let inputs = interface.wire.inputs.iter().map(input).collect::<Option<Vec<_>>>()?;
+    Some(WarmupRequest { name: "generated".to_owned(), batch_size: usize::from(batched), count: 1, inputs })
 }
 
 fn tensor(input: &WarmupInput, batch: Option<usize>) -> Result<Tensor> {

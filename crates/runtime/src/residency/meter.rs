@@ -1,0 +1,60 @@
+//! How much memory the process holds, and what a file is likely to take.
+
+use std::path::Path;
+
+/// Measures memory and gives it back: the system's in a server, a counter's in a test.
+pub trait Meter: std::fmt::Debug + Send + Sync {
+    /// Returns the resident bytes of the whole process; 0 where the system does not tell.
+    fn resident_bytes(&self) -> u64;
+}
+
+/// The memory of this process, as Linux counts it.
+#[derive(Debug, Default, Clone, Copy)]
+pub struct ProcessMemory;
+
+impl Meter for ProcessMemory {
+    fn resident_bytes(&self) -> u64 {
+        let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+        resident_of(&status).unwrap_or_default()
+    }
+}
+
+fn resident_of(status: &str) -> Option<u64> {
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
+    line.trim().strip_suffix("kB")?.trim().parse::<u64>().ok()?.checked_mul(1024)
+}
+
+/// Guesses what a model will take that was never loaded: its file, and the files of external data
+/// beside it, whose names begin with its name by custom, and an eighth on top.
+pub(crate) fn guess(artifact: &Path) -> u64 {
+    let (Some(folder), Some(name)) = (artifact.parent(), artifact.file_name().and_then(|name| name.to_str())) else {
+        return 0;
+    };
+    let files = std::fs::read_dir(folder).into_iter().flatten().flatten();
+    let parts = files.filter(|file| file.file_name().to_str().is_some_and(|other| other.starts_with(name)));
+    let bytes: u64 = parts.filter_map(|file| file.metadata().ok()).map(|metadata| metadata.len()).sum();
+    bytes.saturating_add(bytes / 8)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_process_knows_its_size() {
+        assert_eq!(resident_of("Name:\tsalver\nVmRSS:\t    1234 kB\nThreads:\t3\n"), Some(1234 * 1024));
+        assert_eq!(resident_of("Name:\tsalver\n"), None);
+        assert!(ProcessMemory.resident_bytes() > 1 << 16);
+    }
+
+    #[test]
+    fn a_guess_counts_the_weights_beside_the_model() {
+        let folder = tempfile::tempdir().unwrap();
+        let model = folder.path().join("m.onnx");
+        std::fs::write(&model, [0; 80]).unwrap();
+        std::fs::write(folder.path().join("m.onnx.data"), [0; 720]).unwrap();
+        std::fs::write(folder.path().join("other.onnx"), [0; 8000]).unwrap();
+        assert_eq!(guess(&model), 900);
+        assert_eq!(guess(Path::new("/no/such/model.onnx")), 0);
+    }
+}

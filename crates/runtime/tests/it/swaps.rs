@@ -1,0 +1,88 @@
+//! Versions that replace each other under load.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use salver_core::{Context, Infer as _};
+use salver_runtime::RuntimeOptions;
+use salver_testkit::FakeEngine;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::support::{Fixture, answer_of, count_from_env, request, version_on};
+
+/// Requests start at this interval, whatever becomes of the earlier ones.
+const INTERVAL: Duration = Duration::from_micros(500);
+
+#[derive(Default)]
+struct Tally {
+    answered: AtomicU64,
+    failed: AtomicU64,
+    wrong: AtomicU64,
+}
+
+impl Tally {
+    fn ended(&self) -> u64 {
+        [&self.answered, &self.failed, &self.wrong].map(|counter| counter.load(Ordering::Relaxed)).iter().sum()
+    }
+}
+
+/// Asks, and checks that the answer is that of the one version that it names.
+async fn ask(fixture: Arc<Fixture>, tally: Arc<Tally>, value: f32) {
+    match fixture.runtime.infer(request("m", value), Context::default()).await {
+        Err(_) => tally.failed.fetch_add(1, Ordering::Relaxed),
+        Ok(response) => {
+            let addend = if response.model.version % 2 == 1 { 1. } else { 2. };
+            let right = answer_of(&response).is_ok_and(|answer| answer == value + addend);
+            let count = if right { &tally.answered } else { &tally.wrong };
+            count.fetch_add(1, Ordering::Relaxed)
+        }
+    };
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn swapping_versions_loses_and_mixes_nothing() {
+    let swaps = count_from_env("SALVER_SWAPS", 200) as u64;
+    let (odd, even) = (FakeEngine::new().named("odd").adding(1.), FakeEngine::new().named("even").adding(2.));
+    let engine_of = |number: u64| if number % 2 == 1 { "odd" } else { "even" };
+    let specs = vec![version_on("odd", "m", 1)];
+    let fixture = Arc::new(Fixture::start(&[&odd, &even], specs, RuntimeOptions::default()).await);
+    let (tally, stop, asked) = (Arc::new(Tally::default()), CancellationToken::new(), TaskTracker::new());
+    let load = {
+        let (fixture, tally, stop, asked) = (fixture.clone(), tally.clone(), stop.clone(), asked.clone());
+        tokio::spawn(async move {
+            let mut ticks = tokio::time::interval(INTERVAL);
+            let mut value = 0u16;
+            while !stop.is_cancelled() {
+                ticks.tick().await;
+                value = value.wrapping_add(1);
+                asked.spawn(ask(fixture.clone(), tally.clone(), f32::from(value)));
+            }
+        })
+    };
+    let started = Instant::now();
+    for number in 2..swaps + 2 {
+        fixture.source.set("m", vec![version_on(engine_of(number), "m", number)]);
+        fixture.runtime.sync().await.unwrap();
+        assert_eq!(fixture.runtime.describe(&"m".parse().unwrap()).unwrap().version, number);
+        // Each version has to answer some.
+        while tally.ended() < 5 * (number - 1) {
+            tokio::task::yield_now().await;
+        }
+    }
+    let took = started.elapsed();
+    stop.cancel();
+    load.await.unwrap();
+    asked.close();
+    asked.wait().await;
+    let count = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+    let (answered, failed, wrong) = (count(&tally.answered), count(&tally.failed), count(&tally.wrong));
+    println!(
+        "P1: {swaps} swaps in {took:?}: {answered} answered by one version, {failed} failed, {wrong} mixed or wrong"
+    );
+    assert!(answered > 0);
+    assert_eq!((failed, wrong), (0, 0));
+    fixture.runtime.shutdown().await;
+    assert_eq!((odd.live_models() + even.live_models(), odd.live_instances() + even.live_instances()), (0, 0));
+}
