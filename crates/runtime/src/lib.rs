@@ -357,7 +357,7 @@ impl Infer for Runtime {
     fn wake<'a>(&'a self, model: &'a ModelRef, deadline: Option<Instant>) -> Option<BoxFuture<'a, Result<()>>> {
         match self.lifecycle.table.load().find(model) {
             // What was in memory before is known well enough.
-            Found::Dormant(dormant) if dormant.info.is_none() => {}
+            Found::Dormant(dormant) if dormant.known.is_none() => {}
             Found::Dormant(_) | Found::Resident(_) | Found::Missing => return None,
         }
         Some(Box::pin(async move { self.lifecycle.slot(model, deadline).await.map(drop) }))
@@ -367,7 +367,7 @@ impl Infer for Runtime {
         let table = self.lifecycle.table.load();
         let info = match table.find(model) {
             Found::Resident(slot) => Some(&slot.info),
-            Found::Dormant(dormant) => dormant.info.as_ref(),
+            Found::Dormant(dormant) => dormant.known.as_ref().map(|known| &known.info),
             Found::Missing => None,
         };
         info.cloned().ok_or_else(|| self.explain(model))
@@ -444,8 +444,12 @@ impl ModelControl for Runtime {
 
     fn config(&self, model: &ModelRef) -> Result<ModelConfig> {
         let table = self.lifecycle.table.load();
-        let slot = table.resident(model).ok_or_else(|| self.explain(model))?;
-        Ok(slot.interface.config.clone())
+        let config = match table.find(model) {
+            Found::Resident(slot) => Some(&slot.interface.config),
+            Found::Dormant(dormant) => dormant.known.as_ref().map(|known| &known.config),
+            Found::Missing => None,
+        };
+        config.cloned().ok_or_else(|| self.explain(model))
     }
 }
 

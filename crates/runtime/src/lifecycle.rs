@@ -253,7 +253,7 @@ impl Lifecycle {
         }
         slot.metrics.loaded(took);
         self.metrics.model_loaded(&name, true);
-        self.metrics.model_memory(&name, version, Some(self.residency.size(&spec)));
+        self.metrics.model_memory(&name, version, Some(self.residency.size(&spec).resident));
         tracing::info!(model = %name, version, engine = &*slot.info.engine, took_ms = took.as_millis() as u64, "model ready");
         if let Some(old) = replaces {
             self.give_back(old).await;
@@ -273,7 +273,7 @@ impl Lifecycle {
         });
         match taken {
             Ok(slot) => {
-                self.note_loaded(spec, &slot, before);
+                self.measure(spec, &slot, before).await;
                 Ok(slot)
             }
             Err(error) => {

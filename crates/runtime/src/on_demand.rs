@@ -11,9 +11,9 @@ use salver_core::{Error, ErrorKind, ModelName, ModelRef, ModelSpec, ModelState, 
 use tokio::sync::OwnedSemaphorePermit;
 
 use crate::lifecycle::{Cause, Lifecycle};
-use crate::residency::{Claim, Decision, Key, Occupant, Room, decide};
+use crate::residency::{Claim, Decision, Key, Occupant, Room, Size, decide};
 use crate::slot::Slot;
-use crate::table::{Dormant, Found};
+use crate::table::{Dormant, Found, Known};
 
 /// How often a load that has to wait for room looks again.
 const LOOK_AGAIN: Duration = Duration::from_millis(10);
@@ -129,8 +129,9 @@ impl Lifecycle {
             return Ok(());
         };
         let until = Instant::now() + options.load_wait;
-        let needed = self.residency.size(spec).max(1);
-        let mut released = false;
+        let size = self.residency.size(spec);
+        let least = size.resident.max(1);
+        let (mut needed, mut released) = (size.loading.max(least), false);
         loop {
             let room = Room { used: self.residency.used(), needed, limit: options.memory_limit };
             let (slots, occupants) = self.occupants(Some((&spec.name, cause)));
@@ -142,6 +143,8 @@ impl Lifecycle {
                     released = true;
                 }
                 Decision::Evict(idx) => self.evict(&slots[idx], until).await,
+                // Rather beyond the limit for the moment of loading than not at all.
+                Decision::Wait | Decision::Refuse if needed > least => needed = least,
                 Decision::Wait if Instant::now() < until && !self.is_stopping() => tokio::time::sleep(LOOK_AGAIN).await,
                 Decision::Wait | Decision::Refuse => return Err(self.no_room(spec, room)),
             }
@@ -213,7 +216,7 @@ impl Lifecycle {
             let own = for_whom.filter(|(own, _)| *own == name).map(|(_, cause)| cause);
             let is_changing = own.is_none() && self.turn(name).try_lock().is_err();
             Occupant {
-                bytes: self.residency.size(&slot.spec).max(1),
+                bytes: self.residency.size(&slot.spec).resident.max(1),
                 last_used: slot.usage.last(),
                 in_use: is_changing || slot.in_flight() > 0 || self.residency.is_claimed(&key_of(slot)),
                 // A version serves on until the one that takes its place does.
@@ -227,7 +230,8 @@ impl Lifecycle {
     /// Takes an idle version out of memory; it is loaded again at its next use.
     async fn evict(self: &Arc<Self>, slot: &Arc<Slot>, until: Instant) {
         let (name, version) = key_of(slot);
-        let dormant = Dormant { spec: slot.spec.clone(), info: Some(slot.info.clone()) };
+        let known = Known { info: slot.info.clone(), config: slot.interface.config.clone() };
+        let dormant = Dormant { spec: slot.spec.clone(), known: Some(Arc::new(known)) };
         self.publish(&name, |served| {
             served.slots.remove(&version);
             served.dormant.insert(version, dormant.clone());
@@ -255,15 +259,18 @@ impl Lifecycle {
         }
     }
 
-    /// Notes what a load took: the growth of the process where loads come one by one, and never
-    /// less than the weights.
-    pub(crate) fn note_loaded(&self, spec: &ModelSpec, slot: &Slot, before: u64) {
-        let estimate = slot.estimated_bytes();
-        let bytes = match self.residency.options() {
-            Some(_) => self.residency.used().saturating_sub(before).max(estimate),
-            None => estimate,
-        };
-        self.residency.history(spec, |history| history.loaded(bytes));
+    /// Notes what a load took, where loads come one by one: the growth of the process while it
+    /// loaded, and what is left of that once memory is given back; never less than the weights.
+    pub(crate) async fn measure(&self, spec: &ModelSpec, slot: &Slot, before: u64) {
+        let mut size = Size::of(slot.estimated_bytes());
+        if self.residency.is_on_demand() {
+            let growth = || self.residency.used().saturating_sub(before);
+            let loading = growth();
+            self.release_memory().await;
+            let resident = growth().max(size.resident);
+            size = Size { resident, loading: loading.max(resident) };
+        }
+        self.residency.history(spec, |history| history.loaded(size));
     }
 
     /// Notes a load that failed.
@@ -280,9 +287,9 @@ impl Lifecycle {
             let wanted = |version: &u64| desired.iter().any(|spec| spec.version == *version);
             served.dormant.retain(|version, _| wanted(version) || !proven);
             for spec in desired.iter().filter(|spec| !served.slots.contains_key(&spec.version)) {
-                let known = served.dormant.get(&spec.version);
-                if known.is_none_or(|known| known.spec.fingerprint != spec.fingerprint) {
-                    served.dormant.insert(spec.version, Dormant { spec: spec.clone(), info: None });
+                let earlier = served.dormant.get(&spec.version);
+                if earlier.is_none_or(|earlier| earlier.spec.fingerprint != spec.fingerprint) {
+                    served.dormant.insert(spec.version, Dormant { spec: spec.clone(), known: None });
                 }
             }
         });
@@ -322,7 +329,7 @@ impl Lifecycle {
         let row = |slot: &Arc<Slot>| ResidentModel {
             name: slot.spec.name.to_string(),
             version: slot.spec.version,
-            memory_bytes: self.residency.size(&slot.spec),
+            memory_bytes: self.residency.size(&slot.spec).resident,
             pinned: self.residency.is_pinned(&slot.spec.name),
             in_flight: slot.in_flight(),
             last_used_ms_ago: u64::try_from(slot.usage.idle_for().as_millis()).unwrap_or(u64::MAX),

@@ -17,7 +17,7 @@ use futures::future::{BoxFuture, FutureExt as _, Shared};
 use parking_lot::Mutex;
 use salver_core::{Error, ModelName, ModelRef, ModelSpec, Result};
 
-pub(crate) use self::history::History;
+pub(crate) use self::history::{History, Size};
 pub use self::meter::{Meter, ProcessMemory};
 pub(crate) use self::plan::{Decision, Occupant, Room, decide};
 
@@ -83,8 +83,8 @@ impl Residency {
     }
 
     /// Returns what a version takes: measured, or else guessed from its files.
-    pub(crate) fn size(&self, spec: &ModelSpec) -> u64 {
-        let measured = self.history(spec, |history| history.bytes);
+    pub(crate) fn size(&self, spec: &ModelSpec) -> Size {
+        let measured = self.history(spec, |history| history.size);
         measured.unwrap_or_else(|| meter::guess(&spec.artifact))
     }
 

@@ -7,7 +7,7 @@
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
-use salver_core::{ModelInfo, ModelName, ModelRef, ModelSpec, Selector};
+use salver_core::{ModelConfig, ModelInfo, ModelName, ModelRef, ModelSpec, Selector};
 
 use crate::slot::Slot;
 
@@ -31,8 +31,15 @@ pub(crate) struct Served {
 #[derive(Debug, Clone)]
 pub(crate) struct Dormant {
     pub(crate) spec: Arc<ModelSpec>,
-    /// What clients may know of it; none: it was not in memory yet.
-    pub(crate) info: Option<Arc<ModelInfo>>,
+    /// What is known of it; none: it was not in memory yet.
+    pub(crate) known: Option<Arc<Known>>,
+}
+
+/// What clients may know of a version, in memory or not.
+#[derive(Debug)]
+pub(crate) struct Known {
+    pub(crate) info: Arc<ModelInfo>,
+    pub(crate) config: ModelConfig,
 }
 
 /// What a reference means at this moment.
@@ -92,9 +99,9 @@ impl Table {
 impl Served {
     fn latest(&self) -> Found<'_> {
         match (self.slots.last_key_value(), self.dormant.last_key_value()) {
-            (Some((resident, _)), Some((dormant, known))) if dormant > resident => Found::Dormant(known),
+            (Some((resident, _)), Some((version, dormant))) if version > resident => Found::Dormant(dormant),
             (Some((_, slot)), _) => Found::Resident(slot),
-            (None, Some((_, known))) => Found::Dormant(known),
+            (None, Some((_, dormant))) => Found::Dormant(dormant),
             (None, None) => Found::Missing,
         }
     }
@@ -102,7 +109,7 @@ impl Served {
     fn version(&self, version: u64) -> Found<'_> {
         match (self.slots.get(&version), self.dormant.get(&version)) {
             (Some(slot), _) => Found::Resident(slot),
-            (None, Some(known)) => Found::Dormant(known),
+            (None, Some(dormant)) => Found::Dormant(dormant),
             (None, None) => Found::Missing,
         }
     }

@@ -9,12 +9,28 @@ const FIRST_WAIT: Duration = Duration::from_secs(1);
 /// The longest wait after a failed load.
 const LONGEST_WAIT: Duration = Duration::from_secs(300);
 
+/// What a version takes, in bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Size {
+    /// Once it is loaded.
+    pub(crate) resident: u64,
+    /// While it is being loaded, at least as much.
+    pub(crate) loading: u64,
+}
+
+impl Size {
+    /// Returns a size that is the same during and after the load.
+    pub(crate) fn of(bytes: u64) -> Self {
+        Self { resident: bytes, loading: bytes }
+    }
+}
+
 /// One version's history, as long as its files are the same.
 #[derive(Debug, Default)]
 pub(crate) struct History {
     fingerprint: u64,
-    /// What it took when it was last measured; none: never loaded.
-    pub(crate) bytes: Option<u64>,
+    /// What it took when it was last measured; none: these files were never loaded.
+    pub(crate) size: Option<Size>,
     /// How often the version was loaded, whatever its files were.
     pub(crate) loads: u64,
     trouble: Option<Trouble>,
@@ -39,12 +55,12 @@ impl History {
 
     /// Whether these very files were loaded before.
     pub(crate) fn is_proven(&self) -> bool {
-        self.bytes.is_some()
+        self.size.is_some()
     }
 
     /// Notes a load.
-    pub(crate) fn loaded(&mut self, bytes: u64) {
-        self.bytes = Some(bytes);
+    pub(crate) fn loaded(&mut self, size: Size) {
+        self.size = Some(size);
         self.loads += 1;
         self.trouble = None;
     }
@@ -109,7 +125,7 @@ mod tests {
         history.found_no_room("full", start);
         assert!(history.refusal(&model, at(1000)).is_none());
         assert_eq!(history.failed("again", start), 2 * FIRST_WAIT);
-        history.loaded(10);
+        history.loaded(Size::of(10));
         assert!(history.refusal(&model, start).is_none());
     }
 }

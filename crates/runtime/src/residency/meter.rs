@@ -2,6 +2,8 @@
 
 use std::path::Path;
 
+use super::history::Size;
+
 /// Measures memory and gives it back: the system's in a server, a counter's in a test.
 pub trait Meter: std::fmt::Debug + Send + Sync {
     /// Returns the resident bytes of the whole process; 0 where the system does not tell.
@@ -24,16 +26,21 @@ fn resident_of(status: &str) -> Option<u64> {
     line.trim().strip_suffix("kB")?.trim().parse::<u64>().ok()?.checked_mul(1024)
 }
 
-/// Guesses what a model will take that was never loaded: its file, and the files of external data
-/// beside it, whose names begin with its name by custom, and an eighth on top.
-pub(crate) fn guess(artifact: &Path) -> u64 {
+/// Guesses what a model will take that was never loaded, from its file and the files of external
+/// data beside it, whose names begin with its name by custom: an eighth more than they have, and
+/// three times as much while it is read, converted and rearranged.
+pub(crate) fn guess(artifact: &Path) -> Size {
+    let bytes = files_of(artifact);
+    Size { resident: bytes.saturating_add(bytes / 8), loading: bytes.saturating_mul(3) }
+}
+
+fn files_of(artifact: &Path) -> u64 {
     let (Some(folder), Some(name)) = (artifact.parent(), artifact.file_name().and_then(|name| name.to_str())) else {
         return 0;
     };
     let files = std::fs::read_dir(folder).into_iter().flatten().flatten();
     let parts = files.filter(|file| file.file_name().to_str().is_some_and(|other| other.starts_with(name)));
-    let bytes: u64 = parts.filter_map(|file| file.metadata().ok()).map(|metadata| metadata.len()).sum();
-    bytes.saturating_add(bytes / 8)
+    parts.filter_map(|file| file.metadata().ok()).map(|metadata| metadata.len()).sum()
 }
 
 #[cfg(test)]
@@ -54,7 +61,7 @@ mod tests {
         std::fs::write(&model, [0; 80]).unwrap();
         std::fs::write(folder.path().join("m.onnx.data"), [0; 720]).unwrap();
         std::fs::write(folder.path().join("other.onnx"), [0; 8000]).unwrap();
-        assert_eq!(guess(&model), 900);
-        assert_eq!(guess(Path::new("/no/such/model.onnx")), 0);
+        assert_eq!(guess(&model), Size { resident: 900, loading: 2400 });
+        assert_eq!(guess(Path::new("/no/such/model.onnx")), Size::of(0));
     }
 }

@@ -259,5 +259,6 @@ async fn a_model_out_of_memory_is_still_described() {
     fixture.answer("b", 0.).await.unwrap();
     assert_eq!(fixture.resident(), ["b/1"]);
     assert_eq!(&*fixture.runtime.describe(&model).unwrap().name, "a");
+    assert_eq!(fixture.runtime.config(&model).unwrap().instance_groups.len(), 1);
     assert!(fixture.runtime.wake(&model, None).is_none());
 }
