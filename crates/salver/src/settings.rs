@@ -67,9 +67,29 @@ pub(crate) struct ServeOptions {
     #[arg(long, value_name = "MS", default_value_t = 15_000, value_parser = RangedU64ValueParser::<u64>::new().range(10..), help_heading = "Models")]
     pub poll_interval_ms: u64,
 
-    /// Load this model at the start under explicit control ("*": every model). Repeatable.
+    /// The most memory that the whole process should hold, such as 2GiB or 500MB (0: no limit).
+    ///
+    /// With a limit, a model is loaded when it is first asked for, and the one that was not used for
+    /// longest leaves to make room.
+    #[arg(long, value_name = "BYTES", default_value = "0", value_parser = parse_bytes, help_heading = "Models")]
+    pub memory_limit: u64,
+
+    /// How long a request waits for its model to be loaded, and a load for room.
+    #[arg(long, value_name = "MS", default_value_t = 30_000, help_heading = "Models")]
+    pub load_wait_ms: u64,
+
+    /// How long a load may take before it counts as failed (0: as long as it takes).
+    #[arg(long, value_name = "MS", default_value_t = 600_000, help_heading = "Models")]
+    pub load_timeout_ms: u64,
+
+    /// Load this model at the start under explicit control or a memory limit ("*": every model).
+    /// Repeatable.
     #[arg(long, value_name = "NAME", value_delimiter = ',', help_heading = "Models")]
     pub load_model: Vec<String>,
+
+    /// Load this model at the start and never let it leave to make room. Repeatable.
+    #[arg(long, value_name = "NAME", value_delimiter = ',', help_heading = "Models")]
+    pub pin_model: Vec<String>,
 
     /// Answer with this model on routes that name none, such as /invocations.
     #[arg(long, value_name = "NAME", value_parser = parse_name, help_heading = "Models")]
@@ -272,6 +292,28 @@ pub(crate) fn parse_grpc(text: &str) -> Result<GrpcAddr, String> {
         "off" => Ok(GrpcAddr::Off),
         addr => parse_addr(addr).map(GrpcAddr::At).map_err(|error| format!("{error}, or \"off\"")),
     }
+}
+
+/// Reads a number of bytes: plain, or with a unit of thousands (MB) or of 1024s (MiB).
+fn parse_bytes(text: &str) -> Result<u64, String> {
+    const UNITS: [(&str, u64); 10] = [
+        ("", 1),
+        ("B", 1),
+        ("kB", 1_000),
+        ("KB", 1_000),
+        ("MB", 1_000_000),
+        ("GB", 1_000_000_000),
+        ("TB", 1_000_000_000_000),
+        ("KiB", 1 << 10),
+        ("MiB", 1 << 20),
+        ("GiB", 1 << 30),
+    ];
+    let expected = || format!("'{text}': expected a number of bytes, such as 2GiB, 500MB or 1073741824");
+    let digits = text.trim_end_matches(|c: char| !c.is_ascii_digit());
+    let unit = text[digits.len()..].trim_start();
+    let (_, factor) = UNITS.into_iter().find(|(name, _)| *name == unit).ok_or_else(expected)?;
+    let count: u64 = digits.parse().map_err(|_| expected())?;
+    count.checked_mul(factor).ok_or_else(|| format!("'{text}' is more than any machine has"))
 }
 
 fn parse_name(text: &str) -> Result<salver_core::ModelName, String> {

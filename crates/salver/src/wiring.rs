@@ -9,7 +9,7 @@ use salver_core::{Engine, ModelControl as _, ModelEntry, ModelName, ModelSource 
 use salver_engine_onnx::{Fetch, OnnxEngine, OnnxOptions};
 use salver_engine_rten::RtenEngine;
 use salver_repository::Repository;
-use salver_runtime::{Runtime, RuntimeOptions, TuningOptions};
+use salver_runtime::{ProcessMemory, ResidencyOptions, Runtime, RuntimeOptions, TuningOptions};
 use salver_server::{Limits, ServerOptions, Services};
 use salver_telemetry::{LogFormat, Metrics};
 
@@ -110,11 +110,21 @@ pub(crate) fn runtime_options(options: &ServeOptions) -> RuntimeOptions {
         ControlMode::Poll => salver_runtime::ControlMode::Poll(Duration::from_millis(options.poll_interval_ms)),
         ControlMode::Explicit => salver_runtime::ControlMode::Explicit,
     };
+    let millis = Duration::from_millis;
+    let residency = (options.memory_limit > 0).then(|| ResidencyOptions {
+        memory_limit: options.memory_limit,
+        load_wait: millis(options.load_wait_ms),
+        meter: Arc::new(ProcessMemory),
+    });
     RuntimeOptions {
         control,
         load: options.load_model.clone(),
+        pin: options.pin_model.clone(),
+        residency,
+        generated_warmup: true,
+        load_timeout: (options.load_timeout_ms > 0).then(|| millis(options.load_timeout_ms)),
         max_queue: options.max_queue,
-        slow: (options.slow_ms > 0).then(|| Duration::from_millis(options.slow_ms)),
+        slow: (options.slow_ms > 0).then(|| millis(options.slow_ms)),
         tuning: options.tune.then(|| TuningOptions { budget: SWEEP, notes: Some(options.data.join("tuning")) }),
         max_waiting_bytes: Some(options.limits.buffered_limit_bytes),
     }

@@ -6,7 +6,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use salver_core::{Context, Error, ErrorKind, InferRequest, InferResponse, Result, Tensor};
+use salver_core::{Context, Error, ErrorKind, InferRequest, InferResponse, ModelRef, Result, Tensor};
 
 use crate::app::App;
 use crate::coding::offload;
@@ -25,6 +25,11 @@ pub(crate) trait Protocol: Send + Sized + 'static {
 
     /// Returns the size of a raw request in bytes, roughly.
     fn raw_len(raw: &Self::Raw) -> usize;
+
+    /// Returns the model that has to be described to decode the request, if one has to be.
+    fn described(&self) -> Option<&ModelRef> {
+        None
+    }
 
     /// Decodes a request and keeps what the reply will need.
     ///
@@ -73,6 +78,9 @@ pub(crate) async fn answer<P: Protocol>(
 }
 
 async fn run_steps<P: Protocol>(app: &Arc<App>, protocol: P, raw: P::Raw, ctx: Context) -> Result<Answer<P::Reply>> {
+    if let Some(wake) = protocol.described().and_then(|model| app.services.infer.wake(model, ctx.deadline)) {
+        wake.await?;
+    }
     let Decoded { protocol, request, took } = decode(app, protocol, raw).await?;
     let response = app.services.infer.infer(request, ctx).await?;
     let version = response.model.version;

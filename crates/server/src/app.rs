@@ -1,9 +1,10 @@
 //! What every handler shares: the services, the options and a few questions about models.
 
 use std::sync::{Arc, OnceLock};
+use std::time::Instant;
 
 use bytes::Bytes;
-use salver_core::{Error, ModelName, ModelRef, ModelState, Result};
+use salver_core::{Error, ModelConfig, ModelInfo, ModelName, ModelRef, ModelState, Result};
 
 use crate::connection::Shutdown;
 use crate::cors::Cors;
@@ -47,6 +48,32 @@ impl App {
     /// Whether every model serves that should, and the server is not stopping.
     pub(crate) fn is_ready(&self) -> bool {
         !self.shutdown.is_draining() && self.services.control.is_ready()
+    }
+
+    /// Describes a model; one that is loaded at first use is loaded for it.
+    ///
+    /// # Errors
+    /// `NotFound` for an unknown model, `NotReady` for one that does not serve.
+    pub(crate) async fn describe(&self, model: &ModelRef) -> Result<Arc<ModelInfo>> {
+        if let Some(wake) = self.services.infer.wake(model, self.deadline()) {
+            wake.await?;
+        }
+        self.services.infer.describe(model)
+    }
+
+    /// Returns a model's effective configuration; one that is loaded at first use is loaded for it.
+    ///
+    /// # Errors
+    /// As [`App::describe`].
+    pub(crate) async fn config(&self, model: &ModelRef) -> Result<ModelConfig> {
+        if let Some(wake) = self.services.infer.wake(model, self.deadline()) {
+            wake.await?;
+        }
+        self.services.control.config(model)
+    }
+
+    fn deadline(&self) -> Option<Instant> {
+        Instant::now().checked_add(self.limits().default_deadline)
     }
 
     /// Returns the versions of `model` that serve, ascending.

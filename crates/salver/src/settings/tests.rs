@@ -128,3 +128,20 @@ fn addresses_beyond_this_machine_are_recognised() {
     assert_eq!(exposed("0.0.0.0:0", "off"), 1);
     assert_eq!(exposed("[::]:0", "10.0.0.1:1"), 2);
 }
+
+#[test]
+fn sizes_are_read_with_their_units() {
+    let size = |text: &str| {
+        let merged = merged(&["serve", "--memory-limit", text]).ok()?;
+        let (_, serve) = merged.matches.subcommand()?;
+        serve.get_one::<u64>("memory_limit").copied()
+    };
+    for (text, bytes) in
+        [("0", 0), ("1073741824", 1 << 30), ("2GiB", 2 << 30), ("500MB", 500_000_000), ("3 MiB", 3 << 20)]
+    {
+        assert_eq!(size(text), Some(bytes), "{text}");
+    }
+    for text in ["", "GiB", "-1", "1.5GiB", "2G", "two", "99999999999GiB"] {
+        assert_eq!(size(text), None, "{text}");
+    }
+}

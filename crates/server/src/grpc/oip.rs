@@ -129,7 +129,7 @@ impl GrpcInferenceService for OipGrpc {
     async fn model_ready(&self, request: Request<wire::ModelReadyRequest>) -> Reply<wire::ModelReadyResponse> {
         let message = request.get_ref();
         let model = self.target(&message.name, &message.version)?;
-        Ok(Response::new(wire::ModelReadyResponse { ready: self.app.services.infer.describe(&model).is_ok() }))
+        Ok(Response::new(wire::ModelReadyResponse { ready: self.app.services.control.is_model_ready(&model) }))
     }
 
     async fn server_metadata(&self, _: Request<wire::ServerMetadataRequest>) -> Reply<wire::ServerMetadataResponse> {
@@ -141,7 +141,7 @@ impl GrpcInferenceService for OipGrpc {
     async fn model_metadata(&self, request: Request<wire::ModelMetadataRequest>) -> Reply<wire::ModelMetadataResponse> {
         let message = request.get_ref();
         let model = self.target(&message.name, &message.version)?;
-        let info = self.app.services.infer.describe(&model);
+        let info = self.app.describe(&model).await;
         let outcome = info.map(|info| oip_grpc::model_metadata(&info, &self.app.ready_versions(&model.name)));
         self.done(&context(&self.app, &request)?.id, outcome)
     }
@@ -171,7 +171,7 @@ impl GrpcInferenceService for OipGrpc {
     async fn model_config(&self, request: Request<wire::ModelConfigRequest>) -> Reply<wire::ModelConfigResponse> {
         let message = request.get_ref();
         let model = self.target(&message.name, &message.version)?;
-        let config = self.app.services.control.config(&model);
+        let config = self.app.config(&model).await;
         self.done(&context(&self.app, &request)?.id, config.map(|config| oip_grpc::model_config(&model.name, &config)))
     }
 

@@ -33,6 +33,10 @@ impl Protocol for Invocation {
         raw.len()
     }
 
+    fn described(&self) -> Option<&ModelRef> {
+        Some(&self.target)
+    }
+
     fn decode(&mut self, raw: Bytes, app: &App) -> Result<InferRequest> {
         let info = app.services.infer.describe(&self.target)?;
         mlflow_scoring::decode_invocations(&raw, self.kind, self.target.clone(), &info, app.protocol_limits())

@@ -34,6 +34,11 @@ impl Protocol for OipRest {
         raw.len()
     }
 
+    fn described(&self) -> Option<&ModelRef> {
+        // Only where the body is nothing but data.
+        (self.header_len == Some(0)).then_some(&self.target)
+    }
+
     fn decode(&mut self, raw: Bytes, app: &App) -> Result<InferRequest> {
         let limits: &Limits = app.protocol_limits();
         let describe = || app.services.infer.describe(&self.target);
@@ -97,26 +102,27 @@ pub(super) async fn model_list(State(app): AppState, headers: HeaderMap) -> Resp
 
 pub(super) async fn model_ready(State(app): AppState, target: Target) -> Response<Body> {
     let outcome = target.model_ref().map(|model| {
-        let ready = app.services.infer.describe(&model).is_ok();
+        let ready = app.services.control.is_model_ready(&model);
         oip_rest::model_ready(&model.name, ready)
     });
     reply_or(outcome, oip_rest::encode_error)
 }
 
 pub(super) async fn model_metadata(State(app): AppState, target: Target) -> Response<Body> {
-    let outcome = target.model_ref().and_then(|model| {
-        let info = app.services.infer.describe(&model)?;
+    let metadata = async {
+        let model = target.model_ref()?;
+        let info = app.describe(&model).await?;
         Ok(oip_rest::model_metadata(&info, &app.ready_versions(&model.name)))
-    });
-    reply_or(outcome, oip_rest::encode_error)
+    };
+    reply_or(metadata.await, oip_rest::encode_error)
 }
 
 pub(super) async fn model_config(State(app): AppState, target: Target) -> Response<Body> {
-    let outcome = target.model_ref().and_then(|model| {
-        let config = app.services.control.config(&model)?;
-        Ok(oip_rest::model_config(&model.name, &config))
-    });
-    reply_or(outcome, oip_rest::encode_error)
+    let config = async {
+        let model = target.model_ref()?;
+        Ok(oip_rest::model_config(&model.name, &app.config(&model).await?))
+    };
+    reply_or(config.await, oip_rest::encode_error)
 }
 
 pub(super) async fn model_statistics(State(app): AppState, target: Target) -> Response<Body> {

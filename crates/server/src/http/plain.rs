@@ -28,6 +28,10 @@ impl Protocol for Plain {
         raw.len()
     }
 
+    fn described(&self) -> Option<&ModelRef> {
+        Some(&self.target)
+    }
+
     fn decode(&mut self, raw: Bytes, app: &App) -> Result<InferRequest> {
         let info = app.services.infer.describe(&self.target)?;
         let content_type = self.content_type.as_deref();
@@ -52,11 +56,12 @@ pub(super) async fn predict(State(app): AppState, target: Target, request: Reque
 }
 
 pub(super) async fn describe(State(app): AppState, target: Target) -> Response<Body> {
-    let outcome = target.model_or_alias().and_then(|model| {
-        let info = app.services.infer.describe(&model)?;
+    let description = async {
+        let model = target.model_or_alias()?;
+        let info = app.describe(&model).await?;
         Ok(plain::describe(&info, &app.ready_versions(&model.name)))
-    });
-    reply_or(outcome, plain::encode_error)
+    };
+    reply_or(description.await, plain::encode_error)
 }
 
 /// Lists every model with its versions and their states.

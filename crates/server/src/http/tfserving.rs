@@ -60,7 +60,7 @@ pub(super) async fn dispatch(State(app): AppState, request: Request<Body>) -> Re
     };
     match route.action {
         Action::Status if reads => reply_or(status(&app, &route), tfserving::encode_error),
-        Action::Metadata if reads => reply_or(metadata(&app, &route), tfserving::encode_error),
+        Action::Metadata if reads => reply_or(metadata(&app, &route).await, tfserving::encode_error),
         Action::Predict if method == Method::POST => {
             let target = route.model_ref();
             exchange::infer(&app, request, |_| Ok(Predict { target: target?, form: Form::Row })).await
@@ -174,6 +174,10 @@ impl Protocol for Predict {
         raw.len()
     }
 
+    fn described(&self) -> Option<&ModelRef> {
+        Some(&self.target)
+    }
+
     fn decode(&mut self, raw: Bytes, app: &App) -> Result<InferRequest> {
         let info = app.services.infer.describe(&self.target).map_err(|error| not_found(&self.target, error))?;
         let (request, form) = tfserving::decode_predict(&raw, self.target.clone(), &info, app.protocol_limits())?;
@@ -190,9 +194,9 @@ impl Protocol for Predict {
     }
 }
 
-fn metadata(app: &App, route: &Route<'_>) -> Result<Reply> {
+async fn metadata(app: &App, route: &Route<'_>) -> Result<Reply> {
     let model = route.model_ref()?;
-    let info = app.services.infer.describe(&model).map_err(|error| not_found(&model, error))?;
+    let info = app.describe(&model).await.map_err(|error| not_found(&model, error))?;
     Ok(tfserving::metadata(&info))
 }
 

@@ -1,14 +1,14 @@
 //! A runtime without an engine: `echo` gives back its input, the others misbehave as named.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use salver_core::{
-    Batching, BoxFuture, Context, DataType, Error, ErrorKind, Infer, InferRequest, InferResponse, ModelConfig,
-    ModelControl, ModelInfo, ModelRef, ModelState, ModelStatistics, ModelStatus, Observe, Result, Selector, Signature,
-    TensorSpec, Timings,
+    Batching, BoxFuture, Context, DataType, Error, ErrorKind, Infer, InferRequest, InferResponse, MemoryUse,
+    ModelConfig, ModelControl, ModelInfo, ModelName, ModelRef, ModelState, ModelStatistics, ModelStatus, Observe,
+    ResidentModel, Result, Selector, Signature, TensorSpec, Timings,
 };
 use tokio::sync::Semaphore;
 
@@ -18,6 +18,7 @@ pub(crate) const MODELS: [(&str, &[u64]); 5] =
 
 pub(crate) struct Fake {
     pub(crate) is_ready: AtomicBool,
+    pub(crate) pinned: Mutex<BTreeSet<String>>,
     /// What `load` and `unload` were called with.
     pub(crate) changes: Mutex<Vec<String>>,
     /// The circumstances of the latest request.
@@ -53,6 +54,7 @@ impl Fake {
     pub(crate) fn new() -> Arc<Self> {
         Arc::new(Self {
             is_ready: AtomicBool::new(true),
+            pinned: Mutex::default(),
             changes: Mutex::default(),
             latest: Mutex::default(),
             gate: Semaphore::new(0),
@@ -164,6 +166,42 @@ impl ModelControl for Fake {
             reason: "<script>alert('x')</script>".to_owned(),
         };
         std::iter::once(broken).chain(ready).collect()
+    }
+
+    fn is_model_ready(&self, model: &ModelRef) -> bool {
+        self.resolve(model).is_ok()
+    }
+
+    fn resident(&self) -> Vec<ResidentModel> {
+        let pinned = self.pinned.lock().unwrap();
+        let resident = |(name, versions): (&str, &[u64])| ResidentModel {
+            name: name.to_owned(),
+            version: versions.last().copied().unwrap(),
+            memory_bytes: 4096,
+            pinned: pinned.contains(name),
+            in_flight: 0,
+            last_used_ms_ago: 12,
+            loads: 1,
+        };
+        MODELS.into_iter().map(resident).collect()
+    }
+
+    fn memory(&self) -> MemoryUse {
+        MemoryUse { resident_bytes: 1 << 20, limit_bytes: Some(1 << 30) }
+    }
+
+    fn pin<'a>(&'a self, model: &'a str) -> BoxFuture<'a, Result<()>> {
+        Box::pin(async move {
+            self.resolve(&ModelRef::latest(ModelName::new(model)?))?;
+            self.pinned.lock().unwrap().insert(model.to_owned());
+            Ok(())
+        })
+    }
+
+    fn unpin(&self, model: &str) -> Result<()> {
+        self.resolve(&ModelRef::latest(ModelName::new(model)?))?;
+        self.pinned.lock().unwrap().remove(model);
+        Ok(())
     }
 
     fn is_ready(&self) -> bool {
