@@ -71,7 +71,7 @@ pub(crate) enum Cause {
 
 /// A slot whose workers run and which nobody can reach yet. Dropped, it lets its workers end: who
 /// waited for the load may have gone.
-struct Fresh(Option<Arc<Slot>>);
+pub(crate) struct Fresh(pub(crate) Option<Arc<Slot>>);
 
 impl Drop for Fresh {
     fn drop(&mut self) {
@@ -266,15 +266,11 @@ impl Lifecycle {
     async fn fitted(self: &Arc<Self>, spec: &Arc<ModelSpec>, cause: Cause) -> Result<Arc<Slot>> {
         self.make_room(spec, cause).await?;
         let before = self.residency.used();
-        let loaded = self.bring_up_in_time(spec).await;
-        let taken = loaded.and_then(|mut fresh| match fresh.0.take_if(|_| !self.is_stopping()) {
-            Some(slot) => Ok(slot),
-            None => Err(Error::not_ready("the server is stopping")),
-        });
-        match taken {
-            Ok(slot) => {
-                self.measure(spec, &slot, before).await;
-                Ok(slot)
+        match self.bring_up_in_time(spec).await {
+            Ok(mut fresh) => {
+                self.measure(spec, &fresh, before).await;
+                let wanted = fresh.0.take_if(|_| !self.is_stopping());
+                wanted.ok_or_else(|| Error::not_ready("the server is stopping"))
             }
             Err(error) => {
                 self.note_failed(spec, &error);

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use salver_core::{Error, ErrorKind, ModelName, ModelRef, ModelSpec, ModelState, ResidentModel, Result};
 use tokio::sync::OwnedSemaphorePermit;
 
-use crate::lifecycle::{Cause, Lifecycle};
+use crate::lifecycle::{Cause, Fresh, Lifecycle};
 use crate::residency::{Claim, Decision, Key, Occupant, Room, Size, decide};
 use crate::slot::Slot;
 use crate::table::{Dormant, Found, Known};
@@ -261,8 +261,8 @@ impl Lifecycle {
 
     /// Notes what a load took, where loads come one by one: the growth of the process while it
     /// loaded, and what is left of that once memory is given back; never less than the weights.
-    pub(crate) async fn measure(&self, spec: &ModelSpec, slot: &Slot, before: u64) {
-        let mut size = Size::of(slot.estimated_bytes());
+    pub(crate) async fn measure(&self, spec: &ModelSpec, fresh: &Fresh, before: u64) {
+        let mut size = Size::of(fresh.0.as_ref().map_or(0, |slot| slot.estimated_bytes()));
         if self.residency.is_on_demand() {
             let growth = || self.residency.used().saturating_sub(before);
             let loading = growth();
