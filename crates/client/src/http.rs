@@ -133,6 +133,23 @@ impl HttpClient {
         self.post("/v2/repository/index", Bytes::new()).await?.json()
     }
 
+    /// Lists what is in memory and what it takes: of one model, or of all.
+    ///
+    /// # Errors
+    /// `NotFound` for an unknown model, `NotReady` for a server that is not reached.
+    pub async fn residency(&self, model: Option<&str>) -> Result<Value> {
+        let model = model.map(|model| format!("/{}", paths::segment(model))).unwrap_or_default();
+        self.get(&format!("/api/v1/models{model}")).await?.json()
+    }
+
+    /// Does `load`, `unload`, `pin` or `unpin` to a model.
+    ///
+    /// # Errors
+    /// What the server says.
+    pub async fn administer(&self, model: &str, verb: &str) -> Result<()> {
+        self.post(&format!("/api/v1/models/{}/{verb}", paths::segment(model)), Bytes::new()).await.map(drop)
+    }
+
     /// Whether the server is ready: every model that should serve does.
     ///
     /// # Errors

@@ -58,6 +58,7 @@ fn tags() -> Value {
         { "name": "repository", "description": "Loading and unloading models, as in Triton." },
         { "name": "v1", "description": "TensorFlow Serving's REST API and KServe's version 1." },
         { "name": "mlflow", "description": "MLflow's scoring server, for the default model." },
+        { "name": "admin", "description": "What is in memory, and what shall be." },
         { "name": "server", "description": "The server itself." },
     ])
 }

@@ -55,7 +55,7 @@ pub(crate) enum Action {
     Predict(PredictOptions),
     /// Show what a model file or folder takes, gives and consists of.
     Inspect(InspectOptions),
-    /// List the models of a running server.
+    /// List, load, unload and pin the models of a running server.
     Models(ModelsOptions),
     /// Watch what each model of a running server does right now.
     ///
@@ -102,7 +102,14 @@ pub(crate) struct EngineArgs {
 #[derive(Debug, Clone, Args)]
 pub(crate) struct ServerArgs {
     /// The running server.
-    #[arg(long, value_name = "URL", env = "SALVER_SERVER", hide_env = true, default_value = "http://127.0.0.1:8080")]
+    #[arg(
+        long,
+        value_name = "URL",
+        env = "SALVER_SERVER",
+        hide_env = true,
+        default_value = "http://127.0.0.1:8080",
+        global = true
+    )]
     pub server: String,
 }
 
@@ -146,12 +153,48 @@ pub(crate) struct InspectOptions {
 
 #[derive(Debug, Args)]
 pub(crate) struct ModelsOptions {
+    /// What to do (default: list).
+    #[command(subcommand)]
+    pub action: Option<ModelsAction>,
+
     /// Print JSON.
-    #[arg(long)]
+    #[arg(long, global = true)]
     pub json: bool,
 
     #[command(flatten)]
     pub server: ServerArgs,
+}
+
+/// What can be done to the models of a running server.
+#[derive(Debug, Clone, Subcommand)]
+pub(crate) enum ModelsAction {
+    /// List every version: its state, the memory it takes, when it was last used.
+    List,
+    /// Show the versions of one model.
+    Show {
+        /// The model.
+        model: String,
+    },
+    /// Load or reload a model (under explicit model control).
+    Load {
+        /// The model.
+        model: String,
+    },
+    /// Stop serving a model (under explicit model control).
+    Unload {
+        /// The model.
+        model: String,
+    },
+    /// Keep a model in memory until it is unpinned or the server ends.
+    Pin {
+        /// The model.
+        model: String,
+    },
+    /// Let a model leave memory again to make room.
+    Unpin {
+        /// The model.
+        model: String,
+    },
 }
 
 #[derive(Debug, Args)]

@@ -1,31 +1,89 @@
-//! `salver models`: what a running server has, ready or not.
+//! `salver models`: what a running server has, in memory or not, and changing that.
 
 use anyhow::{Context as _, Result};
 use salver_client::HttpClient;
 use serde_json::Value;
 
-use crate::cli::ModelsOptions;
+use crate::cli::{ModelsAction, ModelsOptions};
 use crate::out;
 
 /// Runs the command.
 ///
 /// # Errors
-/// Where the server is not reached.
+/// Where the server is not reached or says no.
 pub(crate) async fn run(options: &ModelsOptions) -> Result<()> {
-    let index = HttpClient::new(&options.server.server)?.index().await?;
+    let client = HttpClient::new(&options.server.server)?;
+    let (verb, model) = match options.action.as_ref().unwrap_or(&ModelsAction::List) {
+        ModelsAction::List => return list(options, &client.residency(None).await?),
+        ModelsAction::Show { model } => return list(options, &client.residency(Some(model)).await?),
+        ModelsAction::Load { model } => ("load", model),
+        ModelsAction::Unload { model } => ("unload", model),
+        ModelsAction::Pin { model } => ("pin", model),
+        ModelsAction::Unpin { model } => ("unpin", model),
+    };
+    client.administer(model, verb).await?;
+    list(options, &client.residency(Some(model)).await?)
+}
+
+fn list(options: &ModelsOptions, listed: &Value) -> Result<()> {
     if options.json {
-        return out::json(&index);
+        return out::json(listed);
     }
-    let entries = index.as_array().context("the server's index is not a list")?;
-    let mut table = out::Rows::new(&["model", ">version", "state", "reason"]);
-    for entry in entries {
-        let text = |key: &str| entry.get(key).and_then(Value::as_str).unwrap_or_default().to_owned();
-        table.push([text("name"), text("version"), text("state").to_lowercase(), text("reason")]);
-    }
-    if entries.is_empty() {
+    let models = listed["models"].as_array().context("the server's list of models is not a list")?;
+    if models.is_empty() {
         out::line(format!("The server at {} has no models.", options.server.server));
-    } else {
-        table.print();
+        return Ok(());
+    }
+    let mut table =
+        out::Rows::new(&["model", ">version", "state", ">memory", ">last used", ">in flight", "pinned", "reason"]);
+    models.iter().for_each(|model| table.push(row(model)));
+    table.print();
+    if let Some(bytes) = listed["memory"]["resident_bytes"].as_u64().filter(|bytes| *bytes > 0) {
+        let limit = listed["memory"]["limit_bytes"].as_u64().map(|limit| format!(" of {}", size(limit)));
+        out::line(format!("The process holds {}{}.", size(bytes), limit.unwrap_or_default()));
     }
     Ok(())
+}
+
+fn row(model: &Value) -> [String; 8] {
+    let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+    let resident = &model["resident"];
+    let number = |name: &str| resident[name].as_u64();
+    [
+        text(&model["name"]),
+        model["version"].as_u64().map(|version| version.to_string()).unwrap_or_default(),
+        model["state"].as_str().unwrap_or("not loaded").to_owned(),
+        number("memory_bytes").map(size).unwrap_or_default(),
+        number("last_used_ms_ago").map(ago).unwrap_or_default(),
+        number("in_flight").map(|count| count.to_string()).unwrap_or_default(),
+        if resident["pinned"] == true { "yes".to_owned() } else { String::new() },
+        text(&model["reason"]),
+    ]
+}
+
+fn size(bytes: u64) -> String {
+    match bytes {
+        0..1024 => format!("{bytes} B"),
+        1024..1_048_576 => format!("{} KiB", bytes >> 10),
+        _ => format!("{} MiB", bytes >> 20),
+    }
+}
+
+fn ago(ms: u64) -> String {
+    match ms / 1000 {
+        seconds @ 0..120 => format!("{seconds} s ago"),
+        seconds @ 120..7200 => format!("{} min ago", seconds / 60),
+        seconds => format!("{} h ago", seconds / 3600),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sizes_and_times_read_well() {
+        assert_eq!([17, 4096, 10 << 20].map(size), ["17 B", "4 KiB", "10 MiB"]);
+        assert_eq!([900, 119_000, 600_000, 8_000_000].map(ago), ["0 s ago", "119 s ago", "10 min ago", "2 h ago"]);
+    }
 }

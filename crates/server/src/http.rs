@@ -1,5 +1,6 @@
 //! The HTTP routes, and what is said where there is none.
 
+mod api;
 mod exchange;
 mod home;
 mod mlflow_scoring;
@@ -38,6 +39,12 @@ pub(crate) fn router(app: Arc<App>) -> Router {
         .route("/models/{model}/predict", post(plain::predict))
         .route("/models/{model}/versions/{version}", get(plain::describe))
         .route("/models/{model}/versions/{version}/predict", post(plain::predict))
+        .route("/api/v1/models", get(api::list))
+        .route("/api/v1/models/{model}", get(api::show))
+        .route("/api/v1/models/{model}/load", post(api::load))
+        .route("/api/v1/models/{model}/unload", post(api::unload))
+        .route("/api/v1/models/{model}/pin", post(api::pin))
+        .route("/api/v1/models/{model}/unpin", post(api::unpin))
         .route("/v1", any(tfserving::dispatch))
         .route("/v1/{*rest}", any(tfserving::dispatch));
     router = oip_routes(router);

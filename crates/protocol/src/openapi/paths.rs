@@ -1,5 +1,6 @@
 //! The routes, protocol by protocol.
 
+mod admin;
 mod v1;
 mod v2;
 
@@ -16,7 +17,8 @@ const INFER_ERRORS: [u16; 11] = [400, 404, 408, 413, 415, 429, 499, 500, 501, 50
 
 pub(super) fn all() -> Value {
     let mut paths = Map::new();
-    let operations = [plain(), v2::server(), v2::models(), v2::repository(), v1::all(), mlflow(), server()];
+    let operations =
+        [plain(), v2::server(), v2::models(), v2::repository(), v1::all(), mlflow(), admin::all(), server()];
     operations.into_iter().flatten().for_each(|operation| operation.add_to(&mut paths));
     Value::Object(paths)
 }

@@ -28,7 +28,7 @@ fn count() -> Value {
 
 pub(super) fn schemas() -> Value {
     let mut all = Map::new();
-    for group in [shared(), plain(), v2(), statistics(), repository(), v1(), mlflow()] {
+    for group in [shared(), plain(), v2(), statistics(), repository(), v1(), mlflow(), admin()] {
         if let Value::Object(group) = group {
             all.extend(group);
         }
@@ -67,15 +67,44 @@ fn shared() -> Value {
     })
 }
 
+/// A version's state, in lower case.
+fn state() -> Value {
+    json!({ "enum": ["pending", "loading", "warming", "ready", "draining", "gone", "failed", null] })
+}
+
+fn admin() -> Value {
+    let resident = json!({
+        "type": ["object", "null"],
+        "description": "Null: not in memory.",
+        "required": ["memory_bytes", "pinned", "in_flight", "last_used_ms_ago", "loads"],
+        "properties": {
+            "memory_bytes": count(), "pinned": flag(), "in_flight": count(), "last_used_ms_ago": count(),
+            "loads": count(),
+        },
+    });
+    json!({
+        "Residency": object(&["memory", "models"], json!({
+            "memory": object(&["resident_bytes", "limit_bytes"], json!({
+                "resident_bytes": count(), "limit_bytes": { "type": ["integer", "null"] },
+            })),
+            "models": list(schema("ModelMemory")),
+        })),
+        "ModelResidency": object(&["models"], json!({ "models": list(schema("ModelMemory")) })),
+        "ModelMemory": object(&["name", "version", "state", "reason", "resident"], json!({
+            "name": text(), "version": { "type": ["integer", "null"] }, "state": state(),
+            "reason": { "type": ["string", "null"] }, "resident": resident,
+        })),
+        "Done": { "type": "object" },
+    })
+}
+
 fn plain() -> Value {
     json!({
         "ModelList": object(&["models"], json!({
             "models": list(object(&["name", "version", "state"], json!({
                 "name": text(),
                 "version": { "type": ["integer", "null"] },
-                "state": {
-                    "enum": ["pending", "loading", "warming", "ready", "draining", "gone", "failed", null],
-                },
+                "state": state(),
                 "reason": { "type": ["string", "null"] },
             }))),
         })),

@@ -5,6 +5,7 @@
 mod bench;
 mod cli;
 mod demo;
+mod many_models;
 mod serving;
 mod support;
 mod top;

@@ -93,7 +93,7 @@ async fn a_broken_model_shows_its_reason_and_the_others_serve() {
     assert!(!client.is_ready().await.unwrap());
     client.infer(iris_request(&[5.1, 3.5, 1.4, 0.2]), Context::new("a")).await.unwrap();
     let table = succeed(&["models", "--server", &server.url("")]);
-    assert!(table.contains("truncated") && table.contains("unavailable"), "{table}");
+    assert!(table.contains("truncated") && table.contains("failed"), "{table}");
 }
 
 #[tokio::test]

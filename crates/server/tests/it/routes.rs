@@ -14,6 +14,8 @@ async fn what_is_read_answers_get_and_head() {
         "/version",
         "/metrics",
         "/openapi.json",
+        "/api/v1/models",
+        "/api/v1/models/echo",
         "/models",
         "/models/echo",
         "/models/echo@stable",
@@ -61,6 +63,8 @@ async fn unknown_paths_are_404_with_an_error() {
         "/v2/models/echo/versions/one",
         "/v2/models/echo/versions/9",
         "/v2/models/nobody",
+        "/api/v1/models/nobody",
+        "/api/v1/other",
         "/v2/models/echo/",
         "/v3",
         "//v2",
@@ -234,4 +238,37 @@ async fn the_constant_route_reads_the_body_and_parses_nothing() {
     let reply = server.post("/bench/constant", "not json").await;
     assert_eq!((reply.status, &reply.json()["model_name"]), (200, &Value::from("iris")));
     assert_eq!(server.post("/bench/constant", vec![0; 101]).await.status, 413);
+}
+
+#[tokio::test]
+async fn what_is_in_memory_is_listed_and_pinned() {
+    let server = TestServer::with(|options| options.explicit_control = true).await;
+    let all = server.get("/api/v1/models").await.json();
+    assert_eq!(
+        (all["memory"]["resident_bytes"].as_u64(), all["memory"]["limit_bytes"].as_u64()),
+        (Some(1 << 20), Some(1 << 30))
+    );
+    let row = |all: &Value, name: &str| {
+        all["models"].as_array().unwrap().iter().find(|row| row["name"] == name).cloned().unwrap()
+    };
+    assert_eq!(row(&all, "busy")["resident"]["memory_bytes"], 4096);
+    assert!(row(&all, "broken")["resident"].is_null() && row(&all, "broken")["reason"].is_string());
+    for (verb, pinned) in [("pin", true), ("unpin", false)] {
+        assert_eq!(server.post(&format!("/api/v1/models/busy/{verb}"), "").await.status, 200);
+        let shown = server.get("/api/v1/models/busy").await.json();
+        assert_eq!(shown["models"][0]["resident"]["pinned"], pinned);
+        assert_eq!(server.post(&format!("/api/v1/models/nobody/{verb}"), "").await.status, 404);
+    }
+    for verb in ["load", "unload"] {
+        assert_eq!(server.post(&format!("/api/v1/models/echo/{verb}"), "").await.status, 200, "{verb}");
+    }
+}
+
+#[tokio::test]
+async fn nobody_loads_by_hand_without_explicit_control() {
+    let server = TestServer::start().await;
+    for verb in ["load", "unload"] {
+        let reply = server.post(&format!("/api/v1/models/echo/{verb}"), "").await;
+        assert_eq!(reply.status, 503, "{}", reply.text());
+    }
 }
