@@ -68,7 +68,7 @@ impl Board {
             return;
         };
         if *state == ModelState::Draining {
-            self.metrics.model_state(name, version, Some(state.as_str()), Some(ModelState::Gone.as_str()));
+            self.metrics.model_state(name, version, Some(state.as_str()), None);
             (*state, *reason) = (ModelState::Gone, "unloaded".to_owned());
         }
     }

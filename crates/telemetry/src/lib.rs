@@ -11,3 +11,4 @@ mod process;
 
 pub use logging::{LogFormat, init_logging};
 pub use metrics::{Metrics, ModelMetrics, Outcome, Replaced, Timing};
+pub use process::resident_bytes;

@@ -50,7 +50,8 @@ fn cpu_seconds() -> f64 {
     time.tv_sec as f64 + time.tv_nsec as f64 / 1e9
 }
 
-fn resident_bytes() -> Option<u64> {
+/// Returns the physical memory that this process holds, where the system tells.
+pub fn resident_bytes() -> Option<u64> {
     let pages = resident_pages(&fs::read_to_string("/proc/self/statm").ok()?)?;
     pages.checked_mul(u64::try_from(rustix::param::page_size()).ok()?)
 }

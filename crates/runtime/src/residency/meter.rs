@@ -10,20 +10,14 @@ pub trait Meter: std::fmt::Debug + Send + Sync {
     fn resident_bytes(&self) -> u64;
 }
 
-/// The memory of this process, as Linux counts it.
+/// The memory of this process, as the system counts it.
 #[derive(Debug, Default, Clone, Copy)]
 pub struct ProcessMemory;
 
 impl Meter for ProcessMemory {
     fn resident_bytes(&self) -> u64 {
-        let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
-        resident_of(&status).unwrap_or_default()
+        salver_telemetry::resident_bytes().unwrap_or_default()
     }
-}
-
-fn resident_of(status: &str) -> Option<u64> {
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
-    line.trim().strip_suffix("kB")?.trim().parse::<u64>().ok()?.checked_mul(1024)
 }
 
 /// Guesses what a model will take that was never loaded, from its file and the files of external
@@ -49,8 +43,6 @@ mod tests {
 
     #[test]
     fn the_process_knows_its_size() {
-        assert_eq!(resident_of("Name:\tsalver\nVmRSS:\t    1234 kB\nThreads:\t3\n"), Some(1234 * 1024));
-        assert_eq!(resident_of("Name:\tsalver\n"), None);
         assert!(ProcessMemory.resident_bytes() > 1 << 16);
     }
 
