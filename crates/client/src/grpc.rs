@@ -12,6 +12,7 @@ use tonic::metadata::MetadataValue;
 use tonic::transport::{Channel, Endpoint};
 
 use crate::base::BaseUrl;
+use crate::cache;
 use crate::deadline::within;
 use crate::known::Known;
 use crate::metadata;
@@ -69,10 +70,12 @@ impl GrpcClient {
         let mut message = tonic::Request::new(oip_grpc::encode_request(&request)?);
         add_context(&mut message, ctx)?;
         let reply = self.stub.clone().model_infer(message).await.map_err(|status| from_grpc(&status))?;
+        let cache = cache::outcome(reply.metadata().as_ref());
         let decoded = oip_grpc::decode_response(reply.into_inner()).map_err(|error| {
             Error::engine("the server's reply to an inference request is not understood").with_source(error)
         })?;
-        self.known.complete(decoded, async |model| self.metadata(&model).await).await
+        let response = self.known.complete(decoded, async |model| self.metadata(&model).await).await?;
+        Ok(InferResponse { cache, ..response })
     }
 }
 
@@ -103,6 +106,7 @@ fn add_context<T>(message: &mut tonic::Request<T>, ctx: &Context) -> Result<()> 
     if let Some(deadline) = ctx.deadline {
         message.set_timeout(deadline.saturating_duration_since(Instant::now()));
     }
+    cache::add_wish(message.metadata_mut().as_mut(), ctx.cache);
     Ok(())
 }
 

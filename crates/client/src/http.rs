@@ -18,6 +18,7 @@ use salver_protocol::paths;
 use serde_json::Value;
 
 use crate::base::BaseUrl;
+use crate::cache;
 use crate::deadline::{millis_left, within};
 use crate::known::Known;
 use crate::metadata;
@@ -224,11 +225,13 @@ impl HttpClient {
             Some(value) => Some(oip_rest::parse_header_len(value.to_str().unwrap_or_default())?),
             None => None,
         };
+        let cache = cache::outcome(&reply.headers);
         let decoded = oip_rest::decode_response(reply.body, header_len).map_err(|error| {
             Error::engine(format!("the reply of {} to an inference request is not understood", self.base))
                 .with_source(error)
         })?;
-        self.known.complete(decoded, async |model| self.metadata(&model).await).await
+        let response = self.known.complete(decoded, async |model| self.metadata(&model).await).await?;
+        Ok(InferResponse { cache, ..response })
     }
 }
 
@@ -267,6 +270,7 @@ fn context_headers(ctx: &Context, header_len: Option<usize>) -> Result<HeaderMap
     if let Some(deadline) = ctx.deadline {
         headers.insert("x-salver-timeout-ms", HeaderValue::from(millis_left(deadline)));
     }
+    cache::add_wish(&mut headers, ctx.cache);
     Ok(headers)
 }
 

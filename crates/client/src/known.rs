@@ -53,7 +53,7 @@ impl Known {
             Ok(info) => info,
             Err(_) => fetch(answered).await?,
         };
-        Ok(InferResponse { model, id: decoded.id, outputs: decoded.outputs, timings: Timings::default() })
+        Ok(InferResponse { model, id: decoded.id, outputs: decoded.outputs, timings: Timings::default(), cache: None })
     }
 }
 

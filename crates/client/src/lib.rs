@@ -7,6 +7,7 @@
 //! what may be.
 
 mod base;
+mod cache;
 mod deadline;
 mod grpc;
 mod http;

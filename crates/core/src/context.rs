@@ -3,8 +3,10 @@
 use std::sync::Arc;
 use std::time::Instant;
 
+use crate::CacheUse;
+
 /// How a request competes with others.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub enum Class {
     /// Somebody waits for the answer: refused at once when the model is full.
     #[default]
@@ -24,6 +26,8 @@ pub struct Context {
     pub class: Class,
     /// The W3C `traceparent` that came along.
     pub traceparent: Option<Arc<str>>,
+    /// What a response cache may do with it.
+    pub cache: CacheUse,
 }
 
 impl Context {

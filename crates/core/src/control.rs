@@ -64,6 +64,15 @@ pub trait ModelControl: Send + Sync + 'static {
     /// # Errors
     /// `NotFound` for an unknown model or version.
     fn config(&self, model: &ModelRef) -> Result<ModelConfig>;
+
+    /// Forgets the cached answers of one version, of all versions of a model, or of everything,
+    /// and returns how many this server had. The level that servers share forgets whole models;
+    /// other servers keep what they have in memory.
+    ///
+    /// # Errors
+    /// `NotFound` for an unknown model or version, `NotReady` where the shared level cannot be
+    /// reached: this server's own memory is purged even so.
+    fn purge_cache<'a>(&'a self, model: Option<&'a ModelRef>) -> BoxFuture<'a, Result<u64>>;
 }
 
 /// One version in the index; no version: a model that was never loaded or whose folder is broken.
@@ -175,6 +184,10 @@ pub struct ModelStatistics {
     pub compute_infer: DurationStat,
     /// Cutting outputs apart.
     pub compute_output: DurationStat,
+    /// Requests answered from a cache, or by an identical request in flight.
+    pub cache_hit: DurationStat,
+    /// Looking into a cache in vain.
+    pub cache_miss: DurationStat,
     /// Executions by batch size, ascending.
     pub batches: Vec<BatchStat>,
 }

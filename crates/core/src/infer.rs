@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use futures::future::BoxFuture;
 
-use crate::{Context, ModelRef, Result, Signature, Tensor};
+use crate::{CacheOutcome, Context, ModelRef, Result, Signature, Tensor};
 
 /// Named tensors for a model.
 #[derive(Debug, Clone)]
@@ -35,6 +35,8 @@ pub struct InferResponse {
     pub outputs: Vec<Tensor>,
     /// Where the time went.
     pub timings: Timings,
+    /// Where the answer came from; none: the model's answers are not cached.
+    pub cache: Option<CacheOutcome>,
 }
 
 /// Where the time of one request went.

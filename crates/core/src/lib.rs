@@ -2,9 +2,11 @@
 //!
 //! Tensors, signatures, requests and errors, and the traits between the parts: [`Infer`] (one
 //! request in, one response out), [`ModelControl`] (what is loaded), [`ModelSource`] (what could
-//! be), and [`Engine`] / [`Model`] / [`Instance`] (who computes). No sockets, files or threads
+//! be), [`SharedCache`] (answers that servers share), and [`Engine`] / [`Model`] / [`Instance`] (who
+//! computes). No sockets, files or threads
 //! live here, and no wire format: everything depends on this crate, so it depends on nothing.
 
+mod cache;
 mod context;
 mod control;
 mod dtype;
@@ -19,6 +21,7 @@ mod spec;
 mod staging;
 mod tensor;
 
+pub use cache::{CacheKey, CacheOutcome, CacheUse, SharedCache, SharedEntry};
 pub use context::{Class, Context};
 pub use control::{
     BatchStat, DurationStat, MemoryUse, ModelControl, ModelState, ModelStatistics, ModelStatus, ResidentModel,

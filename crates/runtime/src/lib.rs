@@ -6,7 +6,9 @@
 
 mod assemble;
 mod board;
+mod cache;
 mod desk;
+pub mod fuzz;
 mod inline;
 mod interface;
 mod levels;
@@ -45,13 +47,15 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+pub use crate::cache::CacheOptions;
 pub use crate::residency::{Meter, ProcessMemory, ResidencyOptions};
 
+use crate::cache::ResponseCache;
 use crate::lifecycle::{Lifecycle, LifecycleOptions};
 use crate::reconcile::Extent;
 use crate::residency::Residency;
 use crate::shared::Shared;
-use crate::slot::{Refusal, SlotOptions};
+use crate::slot::{Refusal, Slot, SlotOptions};
 use crate::table::Found;
 use crate::tune::Tuning;
 
@@ -94,6 +98,8 @@ pub struct RuntimeOptions {
     pub tuning: Option<TuningOptions>,
     /// The most bytes of inputs that wait or run, over all models; none: no bound.
     pub max_waiting_bytes: Option<usize>,
+    /// What of the answers is kept.
+    pub cache: CacheOptions,
 }
 
 /// How the best batch of a model is found when it is loaded.
@@ -108,6 +114,7 @@ pub struct TuningOptions {
 /// Serves models from a source with a set of engines.
 pub struct Runtime {
     lifecycle: Arc<Lifecycle>,
+    cache: Option<Arc<ResponseCache>>,
     source: Arc<dyn ModelSource>,
     options: RuntimeOptions,
     shared: Arc<Shared>,
@@ -132,6 +139,7 @@ impl Runtime {
         let tuning = options.tuning.as_ref().map(|options| Arc::new(Tuning::new(options)));
         let slot_options =
             SlotOptions { max_queue: options.max_queue, slow: options.slow, shared: shared.clone(), tuning };
+        let cache = ResponseCache::new(&options.cache, &metrics);
         let own = LifecycleOptions {
             slot: slot_options,
             generated_warmup: options.generated_warmup,
@@ -139,9 +147,10 @@ impl Runtime {
         };
         metrics.memory_limit(options.residency.as_ref().map_or(0, |residency| residency.memory_limit));
         let residency = Residency::new(options.residency.clone());
-        let lifecycle = Arc::new(Lifecycle::new(engines, metrics, own, residency, tasks.clone()));
+        let lifecycle = Arc::new(Lifecycle::new(engines, metrics, own, residency, cache.clone(), tasks.clone()));
         Arc::new(Self {
             lifecycle,
+            cache,
             source,
             options,
             shared,
@@ -166,6 +175,10 @@ impl Runtime {
             ));
         }
         *self.watch.lock() = Some(tokio::spawn(watch(self.shared.clone(), self.lifecycle.metrics.clone())));
+        if let Some(cache) = self.cache.clone() {
+            let stop = self.stop.clone();
+            self.tasks.spawn(async move { cache.run(stop).await });
+        }
         let entries = self.scan().await?;
         for entry in &entries {
             self.lifecycle.board.register(&entry.name);
@@ -286,12 +299,28 @@ impl Runtime {
         applied.map_err(|error| error.context(format_args!("failed to load '{shown}'")))
     }
 
+    /// Returns one version, all versions of a model, or everything.
+    fn slots_of(&self, model: Option<&ModelRef>) -> Result<Vec<Arc<Slot>>> {
+        let table = self.lifecycle.table.load();
+        let Some(model) = model else {
+            return Ok(table.slots().cloned().collect());
+        };
+        let found = table.resident(model).ok_or_else(|| self.explain(model))?;
+        let of_model = table.slots().filter(|slot| slot.info.name == found.info.name);
+        let meant = |slot: &&Arc<Slot>| model.selector == Selector::Latest || slot.info.version == found.info.version;
+        Ok(of_model.filter(meant).cloned().collect())
+    }
+
     async fn infer_here(&self, mut request: InferRequest, ctx: Context) -> Result<InferResponse> {
         // A slot that drains hands the request back; by then the table has its successor or none.
         for _ in 0..8 {
             let access = self.lifecycle.slot(&request.model, ctx.deadline).await;
             let access = access.map_err(|error| self.not_yet(error))?;
-            match access.slot.infer(request, &ctx).await {
+            let answered = match access.slot.cache.get() {
+                Some(cached) => cached.infer(&access.slot, request, &ctx).await,
+                None => access.slot.infer(request, &ctx).await,
+            };
+            match answered {
                 Ok(response) => return Ok(response),
                 Err(Refusal::Error(error)) => return Err(error),
                 Err(Refusal::Draining(returned)) => request = returned,
@@ -426,18 +455,7 @@ impl ModelControl for Runtime {
     }
 
     fn statistics(&self, model: Option<&ModelRef>) -> Result<Vec<ModelStatistics>> {
-        let table = self.lifecycle.table.load();
-        let mut all: Vec<ModelStatistics> = match model {
-            None => table.slots().map(|slot| slot.statistics()).collect(),
-            Some(model) => {
-                let found = table.resident(model).ok_or_else(|| self.explain(model))?;
-                let of_model = table.slots().filter(|slot| slot.info.name == found.info.name);
-                of_model
-                    .filter(|slot| model.selector == Selector::Latest || slot.info.version == found.info.version)
-                    .map(|slot| slot.statistics())
-                    .collect()
-            }
-        };
+        let mut all: Vec<ModelStatistics> = self.slots_of(model)?.iter().map(|slot| slot.statistics()).collect();
         all.sort_by(|a, b| (&a.name, a.version).cmp(&(&b.name, b.version)));
         Ok(all)
     }
@@ -450,6 +468,16 @@ impl ModelControl for Runtime {
             Found::Missing => None,
         };
         config.cloned().ok_or_else(|| self.explain(model))
+    }
+
+    fn purge_cache<'a>(&'a self, model: Option<&'a ModelRef>) -> BoxFuture<'a, Result<u64>> {
+        Box::pin(async move {
+            let slots = self.slots_of(model)?;
+            match &self.cache {
+                Some(cache) => cache.purge(&slots, model.map(|model| &*model.name)).await,
+                None => Ok(0),
+            }
+        })
     }
 }
 

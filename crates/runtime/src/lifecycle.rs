@@ -22,6 +22,7 @@ use tokio::sync::Semaphore;
 use tokio_util::task::TaskTracker;
 
 use crate::board::Board;
+use crate::cache::{Loading, ResponseCache};
 use crate::interface::Interface;
 use crate::observer::Observer;
 use crate::reconcile::{Actual, Extent, reconcile};
@@ -40,6 +41,7 @@ pub(crate) struct Lifecycle {
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) tasks: TaskTracker,
     options: LifecycleOptions,
+    cache: Option<Arc<ResponseCache>>,
     /// How many models load at a time.
     pub(crate) loads: Semaphore,
     turns: Mutex<HashMap<ModelName, Turn>>,
@@ -87,6 +89,7 @@ impl Lifecycle {
         metrics: Arc<Metrics>,
         options: LifecycleOptions,
         residency: Arc<Residency>,
+        cache: Option<Arc<ResponseCache>>,
         tasks: TaskTracker,
     ) -> Self {
         // One at a time where each is measured.
@@ -99,6 +102,7 @@ impl Lifecycle {
             metrics,
             tasks,
             options,
+            cache,
             loads: Semaphore::new(loads),
             turns: Mutex::default(),
             failures: Mutex::default(),
@@ -325,6 +329,7 @@ impl Lifecycle {
 
     /// Loads, warms up and starts workers. Blocking.
     fn bring_up(&self, spec: &Arc<ModelSpec>) -> Result<Arc<Slot>> {
+        let cached = Loading::begin(self.cache.as_ref(), spec);
         let (engine, model) = self.open(spec)?;
         let interface = Interface::new(model.signature(), &spec.config)?;
         let metrics = self.metrics.model(&spec.name, spec.version);
@@ -341,6 +346,9 @@ impl Lifecycle {
         let tuned =
             instances.first_mut().and_then(|(first, _)| self.tune(spec, engine.as_ref(), &interface, first.as_mut()));
         let slot = Arc::new(Slot::new(spec.clone(), info, interface, model, metrics, &self.options.slot, tuned));
+        if let Some(cached) = cached {
+            cached.finish(&slot);
+        }
         slot.start(instances)?;
         Ok(slot)
     }

@@ -5,8 +5,8 @@
 //! run by worker threads (`worker.rs`), or where the model takes microseconds by the request that
 //! finds nobody else at it (`inline.rs`); both take from the one queue here.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use parking_lot::{Condvar, Mutex};
@@ -17,6 +17,7 @@ use salver_core::{
 use salver_telemetry::{ModelMetrics, Outcome, Replaced};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, TryAcquireError, oneshot};
 
+use crate::cache::CachedVersion;
 use crate::inline::Inline;
 use crate::interface::Interface;
 use crate::levels::Levels;
@@ -58,6 +59,8 @@ pub(crate) struct Slot {
     pub(crate) batching: BatchOptions,
     pub(crate) counters: Counters,
     pub(crate) metrics: ModelMetrics,
+    /// Set for a version whose answers are kept.
+    pub(crate) cache: OnceLock<CachedVersion>,
     pub(crate) inline: Inline,
     levels: Levels,
     order: Option<Order>,
@@ -67,7 +70,7 @@ pub(crate) struct Slot {
     instances: usize,
     run_timeout: Option<Duration>,
     options: SlotOptions,
-    places: usize,
+    pub(crate) places: usize,
     permits: Arc<Semaphore>,
     draining: AtomicBool,
     waiting: Mutex<Waiting>,
@@ -180,6 +183,7 @@ impl Slot {
             model: Mutex::new(Some(model)),
             workers: Workers::default(),
             counters: Counters::default(),
+            cache: OnceLock::new(),
             spec,
             info,
             interface,
@@ -252,7 +256,8 @@ impl Slot {
         }
     }
 
-    fn full(&self, what: std::fmt::Arguments<'_>) -> Error {
+    /// Says that there is no place left.
+    pub(crate) fn full(&self, what: std::fmt::Arguments<'_>) -> Error {
         Error::new(
             ErrorKind::Overloaded,
             format!("Exceeds maximum queue size: model '{}' has {what}; try again later", self.info.name),
@@ -285,7 +290,7 @@ impl Slot {
         }
         let Answer { outputs, timings } = waiter.answer(ctx.deadline, expiry, arrived).await?;
         let outputs = self.interface.present(&wanted, outputs)?;
-        Ok(InferResponse { model: self.info.clone(), id: request.id.take(), outputs, timings })
+        Ok(InferResponse { model: self.info.clone(), id: request.id.take(), outputs, timings, cache: None })
     }
 
     /// Merged requests have equal keys. Where the signature fixes all row shapes, all keys are empty.
@@ -547,7 +552,11 @@ impl Slot {
     }
 
     pub(crate) fn statistics(&self) -> ModelStatistics {
-        self.counters.snapshot(&self.info.name, self.info.version)
+        let mut statistics = self.counters.snapshot(&self.info.name, self.info.version);
+        if let Some(cache) = self.cache.get() {
+            cache.add_to(&mut statistics);
+        }
+        statistics
     }
 
     /// Returns how many requests wait or run.

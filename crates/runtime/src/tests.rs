@@ -11,10 +11,10 @@ mod scheduling;
 
 /// A source whose content a test changes.
 #[derive(Default)]
-struct Source(Mutex<Vec<ModelEntry>>);
+pub(crate) struct Source(Mutex<Vec<ModelEntry>>);
 
 impl Source {
-    fn set(&self, name: &str, versions: Result<Vec<ModelSpec>>) {
+    pub(crate) fn set(&self, name: &str, versions: Result<Vec<ModelSpec>>) {
         let versions = versions.map(|all| all.into_iter().map(Arc::new).collect());
         let name = ModelName::new(name).unwrap();
         let mut entries = self.0.lock();
@@ -33,7 +33,7 @@ impl ModelSource for Source {
     }
 }
 
-fn version(number: u64) -> ModelSpec {
+pub(crate) fn version(number: u64) -> ModelSpec {
     let mut spec = spec("m", std::path::Path::new("m.onnx"));
     spec.version = number;
     spec.fingerprint = number;
@@ -42,15 +42,15 @@ fn version(number: u64) -> ModelSpec {
     spec
 }
 
-struct Fixture {
-    runtime: Arc<Runtime>,
-    source: Arc<Source>,
-    engine: FakeEngine,
-    metrics: Arc<Metrics>,
+pub(crate) struct Fixture {
+    pub(crate) runtime: Arc<Runtime>,
+    pub(crate) source: Arc<Source>,
+    pub(crate) engine: FakeEngine,
+    pub(crate) metrics: Arc<Metrics>,
 }
 
 impl Fixture {
-    async fn start(engine: FakeEngine, specs: Vec<ModelSpec>, options: RuntimeOptions) -> Self {
+    pub(crate) async fn start(engine: FakeEngine, specs: Vec<ModelSpec>, options: RuntimeOptions) -> Self {
         let (source, metrics) = (Arc::new(Source::default()), Metrics::new());
         source.set("m", Ok(specs));
         let runtime = Runtime::new(vec![Arc::new(engine.clone())], source.clone(), metrics.clone(), options);
@@ -85,7 +85,7 @@ impl Fixture {
     }
 
     /// Sends one request that the worker holds at the closed gate.
-    async fn occupied(&self) -> tokio::task::JoinHandle<Result<InferResponse>> {
+    pub(crate) async fn occupied(&self) -> tokio::task::JoinHandle<Result<InferResponse>> {
         self.engine.gate().close();
         let before = self.engine.gate().arrivals();
         let first = self.ask(&[0., 0.]);
@@ -94,7 +94,7 @@ impl Fixture {
     }
 }
 
-fn request(values: &[f32]) -> InferRequest {
+pub(crate) fn request(values: &[f32]) -> InferRequest {
     request_to("m".parse().unwrap(), values)
 }
 
@@ -108,7 +108,7 @@ fn request_to(model: ModelRef, values: &[f32]) -> InferRequest {
     }
 }
 
-fn values_of(response: &InferResponse) -> Vec<f32> {
+pub(crate) fn values_of(response: &InferResponse) -> Vec<f32> {
     response.outputs.iter().flat_map(|output: &Tensor| output.to_vec::<f32>().unwrap()).collect()
 }
 

@@ -6,7 +6,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use salver_core::{Context, Error, ErrorKind, InferRequest, InferResponse, ModelRef, Result, Tensor};
+use salver_core::{CacheOutcome, Context, Error, ErrorKind, InferRequest, InferResponse, ModelRef, Result, Tensor};
 
 use crate::app::App;
 use crate::coding::offload;
@@ -47,10 +47,12 @@ pub(crate) trait Protocol: Send + Sized + 'static {
     fn encode_error(error: &Error) -> Self::Refusal;
 }
 
-/// A reply and the version that made it.
+/// A reply and what made it.
 pub(crate) struct Answer<R> {
     pub reply: R,
     pub version: u64,
+    /// None where the model's answers are not cached.
+    pub cache: Option<CacheOutcome>,
 }
 
 /// Answers one request. A context without a deadline gets the default one.
@@ -83,9 +85,9 @@ async fn run_steps<P: Protocol>(app: &Arc<App>, protocol: P, raw: P::Raw, ctx: C
     }
     let Decoded { protocol, request, took } = decode(app, protocol, raw).await?;
     let response = app.services.infer.infer(request, ctx).await?;
-    let version = response.model.version;
+    let (version, cache) = (response.model.version, response.cache);
     let reply = encode(protocol, response, took).await?;
-    Ok(Answer { reply, version })
+    Ok(Answer { reply, version, cache })
 }
 
 /// A request, the protocol that will encode its reply, and how long decoding took.

@@ -1,11 +1,12 @@
 //! What a request says about itself in headers, the same for every protocol: its id, its trace,
-//! and how long it may take.
+//! how long it may take, and what a cache may do with it.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use http::header::CACHE_CONTROL;
 use http::{HeaderMap, HeaderName, HeaderValue};
-use salver_core::{Class, Context, Error, Result};
+use salver_core::{CacheUse, Class, Context, Error, Result};
 
 use crate::memory::{Held, Memory};
 
@@ -17,6 +18,10 @@ pub(crate) const TIMEOUT_MS: HeaderName = HeaderName::from_static("x-salver-time
 pub(crate) const MODEL_VERSION: HeaderName = HeaderName::from_static(MODEL_VERSION_NAME);
 /// The same, as text.
 pub(crate) const MODEL_VERSION_NAME: &str = "x-salver-model-version";
+/// What a cache may do with the request; in a reply, where the answer came from.
+pub(crate) const CACHE: HeaderName = HeaderName::from_static(CACHE_NAME);
+/// The same, as text.
+pub(crate) const CACHE_NAME: &str = "x-salver-cache";
 const GRPC_TIMEOUT: HeaderName = HeaderName::from_static("grpc-timeout");
 const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
 
@@ -48,10 +53,12 @@ impl Call {
         }
     }
 
-    /// Reads what the headers say about time and trace. The deadline is set only if they name one.
+    /// Reads what the headers say about time, trace and cache. The deadline is set only if they
+    /// name one.
     ///
     /// # Errors
-    /// `InvalidInput` for a time-out that is no whole number of milliseconds above zero.
+    /// `InvalidInput` for a time-out that is no whole number of milliseconds above zero, or an
+    /// unknown word for the cache.
     pub(crate) fn context(&self, headers: &HeaderMap) -> Result<Context> {
         let timeout = match headers.get(TIMEOUT_MS) {
             Some(value) => Some(parse_timeout_ms(value)?),
@@ -64,8 +71,26 @@ impl Call {
             deadline: timeout.and_then(|timeout| self.started.checked_add(timeout)),
             class: Class::Interactive,
             traceparent: self.traceparent.clone(),
+            cache: parse_cache(headers)?,
         })
     }
+}
+
+/// Salver's own header beats `Cache-Control`, of which only what asks for less caching counts.
+fn parse_cache(headers: &HeaderMap) -> Result<CacheUse> {
+    if let Some(value) = headers.get(CACHE) {
+        return match value.as_bytes() {
+            b"bypass" => Ok(CacheUse::Bypass),
+            _ => Err(Error::invalid_input("header x-salver-cache: expected bypass")),
+        };
+    }
+    let values = headers.get_all(CACHE_CONTROL).iter().filter_map(|value| value.to_str().ok());
+    let words = values.flat_map(|value| value.split(',')).map(str::trim);
+    Ok(words.fold(CacheUse::Use, |so_far, word| match so_far {
+        _ if word.eq_ignore_ascii_case("no-store") => CacheUse::Bypass,
+        CacheUse::Use if word.eq_ignore_ascii_case("no-cache") => CacheUse::Refresh,
+        so_far => so_far,
+    }))
 }
 
 fn valid_id(value: &HeaderValue) -> Option<&str> {
@@ -155,6 +180,21 @@ mod tests {
         for bad in ["0", "-1", "1.5", "soon", "", "99999999999999999999999"] {
             assert!(left(&[(TIMEOUT_MS, bad)]).is_err(), "{bad:?}");
         }
+    }
+
+    #[test]
+    fn a_request_may_pass_by_the_cache() {
+        let of = |fields: &[(HeaderName, &str)]| {
+            let headers = headers(fields);
+            call(&headers).context(&headers).map(|ctx| ctx.cache)
+        };
+        assert_eq!(of(&[]).unwrap(), CacheUse::Use);
+        assert_eq!(of(&[(CACHE_CONTROL, "max-age=0")]).unwrap(), CacheUse::Use);
+        assert_eq!(of(&[(CACHE_CONTROL, "max-age=0, No-Cache")]).unwrap(), CacheUse::Refresh);
+        assert_eq!(of(&[(CACHE_CONTROL, "no-cache,no-store")]).unwrap(), CacheUse::Bypass);
+        assert_eq!(of(&[(CACHE_CONTROL, "no-store, no-cache")]).unwrap(), CacheUse::Bypass);
+        assert_eq!(of(&[(CACHE, "bypass"), (CACHE_CONTROL, "no-cache")]).unwrap(), CacheUse::Bypass);
+        assert!(of(&[(CACHE, "hit")]).is_err());
     }
 
     #[test]

@@ -20,10 +20,12 @@ pub(crate) enum Cors {
 
 const METHODS: HeaderValue = HeaderValue::from_static("GET, HEAD, POST");
 const REQUEST_HEADERS: HeaderValue = HeaderValue::from_static(
-    "content-type, content-encoding, inference-header-content-length, traceparent, x-request-id, x-salver-timeout-ms",
+    "cache-control, content-type, content-encoding, inference-header-content-length, traceparent, x-request-id, \
+     x-salver-cache, x-salver-timeout-ms",
 );
-const REPLY_HEADERS: HeaderValue =
-    HeaderValue::from_static("inference-header-content-length, retry-after, x-request-id, x-salver-model-version");
+const REPLY_HEADERS: HeaderValue = HeaderValue::from_static(
+    "inference-header-content-length, retry-after, x-request-id, x-salver-cache, x-salver-model-version",
+);
 const MAX_AGE: HeaderValue = HeaderValue::from_static("600");
 
 impl Cors {

@@ -10,5 +10,5 @@ pub mod names;
 mod process;
 
 pub use logging::{LogFormat, init_logging};
-pub use metrics::{Metrics, ModelMetrics, Outcome, Replaced, Timing};
+pub use metrics::{CacheMetrics, CacheResult, Metrics, ModelCacheMetrics, ModelMetrics, Outcome, Replaced, Timing};
 pub use process::resident_bytes;

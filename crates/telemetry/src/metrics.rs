@@ -4,6 +4,7 @@
 //! additions. A model's series go when the last holder of its handles does.
 
 mod buckets;
+mod cache;
 mod labels;
 mod model;
 mod residency;
@@ -22,13 +23,14 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry;
 
 use self::buckets::{DURATION, ROWS, STAGE};
-use self::labels::{ModelLabels, OutcomeLabels, ReplacedLabels, RequestLabels, StageLabels, StateLabels};
+use self::labels::{CacheLabels, ModelLabels, OutcomeLabels, ReplacedLabels, RequestLabels, StageLabels, StateLabels};
 use self::model::{Series, Stage};
 use self::residency::ResidencyFamilies;
 use crate::histogram::AtomicHistogram;
 use crate::names;
 use crate::process::Process;
 
+pub use self::cache::{CacheMetrics, CacheResult, ModelCacheMetrics};
 pub use self::model::{ModelMetrics, Outcome, Replaced, Timing};
 
 type Histograms<L> = Family<L, AtomicHistogram, fn() -> AtomicHistogram>;
@@ -46,6 +48,7 @@ struct ModelFamilies {
     padded: Family<ModelLabels, Counter>,
     replaced: Family<ReplacedLabels, Counter>,
     load: Family<ModelLabels, Seconds>,
+    cache: Family<CacheLabels, Counter>,
     /// Versions whose handles somebody holds.
     held: Mutex<HashMap<ModelLabels, Weak<Series>>>,
 }
@@ -59,6 +62,7 @@ pub struct Metrics {
     requests: Family<RequestLabels, Counter>,
     waiting: Gauge,
     residency: ResidencyFamilies,
+    cache: CacheMetrics,
 }
 
 impl Metrics {
@@ -74,8 +78,10 @@ impl Metrics {
         registry.register(names::REQUESTS, "Requests by protocol and status code", Family::clone(&requests));
         registry.register(names::WAITING_BYTES, "Inputs of all requests that wait or run", waiting.clone());
         let residency = ResidencyFamilies::register(&mut registry);
+        let cache = CacheMetrics::default();
+        register_cache(&mut registry, &cache);
         registry.register_collector(Box::new(Process::new()));
-        Arc::new(Self { registry, models, state, requests, waiting, residency })
+        Arc::new(Self { registry, models, state, requests, waiting, residency, cache })
     }
 
     /// Renders everything in the OpenMetrics text format.
@@ -102,6 +108,11 @@ impl Metrics {
         ModelMetrics::new(&self.models, ModelLabels { model: name.to_owned(), version })
     }
 
+    /// Returns the handles of the response cache.
+    pub fn cache(&self) -> CacheMetrics {
+        self.cache.clone()
+    }
+
     /// Notes that a version went from one state to another; no state: it is gone.
     pub fn model_state(&self, name: &str, version: u64, from: Option<&'static str>, to: Option<&'static str>) {
         let labels = |state| StateLabels { model: name.to_owned(), version, state };
@@ -121,6 +132,7 @@ impl ModelFamilies {
         let batch: Histograms<_> = Family::new_with_constructor(|| AtomicHistogram::new(&ROWS));
         let (total, queue, load) = (Family::default(), Family::default(), Family::default());
         let (elements, padded, replaced) = (Family::default(), Family::default(), Family::default());
+        let cache = Family::default();
         registry.register(
             names::INFERENCE_DURATION,
             "Time from the admission of a request to its model until its answer",
@@ -150,7 +162,12 @@ impl ModelFamilies {
             Family::clone(&replaced),
         );
         registry.register(names::MODEL_LOAD, "How long the last load of the model took", Family::clone(&load));
-        Self { duration, stage, total, queue, batch, elements, padded, replaced, load, held: Mutex::default() }
+        registry.register(
+            names::CACHE_REQUESTS,
+            "Requests to models with a response cache, by where the answer came from",
+            Family::clone(&cache),
+        );
+        Self { duration, stage, total, queue, batch, elements, padded, replaced, load, cache, held: Mutex::default() }
     }
 
     /// Removes every series of a version.
@@ -167,8 +184,32 @@ impl ModelFamilies {
         for stage in Stage::ALL {
             self.stage.remove(&of.with_stage(stage));
         }
+        for result in CacheResult::ALL {
+            self.cache.remove(&of.with_result(result));
+        }
         for reason in Replaced::ALL {
             self.replaced.remove(&of.with_reason(reason));
         }
     }
+}
+
+fn register_cache(registry: &mut Registry, cache: &CacheMetrics) {
+    registry.register(names::CACHE_EVICTIONS, "Cached answers that had to make room", cache.evictions.clone());
+    registry.register(names::CACHE_BYTES, "Memory that cached answers take", cache.bytes.clone());
+    registry.register(names::CACHE_ENTRIES, "Cached answers", cache.entries.clone());
+    registry.register(
+        names::CACHE_SHARED_ERRORS,
+        "Calls of the shared cache that failed, and values that were not understood",
+        cache.shared_errors.clone(),
+    );
+    registry.register(
+        names::CACHE_SHARED_DROPPED,
+        "Answers that were not written to the shared cache: its queue was full, or it was not in use",
+        cache.shared_dropped.clone(),
+    );
+    registry.register(
+        names::CACHE_SHARED_STATE,
+        "1 while the shared cache is in use, 0 while there is none or it is passed by after failures",
+        cache.shared_state.clone(),
+    );
 }

@@ -36,6 +36,18 @@ pub const MODEL_EVICTIONS: &str = "salver_model_evictions";
 pub const MODEL_PINNED: &str = "salver_model_pinned";
 /// Counter of what the response cache was asked.
 pub const CACHE_REQUESTS: &str = "salver_cache_requests";
+/// Counter of cached answers that had to make room.
+pub const CACHE_EVICTIONS: &str = "salver_cache_evictions";
+/// Gauge of the memory that cached answers take.
+pub const CACHE_BYTES: &str = "salver_cache_bytes";
+/// Gauge of cached answers.
+pub const CACHE_ENTRIES: &str = "salver_cache_entries";
+/// Counter of failed calls of the shared cache.
+pub const CACHE_SHARED_ERRORS: &str = "salver_cache_shared_errors";
+/// Counter of answers that were not written to the shared cache.
+pub const CACHE_SHARED_DROPPED: &str = "salver_cache_shared_dropped";
+/// Gauge: 1 while the shared cache is in use.
+pub const CACHE_SHARED_STATE: &str = "salver_cache_shared_state";
 /// Counter of requests by protocol and status.
 pub const REQUESTS: &str = "salver_requests";
 /// Gauge: when the process began.

@@ -62,8 +62,8 @@ fn model_statistics(stats: &ModelStatistics) -> wire::ModelStatistics {
             compute_input: duration(stats.compute_input),
             compute_infer: duration(stats.compute_infer),
             compute_output: duration(stats.compute_output),
-            cache_hit: duration(DurationStat::default()),
-            cache_miss: duration(DurationStat::default()),
+            cache_hit: duration(stats.cache_hit),
+            cache_miss: duration(stats.cache_miss),
         }),
         batch_stats: stats.batches.iter().map(batch).collect(),
         ..wire::ModelStatistics::default()

@@ -534,7 +534,7 @@ fn the_flag_of_the_request_counts_only_where_no_output_is_listed() {
 
 fn response(id: Option<&str>, outputs: Vec<Tensor>) -> InferResponse {
     let model = Arc::new(samples::one_input(DataType::Fp32, &[-1]));
-    InferResponse { model, id: id.map(str::to_owned), outputs, timings: Timings::default() }
+    InferResponse { model, id: id.map(str::to_owned), outputs, timings: Timings::default(), cache: None }
 }
 
 #[test]
@@ -665,6 +665,7 @@ fn statistics_count_in_numbers_and_nanoseconds() {
         last_inference_ms: 5,
         inference_count: 4,
         success: stat,
+        cache_hit: stat,
         batches: vec![BatchStat { batch_size: 4, compute_infer: stat, ..BatchStat::default() }],
         ..ModelStatistics::default()
     };
@@ -673,7 +674,7 @@ fn statistics_count_in_numbers_and_nanoseconds() {
     assert_eq!(stats["version"], "3");
     assert_eq!(stats["last_inference"], 5);
     assert_eq!(stats["inference_stats"]["success"], json!({"count": 2, "ns": 3000}));
-    assert_eq!(stats["inference_stats"]["cache_hit"], json!({"count": 0, "ns": 0}));
+    assert_eq!(stats["inference_stats"]["cache_hit"], json!({"count": 2, "ns": 3000}));
     assert_eq!(stats["batch_stats"][0]["compute_infer"], json!({"count": 2, "ns": 3000}));
 }
 

@@ -4,7 +4,7 @@
 
 use std::sync::Arc;
 
-use salver_core::{Context, Error, InferRequest, InferResponse, ModelRef};
+use salver_core::{CacheOutcome, Context, Error, InferRequest, InferResponse, ModelRef};
 use salver_protocol::oip_grpc::{self, inference as wire};
 use tonic::codec::CompressionEncoding;
 use tonic::metadata::{MetadataMap, MetadataValue};
@@ -20,6 +20,8 @@ use crate::http::oip::{EXTENSIONS, index};
 
 /// The version that answered, as over HTTP.
 const MODEL_VERSION: &str = crate::call::MODEL_VERSION_NAME;
+/// Where the answer came from, as over HTTP.
+const CACHE: &str = crate::call::CACHE_NAME;
 
 pub(super) fn service(app: Arc<App>) -> GrpcInferenceServiceServer<OipGrpc> {
     let limit = app.limits().body_bytes;
@@ -97,8 +99,11 @@ fn context<T>(app: &App, request: &Request<T>) -> Result<Context, Status> {
     call.context(headers).map_err(|error| refusal(&error))
 }
 
-fn note_version(metadata: &mut MetadataMap, version: u64) {
+fn note_origin(metadata: &mut MetadataMap, version: u64, cache: Option<CacheOutcome>) {
     metadata.insert(MODEL_VERSION, MetadataValue::from(version));
+    if let Some(outcome) = cache {
+        metadata.insert(CACHE, MetadataValue::from_static(outcome.as_str()));
+    }
 }
 
 impl OipGrpc {
@@ -149,9 +154,9 @@ impl GrpcInferenceService for OipGrpc {
     async fn model_infer(&self, request: Request<ModelInferRequest>) -> Reply<ModelInferResponse> {
         let ctx = context(&self.app, &request)?;
         match answer(&self.app, Unary, request.into_inner(), ctx).await {
-            Ok(Answer { reply, version }) => {
+            Ok(Answer { reply, version, cache }) => {
                 let mut response = Response::new(reply);
-                note_version(response.metadata_mut(), version);
+                note_origin(response.metadata_mut(), version, cache);
                 Ok(response)
             }
             Err(error) => Err(Unary::encode_error(&error)),

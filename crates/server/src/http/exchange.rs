@@ -15,7 +15,7 @@ use salver_protocol::{Reply, oip_rest};
 use crate::answer::{self, Answer, Protocol};
 use crate::app::App;
 use crate::body::{BodyError, collect};
-use crate::call::{Call, MODEL_VERSION};
+use crate::call::{CACHE, Call, MODEL_VERSION};
 use crate::coding::{self, Coding, DecodeLimits};
 
 const INFERENCE_HEADER_LEN: HeaderName = HeaderName::from_static(oip_rest::HEADER_LEN);
@@ -144,9 +144,13 @@ where
         Ok::<_, Refused>(answer::answer(app, protocol, raw, ctx).await?)
     };
     match outcome.await {
-        Ok(Answer { reply, version }) => {
+        Ok(Answer { reply, version, cache }) => {
             let mut response = response(&parts.headers, reply).await;
-            response.headers_mut().insert(MODEL_VERSION, HeaderValue::from(version));
+            let headers = response.headers_mut();
+            headers.insert(MODEL_VERSION, HeaderValue::from(version));
+            if let Some(outcome) = cache {
+                headers.insert(CACHE, HeaderValue::from_static(outcome.as_str()));
+            }
             response
         }
         Err(refused) => refused.respond(P::encode_error),

@@ -102,7 +102,7 @@ impl Fake {
             _ => {}
         }
         let outputs = inputs.into_iter().map(|tensor| tensor.rename("y")).collect();
-        Ok(InferResponse { model: info, id: request.id, outputs, timings: Timings::default() })
+        Ok(InferResponse { model: info, id: request.id, outputs, timings: Timings::default(), cache: None })
     }
 }
 
@@ -226,6 +226,10 @@ impl ModelControl for Fake {
             None => ("echo", 1),
         };
         Ok(vec![ModelStatistics { name: name.to_owned(), version, inference_count: 7, ..Default::default() }])
+    }
+
+    fn purge_cache<'a>(&'a self, _: Option<&'a ModelRef>) -> BoxFuture<'a, Result<u64>> {
+        Box::pin(async { Ok(0) })
     }
 
     fn config(&self, model: &ModelRef) -> Result<ModelConfig> {

@@ -3,6 +3,7 @@
 
 use prometheus_client::encoding::EncodeLabelSet;
 
+use super::cache::CacheResult;
 use super::model::{Outcome, Replaced, Stage};
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -56,6 +57,13 @@ pub(super) struct LoadLabels {
     pub(super) result: &'static str,
 }
 
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub(super) struct CacheLabels {
+    model: String,
+    version: u64,
+    result: &'static str,
+}
+
 impl ModelLabels {
     pub(super) fn with_outcome(&self, outcome: Outcome) -> OutcomeLabels {
         OutcomeLabels { model: self.model.clone(), version: self.version, status: outcome.as_str() }
@@ -63,6 +71,10 @@ impl ModelLabels {
 
     pub(super) fn with_stage(&self, stage: Stage) -> StageLabels {
         StageLabels { model: self.model.clone(), version: self.version, stage: stage.as_str() }
+    }
+
+    pub(super) fn with_result(&self, result: CacheResult) -> CacheLabels {
+        CacheLabels { model: self.model.clone(), version: self.version, result: result.as_str() }
     }
 
     pub(super) fn with_reason(&self, reason: Replaced) -> ReplacedLabels {

@@ -7,6 +7,7 @@ use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::gauge::Gauge;
 
 use super::ModelFamilies;
+use super::cache::{CacheResult, ModelCacheMetrics};
 use super::labels::ModelLabels;
 use crate::histogram::AtomicHistogram;
 
@@ -128,7 +129,14 @@ impl ModelMetrics {
     /// Starts timing a request. Without a call of [`Timing::finish`] it counts as cancelled, or
     /// as timed out if `deadline` has passed by then.
     pub fn start(&self, deadline: Option<Instant>) -> Timing<'_> {
-        Timing { metrics: self, started: Instant::now(), deadline, end: None }
+        Timing { metrics: self, started: Instant::now(), deadline, end: None, is_handed_over: false }
+    }
+
+    /// Returns the handles for a version whose answers are cached.
+    pub fn cache(&self) -> ModelCacheMetrics {
+        let Series { families, labels } = &*self.series;
+        let results = CacheResult::ALL.map(|result| families.cache.get_or_create_owned(&labels.with_result(result)));
+        ModelCacheMetrics { results, _series: self.series.clone() }
     }
 
     /// Notes how long reading a request and writing its reply took.
@@ -210,6 +218,7 @@ pub struct Timing<'a> {
     started: Instant,
     deadline: Option<Instant>,
     end: Option<(Outcome, Duration)>,
+    is_handed_over: bool,
 }
 
 impl Timing<'_> {
@@ -219,10 +228,20 @@ impl Timing<'_> {
         self.end = Some((outcome, took));
         took
     }
+
+    /// Records nothing, because another timing has the request from now on; returns how long this
+    /// one had it.
+    pub fn hand_over(mut self) -> Duration {
+        self.is_handed_over = true;
+        self.started.elapsed()
+    }
 }
 
 impl Drop for Timing<'_> {
     fn drop(&mut self) {
+        if self.is_handed_over {
+            return;
+        }
         let (outcome, took) = self.end.unwrap_or_else(|| {
             let now = Instant::now();
             let late = self.deadline.is_some_and(|deadline| deadline <= now);

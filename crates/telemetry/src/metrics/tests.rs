@@ -8,6 +8,7 @@ fn a_request_shows_under_its_model_version_and_outcome() {
     let model = metrics.model("iris", 3);
     model.start(None).finish(Outcome::Success);
     drop(model.start(None));
+    model.start(None).hand_over();
     drop(model.start(Some(Instant::now())));
     let text = metrics.render();
     assert!(text.contains("ml_inference_total{model=\"iris\",version=\"3\",status=\"success\"} 1"), "{text}");
