@@ -76,7 +76,7 @@ impl Serving {
         // Before anybody can see the server and tell it to stop.
         let signals = Signals::listen().context("listen for signals")?;
         let metrics = Metrics::new();
-        let runtime = wiring::runtime(&options.paths, &options.engine, &metrics, wiring::runtime_options(options))?;
+        let runtime = wiring::runtime(&options.paths, &options.engine, &metrics, wiring::runtime_options(options)?)?;
         let services = wiring::services(&runtime, metrics, options);
         let bound = salver_server::bind(services, wiring::server_options(options)).await?;
         let (http, grpc) = (bound.http_addr(), bound.grpc_addr());

@@ -107,6 +107,15 @@ pub(crate) struct ServeOptions {
     #[arg(long, value_name = "BOOL", default_value_t = true, action = clap::ArgAction::Set, hide_possible_values = true, help_heading = "Models")]
     pub tune: bool,
 
+    /// Memory for answers of models with a response cache (0: no answer is kept).
+    #[arg(long, value_name = "BYTES", default_value_t = 256 << 20, help_heading = "Models")]
+    pub cache_bytes: u64,
+
+    /// Share cached answers with other servers through this Redis: redis://[[USER]:PASSWORD@]HOST[:PORT][/DB].
+    /// A password is safer in SALVER_CACHE_REDIS or the file, where other users do not see it.
+    #[arg(long, value_name = "URL", value_parser = parse_secret, help_heading = "Models")]
+    pub cache_redis: Option<Secret>,
+
     /// Where Salver keeps what it stores itself.
     #[arg(long, value_name = "DIR", default_value = "./salver-data", help_heading = "Running")]
     pub data: PathBuf,
@@ -213,6 +222,23 @@ pub(crate) struct LimitOptions {
     pub name_limit_bytes: usize,
 }
 
+/// A text that is never printed.
+#[derive(Clone, PartialEq, Eq)]
+pub(crate) struct Secret(String);
+
+impl Secret {
+    /// Returns the text, for whoever needs it.
+    pub(crate) fn expose(&self) -> &str {
+        &self.0
+    }
+}
+
+impl std::fmt::Debug for Secret {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("***")
+    }
+}
+
 /// Where gRPC is answered besides the HTTP port.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum GrpcAddr {
@@ -314,6 +340,12 @@ fn parse_bytes(text: &str) -> Result<u64, String> {
     let (_, factor) = UNITS.into_iter().find(|(name, _)| *name == unit).ok_or_else(expected)?;
     let count: u64 = digits.parse().map_err(|_| expected())?;
     count.checked_mul(factor).ok_or_else(|| format!("'{text}' is more than any machine has"))
+}
+
+/// Takes any text: what is wrong with a secret is said without repeating it, by who uses it.
+#[expect(clippy::unnecessary_wraps, reason = "clap wants a result")]
+fn parse_secret(text: &str) -> Result<Secret, String> {
+    Ok(Secret(text.to_owned()))
 }
 
 fn parse_name(text: &str) -> Result<salver_core::ModelName, String> {

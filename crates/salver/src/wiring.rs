@@ -5,12 +5,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail};
-use salver_core::{Engine, ModelControl as _, ModelEntry, ModelName, ModelSource as _, ModelState};
+use salver_core::{Engine, ModelControl as _, ModelEntry, ModelName, ModelSource as _, ModelState, SharedCache};
 use salver_engine_onnx::{Fetch, OnnxEngine, OnnxOptions};
 use salver_engine_rten::RtenEngine;
 use salver_repository::Repository;
-use salver_runtime::{ProcessMemory, ResidencyOptions, Runtime, RuntimeOptions, TuningOptions};
+use salver_runtime::{CacheOptions, ProcessMemory, ResidencyOptions, Runtime, RuntimeOptions, TuningOptions};
 use salver_server::{Limits, ServerOptions, Services};
+use salver_store::RedisCache;
 use salver_telemetry::{LogFormat, Metrics};
 
 use crate::cli::EngineArgs;
@@ -104,7 +105,10 @@ pub(crate) fn as_served() -> RuntimeOptions {
 }
 
 /// Turns settings into the runtime's options.
-pub(crate) fn runtime_options(options: &ServeOptions) -> RuntimeOptions {
+///
+/// # Errors
+/// Where the address of the shared cache is none, or there is nothing to share.
+pub(crate) fn runtime_options(options: &ServeOptions) -> Result<RuntimeOptions> {
     let control = match options.model_control {
         ControlMode::None => salver_runtime::ControlMode::None,
         ControlMode::Poll => salver_runtime::ControlMode::Poll(Duration::from_millis(options.poll_interval_ms)),
@@ -116,7 +120,7 @@ pub(crate) fn runtime_options(options: &ServeOptions) -> RuntimeOptions {
         load_wait: millis(options.load_wait_ms),
         meter: Arc::new(ProcessMemory),
     });
-    RuntimeOptions {
+    Ok(RuntimeOptions {
         control,
         load: options.load_model.clone(),
         pin: options.pin_model.clone(),
@@ -127,7 +131,19 @@ pub(crate) fn runtime_options(options: &ServeOptions) -> RuntimeOptions {
         slow: (options.slow_ms > 0).then(|| millis(options.slow_ms)),
         tuning: options.tune.then(|| TuningOptions { budget: SWEEP, notes: Some(options.data.join("tuning")) }),
         max_waiting_bytes: Some(options.limits.buffered_limit_bytes),
-    }
+        cache: cache_options(options)?,
+    })
+}
+
+fn cache_options(options: &ServeOptions) -> Result<CacheOptions> {
+    let shared: Option<Arc<dyn SharedCache>> = match &options.cache_redis {
+        Some(_) if options.cache_bytes == 0 => {
+            bail!("--cache-redis shares what is kept in memory, but --cache-bytes is 0: nothing is kept")
+        }
+        Some(url) => Some(Arc::new(RedisCache::new(url.expose()).context("--cache-redis")?)),
+        None => None,
+    };
+    Ok(CacheOptions { bytes: options.cache_bytes, shared })
 }
 
 /// Turns settings into the server's options.

@@ -1,15 +1,18 @@
-//! What tests share: a fake engine, the contract suite of engines, and a starter for the server.
+//! What tests share: a fake engine, the contract suite of engines, and starters for the server and
+//! for Redis.
 //!
 //! Nothing here is part of the product; only dev-dependencies point to this crate.
 
 mod engine_suite;
 mod fake;
 mod gate;
+mod redis_server;
 mod server_process;
 mod spec;
 
 pub use engine_suite::{EngineModels, engine_suite, run_staged};
 pub use fake::{BatchRecord, FakeEngine, Reaction, tensor, text};
 pub use gate::Gate;
+pub use redis_server::RedisServer;
 pub use server_process::{ServerOptions, ServerProcess};
 pub use spec::{repository_path, spec, spec_of};

@@ -113,7 +113,7 @@ fn explain(command: &Command, name: &str, matches: &ArgMatches, file: Option<&Fi
     let describe = |arg: &Arg| {
         let id = arg.get_id().as_str();
         let raw = matches.get_raw(id).into_iter().flatten();
-        let values = raw.map(|value| value.to_string_lossy().into_owned()).collect();
+        let values = raw.map(|value| without_password(&value.to_string_lossy())).collect();
         let source = match (matches.value_source(id), file) {
             (Some(ValueSource::CommandLine), _) => Source::Flag,
             (Some(ValueSource::EnvVariable), _) => {
@@ -125,6 +125,21 @@ fn explain(command: &Command, name: &str, matches: &ArgMatches, file: Option<&Fi
         Setting { name: id.to_owned(), values, source }
     };
     option_args(command, name).iter().map(describe).collect()
+}
+
+/// Puts stars in the place of a URL's password; other text stays as it is.
+fn without_password(text: &str) -> String {
+    let Some((scheme, rest)) = text.split_once("://") else {
+        return text.to_owned();
+    };
+    // The last `@`, since a password may hold one that is not escaped.
+    match rest.rsplit_once('@') {
+        Some((user, place)) => match user.split_once(':') {
+            Some((name, _)) => format!("{scheme}://{name}:***@{place}"),
+            None => format!("{scheme}://***@{place}"),
+        },
+        None => text.to_owned(),
+    }
 }
 
 /// The values of a configuration file, as text, by option.

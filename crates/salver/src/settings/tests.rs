@@ -95,6 +95,18 @@ fn a_bad_file_is_refused_with_its_line() {
 }
 
 #[test]
+fn a_password_is_not_shown() {
+    let shown = |url: &str| setting(&merged(&["config", "--cache-redis", url]).unwrap(), "cache_redis").values.join("");
+    assert_eq!(shown("redis://127.0.0.1:6379/1"), "redis://127.0.0.1:6379/1");
+    assert_eq!(shown("redis://:secret@host"), "redis://:***@host");
+    assert_eq!(shown("redis://user:sec:ret@x@host:1/2"), "redis://user:***@host:1/2");
+    assert_eq!(shown("redis://secret@host"), "redis://***@host");
+    let cli = Cli::try_parse_from(["salver", "serve", "--cache-redis", "redis://:secret@host"]).unwrap();
+    let crate::cli::Action::Serve(options) = cli.action else { panic!("not serve") };
+    assert!(!format!("{options:?}").contains("secret"));
+}
+
+#[test]
 fn a_missing_file_is_named() {
     let Err(error) = merged(&["serve", "--config", "/nowhere/salver.toml"]) else { panic!("accepted") };
     assert!(format!("{error:#}").contains("/nowhere/salver.toml"), "{error:#}");

@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "helpers of tests may panic as tests do")]
 
 mod bench;
+mod cache;
 mod cli;
 mod demo;
 mod many_models;

@@ -20,7 +20,7 @@ pub(crate) async fn ready(server: &ServerProcess) -> HttpClient {
     client
 }
 
-fn iris_request(rows: &[f32]) -> InferRequest {
+pub(crate) fn iris_request(rows: &[f32]) -> InferRequest {
     let inputs = vec![Tensor::from_slice("X", [rows.len() / 4, 4], rows).unwrap()];
     let model: ModelRef = "iris".parse().unwrap();
     InferRequest { model, id: Some("seven".to_owned()), inputs, outputs: vec![], parameters: Parameters::new() }

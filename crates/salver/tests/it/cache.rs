@@ -1,0 +1,212 @@
+//! The response cache through the real binary: over every protocol, and with a Redis that goes
+//! and comes back while it is in use.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+use salver_client::{Form, GrpcClient, HttpClient};
+use salver_core::{CacheOutcome, CacheUse, Context, Infer, InferResponse};
+use salver_testkit::{RedisServer, ServerProcess};
+use tempfile::TempDir;
+
+use crate::serving::{iris_request, ready};
+use crate::support::{PATIENCE, demo_model, options, refuse, succeed};
+
+/// The demo's iris model with `[cache]` in its `model.toml`.
+fn cached_iris() -> TempDir {
+    let folder = TempDir::new().unwrap();
+    let to = folder.path().join("iris");
+    std::fs::create_dir(&to).unwrap();
+    std::fs::copy(demo_model("iris").join("model.onnx"), to.join("model.onnx")).unwrap();
+    let manifest = std::fs::read_to_string(demo_model("iris").join("model.toml")).unwrap();
+    std::fs::write(to.join("model.toml"), format!("{manifest}\n[cache]\nttl_s = 3600\n")).unwrap();
+    folder
+}
+
+/// Serves the cached model; `redis` is a URL.
+async fn serve(folder: &TempDir, redis: Option<&str>) -> (ServerProcess, HttpClient) {
+    let options = options().arg(folder.path().join("iris").to_str().unwrap());
+    let options = match redis {
+        Some(url) => options.env("SALVER_CACHE_REDIS", url),
+        None => options,
+    };
+    let server = options.start();
+    let client = ready(&server).await;
+    (server, client)
+}
+
+/// A flower that was not asked about before, and is an iris all the same.
+fn flower(number: usize) -> [f32; 4] {
+    [5.1 + number as f32 / 4096.0, 3.5, 1.4, 0.2]
+}
+
+async fn ask(infer: &dyn Infer, flower: &[f32], cache: CacheUse) -> InferResponse {
+    infer.infer(iris_request(flower), Context { cache, ..Context::new("a") }).await.unwrap()
+}
+
+async fn outcome(infer: &dyn Infer, flower: &[f32], cache: CacheUse) -> Option<CacheOutcome> {
+    ask(infer, flower, cache).await.cache
+}
+
+async fn metric(client: &HttpClient, name: &str) -> u64 {
+    let text = String::from_utf8(client.get("/metrics").await.unwrap().body.to_vec()).unwrap();
+    let value = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
+    value.unwrap_or_else(|| panic!("no {name} in {text}")).parse().unwrap()
+}
+
+#[tokio::test]
+async fn the_same_question_over_any_protocol_is_one_entry() {
+    let (server, client) = serve(&cached_iris(), None).await;
+    let grpc = GrpcClient::new(&format!("http://{}", server.grpc())).unwrap();
+    let ways: [(&str, &dyn Infer); 3] = [
+        ("JSON", &client.clone().with_form(Form::Json)),
+        ("binary", &client.clone().with_form(Form::Binary)),
+        ("gRPC", &grpc),
+    ];
+    let first = ask(ways[0].1, &flower(0), CacheUse::Use).await;
+    assert_eq!(first.cache, Some(CacheOutcome::Miss));
+    for (name, way) in ways {
+        let response = ask(way, &flower(0), CacheUse::Use).await;
+        assert_eq!(response.cache, Some(CacheOutcome::Hit), "{name}");
+        assert_eq!(response.outputs[0].to_vec::<f32>(), first.outputs[0].to_vec::<f32>(), "{name}");
+        assert_eq!(outcome(way, &flower(0), CacheUse::Bypass).await, Some(CacheOutcome::Bypass), "{name}");
+        assert_eq!(outcome(way, &flower(0), CacheUse::Refresh).await, Some(CacheOutcome::Miss), "{name}");
+    }
+    let requests = "salver_cache_requests_total{model=\"iris\",version=\"1\",result=\"hit\"}";
+    assert_eq!((metric(&client, requests).await, metric(&client, "salver_cache_entries").await), (3, 1));
+    let statistics = client.get("/v2/models/iris/stats").await.unwrap().json().unwrap();
+    assert_eq!(statistics["model_stats"][0]["inference_stats"]["cache_hit"]["count"], 3);
+    assert_eq!(statistics["model_stats"][0]["inference_stats"]["success"]["count"], 10);
+}
+
+#[tokio::test]
+async fn a_redis_that_cannot_be_reached_at_the_start_is_a_warning() {
+    let (server, client) = serve(&cached_iris(), Some("redis://:topsecret@127.0.0.1:1")).await;
+    let line = server.wait_for_line("the shared cache does not answer");
+    assert!(line.contains("WARN") && line.contains("127.0.0.1:1"), "{line}");
+    assert_eq!(outcome(&client, &flower(0), CacheUse::Use).await, Some(CacheOutcome::Miss));
+    assert_eq!(outcome(&client, &flower(0), CacheUse::Use).await, Some(CacheOutcome::Hit));
+    assert_eq!(metric(&client, "salver_cache_shared_state").await, 0);
+    assert!(!server.lines().iter().any(|line| line.contains("topsecret")), "{:#?}", server.lines());
+}
+
+#[test]
+fn impossible_cache_settings_are_refused_without_the_password() {
+    let bad = "http://:topsecret@host";
+    refuse(&["serve", "--cache-redis", bad], &["--cache-redis", "redis://"]);
+    refuse(&["serve", "--cache-redis", "rediss://:topsecret@host"], &["TLS"]);
+    refuse(&["serve", "--cache-redis", "redis://host", "--cache-bytes", "0"], &["--cache-bytes"]);
+    let said = crate::support::run(&["serve", "--cache-redis", bad]);
+    assert!(!format!("{said:?}").contains("topsecret"), "{said:?}");
+    let shown = succeed(&["config", "--cache-redis", "redis://:topsecret@host", "--json"]);
+    assert!(shown.contains("***@host") && !shown.contains("topsecret"), "{shown}");
+}
+
+/// Two servers over one Redis.
+struct Pair {
+    one: HttpClient,
+    other: HttpClient,
+    _servers: [ServerProcess; 2],
+    n_asked: AtomicUsize,
+}
+
+impl Pair {
+    async fn start(redis: &RedisServer) -> Self {
+        let folder = cached_iris();
+        let (first, one) = serve(&folder, Some(&redis.url())).await;
+        let (second, other) = serve(&folder, Some(&redis.url())).await;
+        Self { one, other, _servers: [first, second], n_asked: AtomicUsize::new(0) }
+    }
+
+    fn new_flower(&self) -> [f32; 4] {
+        flower(self.n_asked.fetch_add(1, Ordering::Relaxed))
+    }
+
+    /// Asks both servers the same new questions until the second one has an answer of the first.
+    async fn share(&self) {
+        let end = Instant::now() + PATIENCE;
+        loop {
+            let flower = self.new_flower();
+            assert_eq!(outcome(&self.one, &flower, CacheUse::Use).await, Some(CacheOutcome::Miss));
+            match outcome(&self.other, &flower, CacheUse::Use).await {
+                Some(CacheOutcome::Shared) => break,
+                // The first server writes in the background.
+                other => assert_eq!(other, Some(CacheOutcome::Miss)),
+            }
+            assert!(Instant::now() < end, "nothing is shared");
+        }
+    }
+
+    async fn until_state(&self, state: u64) {
+        let end = Instant::now() + PATIENCE;
+        for client in [&self.one, &self.other] {
+            while metric(client, "salver_cache_shared_state").await != state {
+                assert!(Instant::now() < end, "the shared cache never was in state {state}");
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        }
+    }
+
+    /// Asks new questions of both servers all the time; returns how many were answered, each as
+    /// without a cache. A request that fails ends the test.
+    async fn load(&self, stop: &AtomicBool, n_answered: &AtomicUsize) {
+        let near = |a: &InferResponse, b: &InferResponse| {
+            let (a, b): (Vec<f32>, Vec<f32>) = (a.outputs[0].to_vec().unwrap(), b.outputs[0].to_vec().unwrap());
+            a.len() == 3 && a.iter().zip(&b).all(|(a, b)| (a - b).abs() < 1e-5)
+        };
+        while !stop.load(Ordering::Relaxed) {
+            let flower = self.new_flower();
+            for client in [&self.one, &self.other] {
+                let cached = ask(client, &flower, CacheUse::Use).await;
+                let computed = ask(client, &flower, CacheUse::Bypass).await;
+                assert!(near(&cached, &computed), "{cached:?} {computed:?}");
+                n_answered.fetch_add(1, Ordering::Relaxed);
+            }
+        }
+    }
+}
+
+/// Waits until so many more requests were answered.
+async fn progress(n_answered: &AtomicUsize, more: usize) {
+    let (goal, end) = (n_answered.load(Ordering::Relaxed) + more, Instant::now() + PATIENCE);
+    while n_answered.load(Ordering::Relaxed) < goal {
+        assert!(Instant::now() < end, "requests are stuck");
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn no_request_fails_when_redis_dies_freezes_and_comes_back() {
+    let Some(mut redis) = RedisServer::start() else { return };
+    let pair = Arc::new(Pair::start(&redis).await);
+    pair.share().await;
+    let (stop, n_answered) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicUsize::new(0)));
+    let load: Vec<_> = (0..4)
+        .map(|_| {
+            let (pair, stop, n_answered) = (pair.clone(), stop.clone(), n_answered.clone());
+            tokio::spawn(async move { pair.load(&stop, &n_answered).await })
+        })
+        .collect();
+    progress(&n_answered, 20).await;
+
+    redis.kill();
+    pair.until_state(0).await;
+    progress(&n_answered, 50).await;
+    assert!(metric(&pair.one, "salver_cache_shared_errors_total").await > 0);
+    redis.restart();
+    pair.until_state(1).await;
+    pair.share().await;
+
+    redis.freeze();
+    pair.until_state(0).await;
+    progress(&n_answered, 50).await;
+    redis.thaw();
+    pair.until_state(1).await;
+    pair.share().await;
+
+    stop.store(true, Ordering::Relaxed);
+    for task in load {
+        task.await.unwrap();
+    }
+}
