@@ -105,7 +105,7 @@ pub trait Observe: fmt::Debug + Send + Sync {
 
 /// Answers requests: the local runtime, a remote server, a routing rule.
 pub trait Infer: Send + Sync + 'static {
-    /// Runs one request. Dropping the future cancels it.
+    /// Runs one request and answers before its deadline. Dropping the future cancels it.
     fn infer(&self, request: InferRequest, ctx: Context) -> BoxFuture<'_, Result<InferResponse>>;
 
     /// Brings a model in that is loaded at first use, for callers that need its description before

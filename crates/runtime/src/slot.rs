@@ -211,7 +211,7 @@ impl Slot {
 
     /// Runs one request: permit, check, queue, answer.
     pub(crate) async fn infer(&self, mut request: InferRequest, ctx: &Context) -> Result<InferResponse, Refusal> {
-        let permit = match self.admit(ctx.class).await {
+        let permit = match self.admit(ctx).await {
             Ok(permit) => permit,
             Err(None) => return Err(Refusal::Draining(request)),
             Err(Some(error)) => {
@@ -243,10 +243,16 @@ impl Slot {
     }
 
     /// Takes a place; `Err(None)` means that the slot is draining.
-    async fn admit(&self, class: Class) -> Result<OwnedSemaphorePermit, Option<Error>> {
+    async fn admit(&self, ctx: &Context) -> Result<OwnedSemaphorePermit, Option<Error>> {
         let permits = self.permits.clone();
-        match class {
-            Class::Background => permits.acquire_owned().await.map_err(|_| None),
+        match ctx.class {
+            Class::Background => match ctx.deadline {
+                None => permits.acquire_owned().await.map_err(|_| None),
+                Some(deadline) => match tokio::time::timeout_at(deadline.into(), permits.acquire_owned()).await {
+                    Ok(permit) => permit.map_err(|_| None),
+                    Err(_) => Err(Some(Error::new(ErrorKind::Deadline, "the deadline passed before there was room"))),
+                },
+            },
             Class::Interactive => permits.try_acquire_owned().map_err(|error| match error {
                 TryAcquireError::NoPermits if !self.draining.load(Ordering::Acquire) => {
                     Some(self.full(format_args!("{} requests in flight", self.places)))

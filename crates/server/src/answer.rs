@@ -71,10 +71,14 @@ pub(crate) async fn answer<P: Protocol>(
     };
     ctx.deadline = Some(deadline);
     let (id, trace) = (ctx.id.clone(), ctx.traceparent.clone());
+    let is_small = P::raw_len(&raw) < OFFLOAD_BYTES;
     let steps = run_steps(app, protocol, raw, ctx);
-    let outcome = match tokio::time::timeout_at(deadline.into(), steps).await {
-        Ok(outcome) => outcome,
-        Err(_) => Err(deadline_passed()),
+    // `infer` keeps the deadline itself; only where the other steps wait too, a timer covers all.
+    let outcome = if is_small {
+        steps.await
+    } else {
+        let timed = tokio::time::timeout_at(deadline.into(), steps).await;
+        timed.unwrap_or_else(|_| Err(deadline_passed()))
     };
     outcome.inspect_err(|error| log_failure(&id, trace.as_deref(), error))
 }
