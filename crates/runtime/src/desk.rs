@@ -10,6 +10,31 @@ use salver_core::Interrupt;
 
 use crate::run::Reply;
 
+/// A look around for deadlines: what is over, and when the next one is.
+pub(crate) struct Due {
+    now: Instant,
+    pub(crate) next: Option<Instant>,
+    pub(crate) replies: Vec<Reply>,
+}
+
+impl Due {
+    pub(crate) fn new(now: Instant) -> Self {
+        Self { now, next: None, replies: Vec::new() }
+    }
+
+    /// Whether `deadline` has passed; if not, it may be the next one.
+    pub(crate) fn is_over(&mut self, deadline: Option<Instant>) -> bool {
+        let Some(deadline) = deadline else {
+            return false;
+        };
+        if deadline <= self.now {
+            return true;
+        }
+        self.next = Some(self.next.map_or(deadline, |next| next.min(deadline)));
+        false
+    }
+}
+
 /// One runner's desk.
 #[derive(Default)]
 pub(crate) struct Desk(Mutex<OnDesk>);
@@ -52,6 +77,16 @@ impl Desk {
         for (reply, value) in desk.replies.iter_mut().skip(first).zip(with) {
             if let Some(reply) = reply.take() {
                 answer(reply, value);
+            }
+        }
+    }
+
+    /// Takes the replies away that have no time left.
+    pub(crate) fn expire(&self, due: &mut Due) {
+        let mut desk = self.0.lock();
+        for slot in &mut desk.replies {
+            if slot.as_ref().is_some_and(|reply| due.is_over(reply.deadline)) {
+                due.replies.extend(slot.take());
             }
         }
     }

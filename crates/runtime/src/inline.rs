@@ -4,11 +4,13 @@
 //! at it leads: it lets everything go first that is ready on its thread, so that the requests of
 //! other connections join, and then runs what waits as one batch.
 
+use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 use salver_core::{InstanceGroup, Placement};
 
+use crate::desk::{Desk, Due};
 use crate::run::{After, Reply, Runner};
 use crate::slot::Slot;
 
@@ -22,7 +24,7 @@ pub(crate) struct Inline {
     /// Runners at rest, as many as ever ran at a time.
     runners: Mutex<Vec<Runner>>,
     /// Those at work, for the watch.
-    desks: Mutex<Vec<std::sync::Weak<crate::desk::Desk>>>,
+    desks: Mutex<Vec<Weak<Desk>>>,
 }
 
 impl Inline {
@@ -49,7 +51,7 @@ impl Inline {
         match slot.instance(placement) {
             Ok(instance) => {
                 let runner = Runner::new(placement.clone(), instance);
-                self.desks.lock().push(std::sync::Arc::downgrade(&runner.desk));
+                self.desks.lock().push(Arc::downgrade(&runner.desk));
                 Some(runner)
             }
             Err(error) => {
@@ -64,6 +66,11 @@ impl Inline {
         let mut desks = self.desks.lock();
         desks.retain(|desk| desk.strong_count() > 0);
         desks.iter().filter_map(|desk| desk.upgrade()?.revoke(limit, now)).collect()
+    }
+
+    /// Takes the replies of running requests that have no time left.
+    pub(crate) fn expire(&self, due: &mut Due) {
+        self.desks.lock().iter().filter_map(Weak::upgrade).for_each(|desk| desk.expire(due));
     }
 
     /// Drops the instances.

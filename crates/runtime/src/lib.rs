@@ -317,7 +317,8 @@ impl Runtime {
             let access = self.lifecycle.slot(&request.model, ctx.deadline).await;
             let access = access.map_err(|error| self.not_yet(error))?;
             let answered = match access.slot.cache.get() {
-                Some(cached) => cached.infer(&access.slot, request, &ctx).await,
+                // Boxed: requests of models without a cache need not carry its states along.
+                Some(cached) => Box::pin(cached.infer(&access.slot, request, &ctx)).await,
                 None => access.slot.infer(request, &ctx).await,
             };
             match answered {
@@ -366,14 +367,16 @@ fn shown(name: &str) -> String {
     name.chars().take(ModelName::MAX_LEN).flat_map(char::escape_debug).collect()
 }
 
-/// Looks for runs that do not come back, and shows what waits.
+/// Looks for deadlines that have passed and for runs that do not come back. A request that has
+/// less time than [`slot::NEAR`] when it comes looks after itself, and shows what waits.
 async fn watch(shared: Arc<Shared>, metrics: Arc<Metrics>) {
     const INTERVAL: Duration = Duration::from_millis(100);
-    let mut ticks = tokio::time::interval(INTERVAL);
-    ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    let mut next = Instant::now();
     loop {
-        ticks.tick().await;
-        shared.check(Instant::now());
+        tokio::time::sleep_until(next.into()).await;
+        let now = Instant::now();
+        let due = shared.check(now);
+        next = due.map_or(now + INTERVAL, |due| due.min(now + INTERVAL));
         metrics.set_waiting_bytes(shared.waiting_bytes());
     }
 }

@@ -74,7 +74,7 @@ mod tests {
         let (sender, receiver) = oneshot::channel();
         let place = Arc::new(Semaphore::new(1)).try_acquire_owned().unwrap();
         let memory = Shared::new(0).hold(0).unwrap();
-        (Reply { id, sender, place, memory }, receiver)
+        (Reply { id, deadline: None, sender, place, memory }, receiver)
     }
 
     proptest! {

@@ -130,6 +130,24 @@ impl<T> Queue<T> {
         None
     }
 
+    /// Takes out every request whose payload fits.
+    pub(crate) fn remove_if(&mut self, mut fits: impl FnMut(&T) -> bool) -> Vec<Entry<T>> {
+        let mut removed = Vec::new();
+        for waiting in self.lines.iter_mut().flat_map(|line| [&mut line.in_time, &mut line.late]) {
+            let mut idx = 0;
+            while let Some(entry) = waiting.get(idx) {
+                if !fits(&entry.payload) {
+                    idx += 1;
+                } else if let Some(entry) = waiting.remove(idx) {
+                    self.rows -= entry.rows;
+                    self.len -= 1;
+                    removed.push(entry);
+                }
+            }
+        }
+        removed
+    }
+
     /// Moves what may run late behind the others of its level, and returns what is to be refused.
     pub(crate) fn expire(&mut self, now: Instant) -> Vec<Entry<T>> {
         let mut refused = Vec::new();

@@ -35,6 +35,7 @@ pub(crate) struct Job {
 #[derive(Debug)]
 pub(crate) struct Reply {
     pub(crate) id: u64,
+    pub(crate) deadline: Option<Instant>,
     pub(crate) sender: oneshot::Sender<Result<Answer>>,
     pub(crate) place: OwnedSemaphorePermit,
     pub(crate) memory: Held,

@@ -59,14 +59,15 @@ impl Shared {
         self.watched.lock().push(Arc::downgrade(slot));
     }
 
-    /// Fails the batches that have run for too long at `now`.
-    pub(crate) fn check(&self, now: Instant) {
+    /// Answers what has no time left at `now`, and fails what has run for too long. Returns the
+    /// next deadline.
+    pub(crate) fn check(&self, now: Instant) -> Option<Instant> {
         let slots: Vec<Arc<Slot>> = {
             let mut watched = self.watched.lock();
             watched.retain(|slot| slot.strong_count() > 0);
             watched.iter().filter_map(Weak::upgrade).collect()
         };
-        slots.iter().for_each(|slot| slot.check(now));
+        slots.iter().filter_map(|slot| slot.check(now)).min()
     }
 }
 

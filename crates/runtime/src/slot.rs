@@ -18,6 +18,7 @@ use salver_telemetry::{ModelMetrics, Outcome, Replaced};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, TryAcquireError, oneshot};
 
 use crate::cache::CachedVersion;
+use crate::desk::Due;
 use crate::inline::Inline;
 use crate::interface::Interface;
 use crate::levels::Levels;
@@ -35,6 +36,9 @@ use crate::worker::Workers;
 const MIN_PLACES: usize = 128;
 /// About how long a called worker takes to arrive.
 const ARRIVAL: Duration = Duration::from_micros(50);
+/// Requests with less time than this have a timer of their own. The others are answered by the
+/// watch, which looks around more often than that: a timer costs as much as reading a number.
+pub(crate) const NEAR: Duration = Duration::from_millis(250);
 /// How often background work looks for a core that online traffic left free.
 const BACKGROUND_RETRY: Duration = Duration::from_millis(1);
 
@@ -203,9 +207,7 @@ impl Slot {
                 return Err(error);
             }
         }
-        if self.watches() {
-            self.options.shared.watch(self);
-        }
+        self.options.shared.watch(self);
         Ok(())
     }
 
@@ -220,7 +222,7 @@ impl Slot {
             }
         };
         let mut timing = self.metrics.start(ctx.deadline);
-        let result = self.admitted(&mut request, ctx, permit).await;
+        let result = self.admitted(&mut request, ctx, permit, timing.started()).await;
         let outcome = match &result {
             Ok(_) => Outcome::Success,
             Err(error) if error.kind() == ErrorKind::Deadline => Outcome::Timeout,
@@ -246,13 +248,8 @@ impl Slot {
     async fn admit(&self, ctx: &Context) -> Result<OwnedSemaphorePermit, Option<Error>> {
         let permits = self.permits.clone();
         match ctx.class {
-            Class::Background => match ctx.deadline {
-                None => permits.acquire_owned().await.map_err(|_| None),
-                Some(deadline) => match tokio::time::timeout_at(deadline.into(), permits.acquire_owned()).await {
-                    Ok(permit) => permit.map_err(|_| None),
-                    Err(_) => Err(Some(Error::new(ErrorKind::Deadline, "the deadline passed before there was room"))),
-                },
-            },
+            // Boxed, as it is rare: the others need not carry its timer along.
+            Class::Background => Box::pin(wait_for_place(permits, ctx.deadline)).await,
             Class::Interactive => permits.try_acquire_owned().map_err(|error| match error {
                 TryAcquireError::NoPermits if !self.draining.load(Ordering::Acquire) => {
                     Some(self.full(format_args!("{} requests in flight", self.places)))
@@ -276,6 +273,7 @@ impl Slot {
         request: &mut InferRequest,
         ctx: &Context,
         permit: OwnedSemaphorePermit,
+        arrived: Instant,
     ) -> Result<InferResponse> {
         let wanted = self.interface.select(&self.info.name, &request.outputs)?;
         let inputs = self.interface.accept(&self.info.name, std::mem::take(&mut request.inputs))?;
@@ -283,10 +281,9 @@ impl Slot {
         let memory = held.ok_or_else(|| self.full(format_args!("no memory left for requests that wait")))?;
         let length = self.interface.padding.as_ref().map_or(Ok(0), |padding| padding.length(&inputs))?;
         let rows = if self.interface.wire.is_batched() { inputs.first().map_or(1, Tensor::rows) } else { 1 };
-        let arrived = Instant::now();
         let (lane, expiry) = self.levels.place(ctx.class, &request.parameters, arrived);
         let (sender, answer) = oneshot::channel();
-        let reply = Reply { id: 0, sender, place: permit, memory };
+        let reply = Reply { id: 0, deadline: ctx.deadline, sender, place: permit, memory };
         let key = self.key(&inputs, length);
         let payload = Job { inputs, length, deadline: ctx.deadline, reply: Some(reply) };
         let (id, leads) = self.push(Entry { id: 0, rows, lane, arrived, expiry, key, payload })?;
@@ -486,6 +483,12 @@ impl Slot {
         )
     }
 
+    /// Says that a request was taken up, but not answered in time.
+    fn ran_too_long(&self) -> Error {
+        let text = format!("the deadline passed while the request ran on model '{}'", self.info.name);
+        Error::new(ErrorKind::Deadline, text)
+    }
+
     /// Makes an instance, or says why not.
     pub(crate) fn instance(&self, placement: &Placement) -> Result<Box<dyn salver_core::Instance>> {
         let model = self.model.lock().clone();
@@ -502,11 +505,33 @@ impl Slot {
         self.run_timeout.is_some()
     }
 
-    /// Fails the batches that have run for too long at `now`, and replaces their instances.
-    pub(crate) fn check(self: &Arc<Self>, now: Instant) {
-        let Some(limit) = self.run_timeout else {
-            return;
-        };
+    /// Answers what has no time left at `now`, and fails the batches that have run for too long.
+    /// Returns the next deadline.
+    pub(crate) fn check(self: &Arc<Self>, now: Instant) -> Option<Instant> {
+        if let Some(limit) = self.run_timeout {
+            self.give_up(limit, now);
+        }
+        let mut due = Due::new(now);
+        self.workers.expire(&mut due);
+        self.inline.expire(&mut due);
+        let mut waiting = self.waiting.lock();
+        let late = waiting.queue.remove_if(|job| due.is_over(job.deadline));
+        self.metrics.set_queue(waiting.queue.len());
+        drop(waiting);
+        for entry in late {
+            let waited = now.saturating_duration_since(entry.arrived);
+            self.counters.failed(waited);
+            if let Some(reply) = entry.payload.reply {
+                self.deliver(reply, Err(self.waited_too_long(waited)));
+            }
+        }
+        for reply in due.replies {
+            self.deliver(reply, Err(self.ran_too_long()));
+        }
+        due.next
+    }
+
+    fn give_up(self: &Arc<Self>, limit: Duration, now: Instant) {
         let replaced = self.workers.give_up(self, limit, now);
         for replies in replaced.into_iter().chain(self.inline.give_up(limit, now)) {
             tracing::error!(
@@ -587,6 +612,15 @@ impl Waiter<'_> {
     /// Waits for the answer, no longer than until `deadline`, and for a runner no longer than
     /// `expiry` says.
     async fn answer(&mut self, deadline: Option<Instant>, expiry: Expiry, arrived: Instant) -> Result<Answer> {
+        let is_near = deadline.is_some_and(|deadline| deadline < arrived + NEAR);
+        if is_near || matches!(expiry, Expiry::Reject(_)) {
+            return Box::pin(self.answer_in_time(deadline, expiry, arrived)).await;
+        }
+        let answer = (&mut self.answer).await;
+        self.unpack(answer)
+    }
+
+    async fn answer_in_time(&mut self, deadline: Option<Instant>, expiry: Expiry, arrived: Instant) -> Result<Answer> {
         if let Expiry::Reject(due) = expiry
             && deadline.is_none_or(|deadline| due < deadline)
         {
@@ -602,11 +636,7 @@ impl Waiter<'_> {
             Some(deadline) => match tokio::time::timeout_at(deadline.into(), &mut self.answer).await {
                 Ok(answer) => answer,
                 Err(_) if self.slot.withdraw(self.id) => return Err(self.slot.waited_too_long(arrived.elapsed())),
-                Err(_) => {
-                    let model = &self.slot.info.name;
-                    let text = format!("the deadline passed while the request ran on model '{model}'");
-                    return Err(Error::new(ErrorKind::Deadline, text));
-                }
+                Err(_) => return Err(self.slot.ran_too_long()),
             },
         };
         self.unpack(answer)
@@ -622,6 +652,21 @@ impl Drop for Waiter<'_> {
         if !self.answer.is_terminated() {
             self.slot.withdraw(self.id);
         }
+    }
+}
+
+/// Waits for a place; `Err(None)` means that the slot is draining.
+async fn wait_for_place(
+    permits: Arc<Semaphore>,
+    deadline: Option<Instant>,
+) -> Result<OwnedSemaphorePermit, Option<Error>> {
+    let place = permits.acquire_owned();
+    let Some(deadline) = deadline else {
+        return place.await.map_err(|_| None);
+    };
+    match tokio::time::timeout_at(deadline.into(), place).await {
+        Ok(place) => place.map_err(|_| None),
+        Err(_) => Err(Some(Error::new(ErrorKind::Deadline, "the deadline passed before there was room"))),
     }
 }
 

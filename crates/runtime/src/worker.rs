@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use parking_lot::Mutex;
 use salver_core::{Error, ErrorKind, Placement, Result};
 
-use crate::desk::Desk;
+use crate::desk::{Desk, Due};
 use crate::run::{After, Reply, Runner};
 use crate::slot::Slot;
 
@@ -59,6 +59,11 @@ impl Workers {
             taken.push(replies);
         }
         taken
+    }
+
+    /// Takes the replies of running requests that have no time left.
+    pub(crate) fn expire(&self, due: &mut Due) {
+        self.0.lock().iter().for_each(|worker| worker.desk.expire(due));
     }
 
     /// Waits for the end of all workers; the slot is closed before.

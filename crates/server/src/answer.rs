@@ -65,29 +65,33 @@ pub(crate) async fn answer<P: Protocol>(
     raw: P::Raw,
     mut ctx: Context,
 ) -> Result<Answer<P::Reply>> {
-    let deadline = match ctx.deadline {
-        Some(deadline) => deadline,
-        None => Instant::now() + app.limits().default_deadline,
-    };
+    let started = Instant::now();
+    let deadline = ctx.deadline.unwrap_or_else(|| started + app.limits().default_deadline);
     ctx.deadline = Some(deadline);
     let (id, trace) = (ctx.id.clone(), ctx.traceparent.clone());
     let is_small = P::raw_len(&raw) < OFFLOAD_BYTES;
-    let steps = run_steps(app, protocol, raw, ctx);
     // `infer` keeps the deadline itself; only where the other steps wait too, a timer covers all.
     let outcome = if is_small {
-        steps.await
+        run_steps(app, protocol, raw, ctx, started).await
     } else {
-        let timed = tokio::time::timeout_at(deadline.into(), steps).await;
-        timed.unwrap_or_else(|_| Err(deadline_passed()))
+        let timed = tokio::time::timeout_at(deadline.into(), run_steps(app, protocol, raw, ctx, started));
+        Box::pin(timed).await.unwrap_or_else(|_| Err(deadline_passed()))
     };
     outcome.inspect_err(|error| log_failure(&id, trace.as_deref(), error))
 }
 
-async fn run_steps<P: Protocol>(app: &Arc<App>, protocol: P, raw: P::Raw, ctx: Context) -> Result<Answer<P::Reply>> {
+async fn run_steps<P: Protocol>(
+    app: &Arc<App>,
+    protocol: P,
+    raw: P::Raw,
+    ctx: Context,
+    mut started: Instant,
+) -> Result<Answer<P::Reply>> {
     if let Some(wake) = protocol.described().and_then(|model| app.services.infer.wake(model, ctx.deadline)) {
         wake.await?;
+        started = Instant::now();
     }
-    let Decoded { protocol, request, took } = decode(app, protocol, raw).await?;
+    let Decoded { protocol, request, took } = decode(app, protocol, raw, started).await?;
     let response = app.services.infer.infer(request, ctx).await?;
     let (version, cache) = (response.model.version, response.cache);
     let reply = encode(protocol, response, took).await?;
@@ -101,10 +105,9 @@ struct Decoded<P> {
     took: Duration,
 }
 
-async fn decode<P: Protocol>(app: &Arc<App>, mut protocol: P, raw: P::Raw) -> Result<Decoded<P>> {
+async fn decode<P: Protocol>(app: &Arc<App>, mut protocol: P, raw: P::Raw, started: Instant) -> Result<Decoded<P>> {
     let is_small = P::raw_len(&raw) < OFFLOAD_BYTES;
     let work = move |app: &App| {
-        let started = Instant::now();
         let request = protocol.decode(raw, app)?;
         Ok(Decoded { protocol, request, took: started.elapsed() })
     };

@@ -222,6 +222,11 @@ pub struct Timing<'a> {
 }
 
 impl Timing<'_> {
+    /// Returns when the request was admitted.
+    pub fn started(&self) -> Instant {
+        self.started
+    }
+
     /// Says how the request ended and returns how long it took.
     pub fn finish(&mut self, outcome: Outcome) -> Duration {
         let took = self.started.elapsed();
