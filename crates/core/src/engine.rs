@@ -28,10 +28,6 @@ pub trait Engine: Send + Sync {
     /// `InvalidInput` for a file that is not a model, `Unsupported` for operators or types that
     /// the engine does not know, `Engine` for anything else; each names the file.
     fn load(&self, spec: &ModelSpec) -> Result<Arc<dyn Model>>;
-
-    /// Gives memory that models freed back to the system, where the engine's allocator keeps it.
-    /// Takes milliseconds.
-    fn release_memory(&self) {}
 }
 
 /// A loaded model: the weights, shared by its instances.

@@ -213,3 +213,29 @@ fn register_cache(registry: &mut Registry, cache: &CacheMetrics) {
         cache.shared_state.clone(),
     );
 }
+
+impl ResidencyFamilies {
+    fn register(registry: &mut Registry) -> Self {
+        let (memory, loads, evictions, pinned) =
+            (Family::default(), Family::default(), Family::default(), Family::default());
+        let limit = Gauge::default();
+        registry.register(
+            names::MODEL_MEMORY,
+            "What the version takes: measured under a memory limit, else the engine's estimate",
+            Family::clone(&memory),
+        );
+        registry.register(
+            names::MEMORY_LIMIT,
+            "The most memory that the process should hold; 0: no limit",
+            limit.clone(),
+        );
+        registry.register(names::MODEL_LOADS, "Loads by result: success, error", Family::clone(&loads));
+        registry.register(
+            names::MODEL_EVICTIONS,
+            "How often a version of the model left memory to make room",
+            Family::clone(&evictions),
+        );
+        registry.register(names::MODEL_PINNED, "1 while the model is pinned, else 0", Family::clone(&pinned));
+        Self { memory, limit, loads, evictions, pinned }
+    }
+}

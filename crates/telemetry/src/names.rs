@@ -32,7 +32,7 @@ pub const MEMORY_LIMIT: &str = "salver_memory_limit_bytes";
 pub const MODEL_LOADS: &str = "salver_model_loads";
 /// Counter of versions that left memory to make room.
 pub const MODEL_EVICTIONS: &str = "salver_model_evictions";
-/// Gauge: 1 while a model is pinned.
+/// Gauge: 1 while a model is pinned, else 0.
 pub const MODEL_PINNED: &str = "salver_model_pinned";
 /// Counter of what the response cache was asked.
 pub const CACHE_REQUESTS: &str = "salver_cache_requests";

@@ -3,50 +3,22 @@
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
-use prometheus_client::registry::Registry;
 
 use super::Metrics;
 use super::labels::{LoadLabels, ModelLabels, NameLabels};
-use crate::names;
 
 /// The families that tell what is in memory.
 #[derive(Debug)]
 pub(super) struct ResidencyFamilies {
-    memory: Family<ModelLabels, Gauge>,
-    limit: Gauge,
-    loads: Family<LoadLabels, Counter>,
-    evictions: Family<NameLabels, Counter>,
-    pinned: Family<NameLabels, Gauge>,
+    pub(super) memory: Family<ModelLabels, Gauge>,
+    pub(super) limit: Gauge,
+    pub(super) loads: Family<LoadLabels, Counter>,
+    pub(super) evictions: Family<NameLabels, Counter>,
+    pub(super) pinned: Family<NameLabels, Gauge>,
 }
 
 /// How a load ended.
 const RESULTS: [&str; 2] = ["success", "error"];
-
-impl ResidencyFamilies {
-    pub(super) fn register(registry: &mut Registry) -> Self {
-        let (memory, loads, evictions, pinned) =
-            (Family::default(), Family::default(), Family::default(), Family::default());
-        let limit = Gauge::default();
-        registry.register(
-            names::MODEL_MEMORY,
-            "What the version takes: measured under a memory limit, else the engine's estimate",
-            Family::clone(&memory),
-        );
-        registry.register(
-            names::MEMORY_LIMIT,
-            "The most memory that the process should hold; 0: no limit",
-            limit.clone(),
-        );
-        registry.register(names::MODEL_LOADS, "Loads by result: success, error", Family::clone(&loads));
-        registry.register(
-            names::MODEL_EVICTIONS,
-            "How often a version of the model left memory to make room",
-            Family::clone(&evictions),
-        );
-        registry.register(names::MODEL_PINNED, "1 while the model is pinned", Family::clone(&pinned));
-        Self { memory, limit, loads, evictions, pinned }
-    }
-}
 
 impl Metrics {
     /// Notes the memory limit; 0: none.
@@ -72,6 +44,10 @@ impl Metrics {
         let [good, bad] = RESULTS;
         let labels = LoadLabels { model: name.to_owned(), result: if success { good } else { bad } };
         self.residency.loads.get_or_create(&labels).inc();
+        // Shown from the first load on, so that they can be watched for a change.
+        let labels = NameLabels { model: name.to_owned() };
+        drop(self.residency.evictions.get_or_create(&labels));
+        drop(self.residency.pinned.get_or_create(&labels));
     }
 
     /// Counts a version that left memory to make room.
@@ -81,12 +57,7 @@ impl Metrics {
 
     /// Notes whether a model is pinned.
     pub fn model_pinned(&self, name: &str, pinned: bool) {
-        let labels = NameLabels { model: name.to_owned() };
-        if pinned {
-            self.residency.pinned.get_or_create(&labels).set(1);
-        } else {
-            self.residency.pinned.remove(&labels);
-        }
+        self.residency.pinned.get_or_create(&NameLabels { model: name.to_owned() }).set(i64::from(pinned));
     }
 
     /// Ends the series of a model that its source no longer has.

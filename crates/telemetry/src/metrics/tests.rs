@@ -110,3 +110,25 @@ fn the_process_shows_under_the_usual_names() {
         assert!(text.contains("\nprocess_resident_memory_bytes ") && text.contains("\nprocess_open_fds "), "{text}");
     }
 }
+
+#[test]
+fn a_model_shows_its_loads_pins_and_evictions_until_it_is_forgotten() {
+    let metrics = Metrics::new();
+    metrics.model_loaded("m", true);
+    metrics.model_loaded("m", false);
+    metrics.model_memory("m", 1, Some(7));
+    metrics.model_pinned("m", true);
+    let text = metrics.render();
+    for line in [
+        "salver_model_loads_total{model=\"m\",result=\"success\"} 1",
+        "salver_model_loads_total{model=\"m\",result=\"error\"} 1",
+        "salver_model_evictions_total{model=\"m\"} 0",
+        "salver_model_pinned{model=\"m\"} 1",
+        "salver_model_memory_bytes{model=\"m\",version=\"1\"} 7",
+    ] {
+        assert!(text.contains(line), "{line} in {text}");
+    }
+    metrics.model_memory("m", 1, None);
+    metrics.model_forgotten("m");
+    assert!(!metrics.render().contains("model=\"m\""));
+}
