@@ -48,7 +48,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 pub use crate::cache::CacheOptions;
-pub use crate::residency::{Meter, ProcessMemory, ResidencyOptions};
+pub use crate::residency::{Meter, ResidencyOptions};
 
 use crate::cache::ResponseCache;
 use crate::lifecycle::{Lifecycle, LifecycleOptions};
@@ -305,9 +305,13 @@ impl Runtime {
         let Some(model) = model else {
             return Ok(table.slots().cloned().collect());
         };
-        let found = table.resident(model).ok_or_else(|| self.explain(model))?;
-        let of_model = table.slots().filter(|slot| slot.info.name == found.info.name);
-        let meant = |slot: &&Arc<Slot>| model.selector == Selector::Latest || slot.info.version == found.info.version;
+        let version = match table.find(model) {
+            Found::Resident(slot) => slot.info.version,
+            Found::Dormant(dormant) => dormant.spec.version,
+            Found::Missing => return Err(self.explain(model)),
+        };
+        let of_model = table.slots().filter(|slot| *slot.info.name == *model.name);
+        let meant = |slot: &&Arc<Slot>| model.selector == Selector::Latest || slot.info.version == version;
         Ok(of_model.filter(meant).cloned().collect())
     }
 

@@ -37,7 +37,7 @@ pub(crate) struct Lifecycle {
     pub(crate) table: ArcSwap<Table>,
     pub(crate) board: Board,
     pub(crate) residency: Arc<Residency>,
-    pub(crate) engines: Vec<Arc<dyn Engine>>,
+    engines: Vec<Arc<dyn Engine>>,
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) tasks: TaskTracker,
     options: LifecycleOptions,

@@ -249,12 +249,11 @@ impl Lifecycle {
 
     /// Gives what was freed back to the system, where there is a limit to keep.
     pub(crate) async fn release_memory(&self) {
-        if !self.residency.is_on_demand() {
+        let Some(options) = self.residency.options() else {
             return;
-        }
-        let engines = self.engines.clone();
-        let release = move || engines.iter().for_each(|engine| engine.release_memory());
-        if let Err(panic) = tokio::task::spawn_blocking(release).await {
+        };
+        let meter = options.meter.clone();
+        if let Err(panic) = tokio::task::spawn_blocking(move || meter.release()).await {
             tracing::error!(%panic, "giving memory back");
         }
     }

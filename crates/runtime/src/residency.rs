@@ -18,7 +18,7 @@ use parking_lot::Mutex;
 use salver_core::{Error, ModelName, ModelRef, ModelSpec, Result};
 
 pub(crate) use self::history::{History, Size};
-pub use self::meter::{Meter, ProcessMemory};
+pub use self::meter::Meter;
 pub(crate) use self::plan::{Decision, Occupant, Room, decide};
 
 /// The most requests that wait for one version to be loaded.
@@ -74,7 +74,10 @@ impl Residency {
 
     /// Returns the resident bytes of the process.
     pub(crate) fn used(&self) -> u64 {
-        self.options.as_ref().map_or_else(|| ProcessMemory.resident_bytes(), |options| options.meter.resident_bytes())
+        match &self.options {
+            Some(options) => options.meter.resident_bytes(),
+            None => salver_telemetry::resident_bytes().unwrap_or_default(),
+        }
     }
 
     /// Notes whether the process holds more than its limit; returns whether that is news.

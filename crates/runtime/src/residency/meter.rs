@@ -4,20 +4,13 @@ use std::path::Path;
 
 use super::history::Size;
 
-/// Measures memory and gives it back: the system's in a server, a counter's in a test.
+/// Measures the memory of the process and gives it back: really in a server, on paper in a test.
 pub trait Meter: std::fmt::Debug + Send + Sync {
     /// Returns the resident bytes of the whole process; 0 where the system does not tell.
     fn resident_bytes(&self) -> u64;
-}
 
-/// The memory of this process, as the system counts it.
-#[derive(Debug, Default, Clone, Copy)]
-pub struct ProcessMemory;
-
-impl Meter for ProcessMemory {
-    fn resident_bytes(&self) -> u64 {
-        salver_telemetry::resident_bytes().unwrap_or_default()
-    }
+    /// Gives what was freed back to the system, where allocators keep it. May take milliseconds.
+    fn release(&self) {}
 }
 
 /// Guesses what a model will take that was never loaded, from its file and the files of external
@@ -40,11 +33,6 @@ fn files_of(artifact: &Path) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn the_process_knows_its_size() {
-        assert!(ProcessMemory.resident_bytes() > 1 << 16);
-    }
 
     #[test]
     fn a_guess_counts_the_weights_beside_the_model() {

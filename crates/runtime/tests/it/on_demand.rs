@@ -107,7 +107,8 @@ async fn what_is_pinned_stays_and_says_so_where_nothing_else_fits() {
     let pinned: Vec<bool> = fixture.runtime.resident().into_iter().map(|model| model.pinned).collect();
     assert_eq!(pinned, [false, true]);
     let metrics = fixture.metrics.render();
-    assert!(metrics.contains("salver_model_pinned{model=\"b\"} 1") && !metrics.contains("pinned{model=\"a\""));
+    assert!(metrics.contains("salver_model_pinned{model=\"b\"} 1"), "{metrics}");
+    assert!(metrics.contains("salver_model_pinned{model=\"a\"} 0"), "{metrics}");
 }
 
 #[tokio::test]
