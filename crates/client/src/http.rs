@@ -151,6 +151,18 @@ impl HttpClient {
         self.post(&format!("/api/v1/models/{}/{verb}", paths::segment(model)), Bytes::new()).await.map(drop)
     }
 
+    /// Forgets the cached answers of one model, or of all; returns how many the server had.
+    ///
+    /// # Errors
+    /// What the server says.
+    pub async fn purge_cache(&self, model: Option<&str>) -> Result<Value> {
+        let path = match model {
+            Some(model) => format!("/api/v1/models/{}/cache", paths::segment(model)),
+            None => "/api/v1/cache".to_owned(),
+        };
+        self.send(Method::DELETE, &path, HeaderMap::new(), Bytes::new()).await?.success()?.json()
+    }
+
     /// Whether the server is ready: every model that should serve does.
     ///
     /// # Errors

@@ -14,7 +14,7 @@ use std::sync::Arc;
 use axum::Router;
 use axum::body::Body;
 use axum::extract::State;
-use axum::routing::{any, get, post};
+use axum::routing::{any, delete, get, post};
 use http::{Request, Response, StatusCode};
 use salver_core::Error;
 use salver_protocol::{Reply, oip_rest};
@@ -39,8 +39,10 @@ pub(crate) fn router(app: Arc<App>) -> Router {
         .route("/models/{model}/predict", post(plain::predict))
         .route("/models/{model}/versions/{version}", get(plain::describe))
         .route("/models/{model}/versions/{version}/predict", post(plain::predict))
+        .route("/api/v1/cache", delete(api::purge_all))
         .route("/api/v1/models", get(api::list))
         .route("/api/v1/models/{model}", get(api::show))
+        .route("/api/v1/models/{model}/cache", delete(api::purge))
         .route("/api/v1/models/{model}/load", post(api::load))
         .route("/api/v1/models/{model}/unload", post(api::unload))
         .route("/api/v1/models/{model}/pin", post(api::pin))

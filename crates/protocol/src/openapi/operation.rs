@@ -21,6 +21,10 @@ impl Operation {
         Self::new("post", path, tag, id, summary)
     }
 
+    pub(super) fn delete(path: &str, tag: &str, id: &str, summary: &str) -> Self {
+        Self::new("delete", path, tag, id, summary)
+    }
+
     fn new(method: &'static str, path: &str, tag: &str, id: &str, summary: &str) -> Self {
         let mut fields = Map::new();
         fields.insert("tags".to_owned(), json!([tag]));

@@ -95,6 +95,7 @@ fn admin() -> Value {
             "reason": { "type": ["string", "null"] }, "resident": resident,
         })),
         "Done": { "type": "object" },
+        "Purged": object(&["purged"], json!({ "purged": count() })),
     })
 }
 

@@ -78,8 +78,10 @@ fn every_route_is_described() {
     let paths: Vec<&str> = document["paths"].as_object().unwrap().keys().map(String::as_str).collect();
     let mut expected = vec![
         "/",
+        "/api/v1/cache",
         "/api/v1/models",
         "/api/v1/models/{model}",
+        "/api/v1/models/{model}/cache",
         "/api/v1/models/{model}/load",
         "/api/v1/models/{model}/pin",
         "/api/v1/models/{model}/unload",

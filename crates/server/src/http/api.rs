@@ -1,4 +1,5 @@
-//! Administration: what is in memory and what it takes, loading, unloading and pinning.
+//! Administration: what is in memory and what it takes, loading, unloading, pinning, and purging the
+//! response cache.
 //!
 //! For people and for `salver models`. Clients of the Open Inference Protocol find loading and
 //! unloading under `/v2/repository` as well.
@@ -7,7 +8,7 @@ use axum::body::Body;
 use axum::extract::State;
 use bytes::Bytes;
 use http::{HeaderMap, Request, Response};
-use salver_core::{Error, ModelState, ModelStatus, ResidentModel, Result};
+use salver_core::{Error, ModelRef, ModelState, ModelStatus, ResidentModel, Result};
 use salver_protocol::{Reply, oip_rest};
 use serde_json::{Value, json};
 
@@ -60,6 +61,24 @@ pub(super) async fn pin(State(app): AppState, target: Target, request: Request<B
 
 pub(super) async fn unpin(State(app): AppState, target: Target, request: Request<Body>) -> Response<Body> {
     change(&app, request, async || app.services.control.unpin(&target.name()?)).await
+}
+
+/// Forgets the cached answers of one model.
+pub(super) async fn purge(State(app): AppState, target: Target, request: Request<Body>) -> Response<Body> {
+    manage(&app, request, async |_: Bytes| {
+        let model = ModelRef::latest(target.name()?);
+        purged(app.services.control.purge_cache(Some(&model)).await)
+    })
+    .await
+}
+
+/// Forgets all cached answers.
+pub(super) async fn purge_all(State(app): AppState, request: Request<Body>) -> Response<Body> {
+    manage(&app, request, async |_: Bytes| purged(app.services.control.purge_cache(None).await)).await
+}
+
+fn purged(count: Result<u64>) -> Result<Reply> {
+    Ok(Reply::json_value(200, &json!({ "purged": count? })))
 }
 
 /// Does what needs no body and has nothing to say.

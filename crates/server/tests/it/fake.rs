@@ -228,8 +228,13 @@ impl ModelControl for Fake {
         Ok(vec![ModelStatistics { name: name.to_owned(), version, inference_count: 7, ..Default::default() }])
     }
 
-    fn purge_cache<'a>(&'a self, _: Option<&'a ModelRef>) -> BoxFuture<'a, Result<u64>> {
-        Box::pin(async { Ok(0) })
+    fn purge_cache<'a>(&'a self, model: Option<&'a ModelRef>) -> BoxFuture<'a, Result<u64>> {
+        Box::pin(async move {
+            match model {
+                Some(model) => self.resolve(model).map(|_| 3),
+                None => Ok(7),
+            }
+        })
     }
 
     fn config(&self, model: &ModelRef) -> Result<ModelConfig> {

@@ -265,6 +265,21 @@ async fn what_is_in_memory_is_listed_and_pinned() {
 }
 
 #[tokio::test]
+async fn cached_answers_are_purged_by_model_or_all() {
+    let server = TestServer::start().await;
+    for (path, status, purged) in [
+        ("/api/v1/cache", 200, Some(7)),
+        ("/api/v1/models/echo/cache", 200, Some(3)),
+        ("/api/v1/models/nobody/cache", 404, None),
+    ] {
+        let mut raw = server.raw().await;
+        raw.send(format!("DELETE {path} HTTP/1.1\r\nHost: t\r\n\r\n")).await;
+        let reply = raw.reply().await.unwrap();
+        assert_eq!((reply.status, reply.json()["purged"].as_u64()), (status, purged), "{path}");
+    }
+}
+
+#[tokio::test]
 async fn nobody_loads_by_hand_without_explicit_control() {
     let server = TestServer::start().await;
     for verb in ["load", "unload"] {

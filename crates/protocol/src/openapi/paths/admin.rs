@@ -39,6 +39,15 @@ pub(super) fn all() -> Vec<Operation> {
         ),
         ("unpin", "unpinModel", "Lets a model leave memory again to make room.", "One that is not pinned is no error."),
     ];
+    let purges = [
+        ("/api/v1/cache".to_owned(), "purgeCache", "Forgets all cached answers."),
+        (format!("{model}/cache"), "purgeModelCache", "Forgets the cached answers of a model."),
+    ];
+    all.extend(purges.map(|(path, id, summary)| {
+        Operation::delete(&path, "admin", id, summary)
+            .json_reply(200, "How many this server had.", "Purged", json!({ "purged": 12 }))
+            .errors("Error", &[400, 404, 503])
+    }));
     all.extend(changes.map(|(verb, id, summary, text)| {
         Operation::post(&format!("{model}/{verb}"), "admin", id, summary)
             .describe(text)
