@@ -195,6 +195,11 @@ pub(crate) enum ModelsAction {
         /// The model.
         model: String,
     },
+    /// Forget the cached answers of a model, or of all models.
+    PurgeCache {
+        /// The model (default: all).
+        model: Option<String>,
+    },
 }
 
 #[derive(Debug, Args)]

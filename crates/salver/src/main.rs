@@ -11,6 +11,7 @@ mod curl;
 mod demo;
 mod input;
 mod inspect;
+mod memory;
 mod models;
 mod out;
 mod predict;
@@ -30,10 +31,6 @@ use anyhow::{Context as _, Result};
 use clap::FromArgMatches as _;
 
 use cli::{Action, Cli};
-
-/// Requests allocate on one thread and free on another, where the system's allocator is slow.
-#[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 /// How long threads that still work may hold up the end of the process.
 const LINGER: Duration = Duration::from_millis(200);

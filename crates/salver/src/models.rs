@@ -16,6 +16,7 @@ pub(crate) async fn run(options: &ModelsOptions) -> Result<()> {
     let (verb, model) = match options.action.as_ref().unwrap_or(&ModelsAction::List) {
         ModelsAction::List => return list(options, &client.residency(None).await?),
         ModelsAction::Show { model } => return list(options, &client.residency(Some(model)).await?),
+        ModelsAction::PurgeCache { model } => return purged(options, &client.purge_cache(model.as_deref()).await?),
         ModelsAction::Load { model } => ("load", model),
         ModelsAction::Unload { model } => ("unload", model),
         ModelsAction::Pin { model } => ("pin", model),
@@ -23,6 +24,15 @@ pub(crate) async fn run(options: &ModelsOptions) -> Result<()> {
     };
     client.administer(model, verb).await?;
     list(options, &client.residency(Some(model)).await?)
+}
+
+fn purged(options: &ModelsOptions, reply: &Value) -> Result<()> {
+    if options.json {
+        return out::json(reply);
+    }
+    let count = reply["purged"].as_u64().context("the server does not say how many answers it forgot")?;
+    out::line(format!("{count} cached answers forgotten."));
+    Ok(())
 }
 
 fn list(options: &ModelsOptions, listed: &Value) -> Result<()> {
@@ -38,9 +48,9 @@ fn list(options: &ModelsOptions, listed: &Value) -> Result<()> {
         out::Rows::new(&["model", ">version", "state", ">memory", ">last used", ">in flight", "pinned", "reason"]);
     models.iter().for_each(|model| table.push(row(model)));
     table.print();
-    if let Some(bytes) = listed["memory"]["resident_bytes"].as_u64().filter(|bytes| *bytes > 0) {
-        let limit = listed["memory"]["limit_bytes"].as_u64().map(|limit| format!(" of {}", size(limit)));
-        out::line(format!("The process holds {}{}.", size(bytes), limit.unwrap_or_default()));
+    let memory = |name: &str| listed["memory"][name].as_u64();
+    if let (Some(held), Some(limit)) = (memory("resident_bytes"), memory("limit_bytes")) {
+        out::line(format!("The process holds {} of {}.", size(held), size(limit)));
     }
     Ok(())
 }

@@ -9,12 +9,13 @@ use salver_core::{Engine, ModelControl as _, ModelEntry, ModelName, ModelSource 
 use salver_engine_onnx::{Fetch, OnnxEngine, OnnxOptions};
 use salver_engine_rten::RtenEngine;
 use salver_repository::Repository;
-use salver_runtime::{CacheOptions, ProcessMemory, ResidencyOptions, Runtime, RuntimeOptions, TuningOptions};
+use salver_runtime::{CacheOptions, ResidencyOptions, Runtime, RuntimeOptions, TuningOptions};
 use salver_server::{Limits, ServerOptions, Services};
 use salver_store::RedisCache;
 use salver_telemetry::{LogFormat, Metrics};
 
 use crate::cli::EngineArgs;
+use crate::memory::ProcessMemory;
 use crate::progress::Progress;
 use crate::settings::{ControlMode, LimitOptions, LogStyle, ServeOptions};
 

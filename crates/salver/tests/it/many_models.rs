@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use salver_client::HttpClient;
-use salver_core::{Context, Infer as _, InferRequest, Parameters, Tensor};
+use salver_core::{Context, ErrorKind, Infer as _, InferRequest, Parameters, Tensor};
 use salver_testkit::ServerProcess;
 
 use crate::support::{PATIENCE, options, succeed};
@@ -119,16 +119,20 @@ fn write_models(folder: &Path, count: usize, width: usize) {
     }
 }
 
-async fn ask(client: &HttpClient, number: usize, width: usize, row: usize) {
+fn unit_request(model: &str, row: usize) -> InferRequest {
     let mut x = [0f32; FEATURES];
     x[row] = 1.0;
-    let request = InferRequest {
-        model: format!("m{number}").parse().unwrap(),
+    InferRequest {
+        model: model.parse().unwrap(),
         id: None,
         inputs: vec![Tensor::from_slice("x", [1, FEATURES], &x).unwrap()],
         outputs: Vec::new(),
         parameters: Parameters::new(),
-    };
+    }
+}
+
+async fn ask(client: &HttpClient, number: usize, width: usize, row: usize) {
+    let request = unit_request(&format!("m{number}"), row);
     let ctx = Context { deadline: Some(Instant::now() + PATIENCE), ..Context::new("many") };
     let response = client.infer(request, ctx).await.unwrap();
     assert_eq!(response.outputs[0].to_vec::<f32>().unwrap(), expected(number, width, row), "model {number}");
@@ -159,10 +163,7 @@ async fn many_models_fit_into_little_memory() {
     let limit_text = limit.to_string();
     let server = options().arg(folder.path().to_str().unwrap()).arg("--memory-limit").arg(&limit_text).without_grpc();
     let server = server.start();
-    let client = Arc::new(HttpClient::new(&server.url("")).unwrap());
-    while !client.is_ready().await.unwrap() {
-        tokio::time::sleep(Duration::from_millis(5)).await;
-    }
+    let client = Arc::new(ready(&server).await);
     let started = Instant::now();
     let askers: Vec<_> = (0..4usize)
         .map(|asker| {
@@ -200,4 +201,72 @@ async fn many_models_fit_into_little_memory() {
     let table = succeed(&["models", "show", "m1", "--server", &server.url("")]);
     assert!(table.contains("ready") && table.contains("yes") && table.contains("MiB"), "{table}");
     succeed(&["models", "unpin", "m1", "--server", &server.url("")]);
+}
+
+async fn ready(server: &ServerProcess) -> HttpClient {
+    let client = HttpClient::new(&server.url("")).unwrap();
+    while !client.is_ready().await.unwrap() {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    client
+}
+
+/// Which version answers, if one does.
+async fn answering(client: &HttpClient, model: &str) -> Result<u64, ErrorKind> {
+    let answer = client.infer(unit_request(model, 1), Context::new("versions")).await;
+    answer.map(|response| response.model.version).map_err(|error| error.kind())
+}
+
+fn write_version(folder: &Path, version: usize) {
+    let draft = folder.join("draft");
+    fs::create_dir_all(&draft).unwrap();
+    fs::write(draft.join("model.onnx"), model(version, FEATURES)).unwrap();
+    fs::rename(draft, folder.join(version.to_string())).unwrap();
+}
+
+#[tokio::test]
+async fn version_policies_hold_for_what_is_loaded_at_first_use() {
+    let folder = tempfile::tempdir().unwrap();
+    let policies =
+        [("all", "all { }"), ("two", "latest { num_versions: 2 }"), ("some", "specific { versions: [1, 3] }")];
+    for (name, policy) in policies {
+        let own = folder.path().join(name);
+        (1..=3).for_each(|version| write_version(&own, version));
+        fs::write(own.join("config.pbtxt"), format!("backend: \"onnxruntime\"\nversion_policy: {{ {policy} }}\n"))
+            .unwrap();
+    }
+    let server =
+        options().arg(folder.path().to_str().unwrap()).arg("--memory-limit").arg("4GiB").without_grpc().start();
+    let client = ready(&server).await;
+    for (model, expected) in [
+        ("all/1", Ok(1)),
+        ("all", Ok(3)),
+        ("all/2", Ok(2)),
+        ("two/1", Err(ErrorKind::NotFound)),
+        ("two/2", Ok(2)),
+        ("two", Ok(3)),
+        ("some/2", Err(ErrorKind::NotFound)),
+        ("some/1", Ok(1)),
+        ("some", Ok(3)),
+    ] {
+        assert_eq!(answering(&client, model).await, expected, "{model}");
+    }
+}
+
+#[tokio::test]
+async fn a_new_numbered_folder_takes_over_with_polling() {
+    let folder = tempfile::tempdir().unwrap();
+    let own = folder.path().join("m");
+    write_version(&own, 1);
+    let server = options().arg(folder.path().to_str().unwrap()).arg("--memory-limit").arg("4GiB");
+    let server = server.arg("--model-control").arg("poll").arg("--poll-interval-ms").arg("20").without_grpc().start();
+    let client = ready(&server).await;
+    assert_eq!(answering(&client, "m").await, Ok(1));
+    write_version(&own, 2);
+    let end = Instant::now() + PATIENCE;
+    while answering(&client, "m").await != Ok(2) {
+        assert!(Instant::now() < end, "version 2 never answered");
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    assert_eq!(answering(&client, "m/1").await, Err(ErrorKind::NotFound));
 }

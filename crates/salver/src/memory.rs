@@ -1,0 +1,46 @@
+//! The process's allocator, and how memory goes back to the system.
+//!
+//! mimalloc serves everything in Rust: requests are allocated on one thread and freed on another,
+//! where the system's allocator is slow. It gives freed pages back after a while, and only when it
+//! is called again; a server under a memory limit has to know at once.
+#![expect(unsafe_code, reason = "one call into mimalloc, which has no safe form")]
+
+use salver_runtime::Meter;
+
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+/// The memory of this process.
+#[derive(Debug)]
+pub(crate) struct ProcessMemory;
+
+impl Meter for ProcessMemory {
+    fn resident_bytes(&self) -> u64 {
+        salver_telemetry::resident_bytes().unwrap_or_default()
+    }
+
+    fn release(&self) {
+        unsafe extern "C" {
+            fn mi_collect(force: bool);
+        }
+        // SAFETY: declared as in `mimalloc.h`; it may be called at any time, from any thread, and
+        // touches only what is free.
+        unsafe { mi_collect(true) };
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_freed_goes_back() {
+        const BLOCK: usize = 16 << 20;
+        let blocks: Vec<Vec<u8>> = (0..8).map(|idx| vec![idx; BLOCK]).collect();
+        let held = ProcessMemory.resident_bytes();
+        drop(blocks);
+        ProcessMemory.release();
+        let left = ProcessMemory.resident_bytes();
+        assert!(left + 7 * BLOCK as u64 <= held, "{held} bytes before, {left} after");
+    }
+}
