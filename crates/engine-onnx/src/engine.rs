@@ -201,10 +201,6 @@ impl Engine for OnnxEngine {
         let Runtime { environment, library } = self.runtime()?;
         Ok(Arc::new(OnnxModel::load(environment, &library.path, spec)?))
     }
-
-    fn release_memory(&self) {
-        raw::trim_heap();
-    }
 }
 
 /// Loads a library into the process; why it cannot be is said in words.

@@ -21,16 +21,6 @@ use smallvec::SmallVec;
 
 use crate::{dtype, message};
 
-/// Gives the free pages of the C library's heaps back to the system. ONNX Runtime allocates there,
-/// and glibc by itself keeps what was freed in the middle of a heap.
-pub(crate) fn trim_heap() {
-    #[cfg(all(target_os = "linux", target_env = "gnu"))]
-    // SAFETY: glibc allows the call at any time, from any thread; it takes the heaps' own locks.
-    unsafe {
-        libc::malloc_trim(0);
-    }
-}
-
 /// One of each input or output; up to eight stay on the stack.
 pub(crate) type PerTensor<T> = SmallVec<[T; 8]>;
 
