@@ -65,13 +65,14 @@ pub(crate) async fn answer<P: Protocol>(
     raw: P::Raw,
     mut ctx: Context,
 ) -> Result<Answer<P::Reply>> {
-    let started = Instant::now();
+    let (started, is_asked_for) = (Instant::now(), ctx.deadline.is_some());
     let deadline = ctx.deadline.unwrap_or_else(|| started + app.limits().default_deadline);
     ctx.deadline = Some(deadline);
     let (id, trace) = (ctx.id.clone(), ctx.traceparent.clone());
+    // `infer` keeps the deadline itself. A timer over all steps is for those who asked for one, and
+    // for requests whose other steps wait too; the rest need not pay for it.
     let is_small = P::raw_len(&raw) < OFFLOAD_BYTES;
-    // `infer` keeps the deadline itself; only where the other steps wait too, a timer covers all.
-    let outcome = if is_small {
+    let outcome = if is_small && !is_asked_for {
         run_steps(app, protocol, raw, ctx, started).await
     } else {
         let timed = tokio::time::timeout_at(deadline.into(), run_steps(app, protocol, raw, ctx, started));

@@ -15,11 +15,12 @@ use axum::Router;
 use axum::body::Body;
 use axum::extract::State;
 use axum::routing::{any, delete, get, post};
-use http::{Request, Response, StatusCode};
-use salver_core::Error;
+use http::{Method, Request, Response, StatusCode};
+use salver_core::{BoxFuture, Error};
 use salver_protocol::{Reply, oip_rest};
 
 pub(crate) use self::exchange::plain_response;
+use self::target::Target;
 use crate::app::App;
 
 type AppState = State<Arc<App>>;
@@ -94,6 +95,21 @@ fn oip_routes(mut router: Router<Arc<App>>) -> Router<Arc<App>> {
         router = router.route(path, any(oip::not_offered));
     }
     router
+}
+
+/// Answers the most frequent route, inference over the Open Inference Protocol, without the
+/// router: finding its parameters takes as long as reading the request. Returns what is not that.
+pub(crate) fn direct(
+    app: &Arc<App>,
+    request: Request<Body>,
+) -> Result<BoxFuture<'static, Response<Body>>, Request<Body>> {
+    let model = request.uri().path().strip_prefix("/v2/models/").and_then(|rest| rest.strip_suffix("/infer"));
+    match model.and_then(Target::plain) {
+        Some(target) if request.method() == Method::POST => {
+            Ok(Box::pin(oip::infer(State(app.clone()), target, request)))
+        }
+        _ => Err(request),
+    }
 }
 
 async fn unknown_route(State(app): AppState, request: Request<Body>) -> Response<Body> {

@@ -33,6 +33,13 @@ impl<S: Send + Sync> FromRequestParts<S> for Target {
 }
 
 impl Target {
+    /// Takes a name that needs no decoding and is all there is between two slashes.
+    pub(crate) fn plain(model: &str) -> Option<Self> {
+        let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-' | b'.' | b'+');
+        let fits = !model.is_empty() && model.bytes().all(is_plain);
+        fits.then(|| Self { model: Some(model.to_owned()), version: None, is_utf8: true })
+    }
+
     /// Returns the model's name.
     ///
     /// # Errors
