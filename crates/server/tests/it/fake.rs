@@ -121,7 +121,12 @@ impl Infer for Fake {
         let inside = Inside(&self.inside);
         Box::pin(async move {
             let _inside = inside;
-            self.run(request, ctx).await
+            // Whoever implements `Infer` keeps the deadline.
+            let Some(deadline) = ctx.deadline else {
+                return self.run(request, ctx).await;
+            };
+            let late = |_| Error::new(ErrorKind::Deadline, "the deadline passed");
+            tokio::time::timeout_at(deadline.into(), self.run(request, ctx)).await.map_err(late)?
         })
     }
 

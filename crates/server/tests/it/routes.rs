@@ -281,7 +281,7 @@ async fn cached_answers_are_purged_by_model_or_all() {
 
 #[tokio::test]
 async fn nobody_loads_by_hand_without_explicit_control() {
-    let server = TestServer::start().await;
+    let server = TestServer::with(|options| options.explicit_control = false).await;
     for verb in ["load", "unload"] {
         let reply = server.post(&format!("/api/v1/models/echo/{verb}"), "").await;
         assert_eq!(reply.status, 503, "{}", reply.text());
