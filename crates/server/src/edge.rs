@@ -142,9 +142,9 @@ impl Edge {
             Family::Http(_) => {
                 let request = request
                     .map(|body| Body::new(GuardedBody::new(body, limits.body_bytes, Some(rate), call.held.clone())));
-                match routes::direct(&self.app, request) {
-                    Ok(answer) => Ok(answer.await),
-                    Err(request) => self.http.clone().oneshot(request).await,
+                match routes::direct(&request) {
+                    Some(target) => Ok(routes::infer(&self.app, target, request).await),
+                    None => self.http.clone().oneshot(request).await,
                 }
             }
             // A stream is as long as its client wants; each of its messages is bounded by tonic.

@@ -97,19 +97,16 @@ fn oip_routes(mut router: Router<Arc<App>>) -> Router<Arc<App>> {
     router
 }
 
-/// Answers the most frequent route, inference over the Open Inference Protocol, without the
-/// router: finding its parameters takes as long as reading the request. Returns what is not that.
-pub(crate) fn direct(
-    app: &Arc<App>,
-    request: Request<Body>,
-) -> Result<BoxFuture<'static, Response<Body>>, Request<Body>> {
-    let model = request.uri().path().strip_prefix("/v2/models/").and_then(|rest| rest.strip_suffix("/infer"));
-    match model.and_then(Target::plain) {
-        Some(target) if request.method() == Method::POST => {
-            Ok(Box::pin(oip::infer(State(app.clone()), target, request)))
-        }
-        _ => Err(request),
-    }
+/// Recognises the most frequent route, inference over the Open Inference Protocol, without the
+/// router: finding its parameters takes as long as reading the request.
+pub(crate) fn direct(request: &Request<Body>) -> Option<Target> {
+    let model = request.uri().path().strip_prefix("/v2/models/")?.strip_suffix("/infer")?;
+    Target::plain(model).filter(|_| request.method() == Method::POST)
+}
+
+/// Answers what [`direct`] recognised.
+pub(crate) fn infer(app: &Arc<App>, target: Target, request: Request<Body>) -> BoxFuture<'static, Response<Body>> {
+    Box::pin(oip::infer(State(app.clone()), target, request))
 }
 
 async fn unknown_route(State(app): AppState, request: Request<Body>) -> Response<Body> {
