@@ -128,7 +128,7 @@ impl Loading {
             load: self.cache.n_loads.fetch_add(1, Ordering::Relaxed),
             digest: files.map(|files| digest::version(&files, slot)),
             ttl: slot.spec.config.cache_ttl,
-            places: Semaphore::new(slot.places),
+            places: Semaphore::new(slot.places.total()),
             metrics: slot.metrics.cache(),
             answered: Stopwatch::default(),
             in_vain: Stopwatch::default(),
@@ -159,14 +159,15 @@ impl CachedVersion {
     pub(crate) async fn infer(
         &self,
         slot: &Slot,
-        request: InferRequest,
+        request: &mut InferRequest,
         ctx: &Context,
     ) -> Result<InferResponse, Refusal> {
         if ctx.cache == CacheUse::Bypass {
             return Box::pin(self.compute(slot, request, ctx, CacheOutcome::Bypass)).await;
         }
         let timing = slot.metrics.start(ctx.deadline);
-        let (request, question) = digest_of(&slot.info, request).await.map_err(Refusal::Error)?;
+        slot.usage.touch(timing.started());
+        let question = digest_of(&slot.info, request).await.map_err(Refusal::Error)?;
         let Some(question) = question else {
             // Refused by the slot, in the same words as without a cache.
             timing.hand_over();
@@ -187,7 +188,7 @@ impl CachedVersion {
         &self,
         slot: &Slot,
         key: Key,
-        request: InferRequest,
+        request: &mut InferRequest,
         ctx: &Context,
     ) -> Result<InferResponse, Refusal> {
         let response = self.compute(slot, request, ctx, CacheOutcome::Miss).await?;
@@ -200,7 +201,7 @@ impl CachedVersion {
         &self,
         slot: &Slot,
         key: Key,
-        request: InferRequest,
+        request: &mut InferRequest,
         ctx: &Context,
         mut timing: Timing<'_>,
     ) -> Result<InferResponse, Refusal> {
@@ -233,15 +234,14 @@ impl CachedVersion {
         ctx: &Context,
     ) -> Result<Next<'a, Landing>> {
         let waiting = async {
-            let _place = match ctx.class {
-                // Never closed, so this cannot fail.
-                Class::Background => self.places.acquire().await.ok(),
-                Class::Interactive => Some(
-                    self.places
-                        .try_acquire()
-                        .map_err(|_| slot.full(format_args!("{} requests waiting for an answer", slot.places)))?,
-                ),
-            };
+            let _place =
+                match ctx.class {
+                    // Never closed, so this cannot fail.
+                    Class::Background => self.places.acquire().await.ok(),
+                    Class::Interactive => Some(self.places.try_acquire().map_err(|_| {
+                        slot.full(format_args!("{} requests waiting for an answer", slot.places.total()))
+                    })?),
+                };
             Ok(seat.wait().await)
         };
         match ctx.deadline {
@@ -259,7 +259,7 @@ impl CachedVersion {
         &self,
         slot: &Slot,
         key: Key,
-        request: InferRequest,
+        request: &mut InferRequest,
         ctx: &Context,
         timing: Timing<'_>,
         (seat, _turn): (&Seat<'_, Flight, Landing>, SemaphorePermit<'_>),
@@ -278,7 +278,7 @@ impl CachedVersion {
         match &computed {
             Ok(response) => seat.land(Ok(self.keep(key, response).await)),
             Err(Refusal::Error(error)) if concerns_all(error) => seat.land(Err(error.clone())),
-            Err(Refusal::Error(_) | Refusal::Draining(_)) => {}
+            Err(Refusal::Error(_) | Refusal::Draining) => {}
         }
         computed
     }
@@ -286,7 +286,7 @@ impl CachedVersion {
     async fn compute(
         &self,
         slot: &Slot,
-        request: InferRequest,
+        request: &mut InferRequest,
         ctx: &Context,
         outcome: CacheOutcome,
     ) -> Result<InferResponse, Refusal> {
@@ -340,7 +340,7 @@ impl CachedVersion {
     fn answer(
         &self,
         slot: &Slot,
-        request: InferRequest,
+        request: &mut InferRequest,
         entry: &Entry,
         outcome: CacheOutcome,
         mut timing: Timing<'_>,
@@ -349,7 +349,7 @@ impl CachedVersion {
         self.answered.add(timing.finish(Outcome::Success));
         InferResponse {
             model: slot.info.clone(),
-            id: request.id,
+            id: request.id.take(),
             outputs: entry.outputs.clone(),
             timings: Timings::default(),
             cache: Some(outcome),
@@ -377,12 +377,15 @@ impl Drop for CachedVersion {
     }
 }
 
-/// Digests a request and gives it back.
-async fn digest_of(model: &Arc<ModelInfo>, request: InferRequest) -> Result<(InferRequest, Option<Question>)> {
+/// Digests a request; none: it contradicts the signature.
+async fn digest_of(model: &Arc<ModelInfo>, request: &InferRequest) -> Result<Option<Question>> {
     let len: usize = request.inputs.iter().map(Tensor::payload_len).sum();
-    let model = model.clone();
-    let digest = move || (question::question(&model.signature, &request), request);
-    offload(len as u64, digest).await.map(|(question, request)| (request, question))
+    if (len as u64) < OFFLOAD_BYTES {
+        return Ok(question::question(&model.signature, request));
+    }
+    // A clone shares the tensors' bytes.
+    let (model, request) = (model.clone(), request.clone());
+    offload(len as u64, move || question::question(&model.signature, &request)).await
 }
 
 /// Goes over much data away from the async threads.

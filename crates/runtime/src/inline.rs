@@ -1,56 +1,103 @@
-//! Runs a model of microseconds on the thread that brought the request.
+//! Runs a model of microseconds on the threads that bring its requests.
 //!
 //! Waking a worker costs more than such a model takes. Instead the first request that finds nobody
 //! at it leads: it lets everything go first that is ready on its thread, so that the requests of
-//! other connections join, and then runs what waits as one batch.
+//! other connections join, and then runs what waits as one batch. The requests of each core are a
+//! crew with a line and a leader of their own: cores that share a line take turns at it, and wake
+//! each other's requests, which costs more than all that is done for them here.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
+use crossbeam_utils::CachePadded;
 use parking_lot::Mutex;
 use salver_core::{InstanceGroup, Placement};
+use salver_telemetry::{stripe, stripes};
 
 use crate::desk::{Desk, Due};
-use crate::run::{After, Reply, Runner};
+use crate::queue::{Entry, Queue};
+use crate::run::{After, Job, Reply, Runner};
 use crate::slot::Slot;
+use crate::waiting::Line;
 
 /// Runs longer than this are left to workers: meanwhile no socket is read on the thread.
 const LONGEST: Duration = Duration::from_micros(150);
 
-/// Whether a slot's requests may run the model themselves, and with what.
+/// Whether a slot's requests may run the model themselves, and those that do.
 pub(crate) struct Inline {
-    /// None: never.
-    placement: Option<Placement>,
-    /// Runners at rest, as many as ever ran at a time.
-    runners: Mutex<Vec<Runner>>,
-    /// Those at work, for the watch.
+    placement: Placement,
+    /// Whether runs are so short of late that a worker is not worth waking.
+    is_quick: AtomicBool,
+    /// None: never. No more than instances, as each runs a batch at a time.
+    crews: Box<[CachePadded<Crew>]>,
+    /// Those of runners at work and at rest, for the watch.
     desks: Mutex<Vec<Weak<Desk>>>,
+}
+
+/// Requests that run together on the thread that reads them.
+pub(crate) struct Crew {
+    idx: usize,
+    state: Mutex<State>,
+}
+
+struct State {
+    queue: Queue<Job>,
+    n_arrived: u64,
+    /// Whether a request is about to run what waits, itself included.
+    is_led: bool,
+    /// Runners at rest, as many as ever ran at a time.
+    runners: Vec<Runner>,
 }
 
 impl Inline {
     /// Workers that are pinned, or on a device, or that wait for company stay workers. So does
     /// everything where a single thread does all the rest: nobody would be left to read sockets.
-    pub(crate) fn new(groups: &[InstanceGroup], max_delay: Duration) -> Self {
+    pub(crate) fn new(groups: &[InstanceGroup], max_delay: Duration, run_time: Option<Duration>) -> Self {
         let is_plain =
             |group: &InstanceGroup| group.gpus.is_empty() && group.accelerator.is_none() && group.cores.is_empty();
-        let allowed = has_many_threads() && max_delay.is_zero() && !groups.is_empty() && groups.iter().all(is_plain);
-        let placement = Placement { device: "cpu".to_owned(), threads: 1, core: None };
-        Self { placement: allowed.then_some(placement), runners: Mutex::default(), desks: Mutex::default() }
+        let is_allowed = has_many_threads() && max_delay.is_zero() && groups.iter().all(is_plain);
+        let instances: usize = groups.iter().map(|group| group.count).sum();
+        let inline = Self::of(if is_allowed { instances.min(stripes()) } else { 0 });
+        run_time.into_iter().for_each(|run_time| inline.set_run_time(run_time));
+        inline
     }
 
-    /// Whether runs are so short of late that a worker is not worth waking.
-    pub(crate) fn is_worth(&self, run_time: Option<Duration>) -> bool {
-        self.placement.is_some() && run_time.is_some_and(|run_time| run_time < LONGEST)
+    /// Leaves everything to workers.
+    pub(crate) fn never() -> Self {
+        Self::of(0)
     }
 
-    fn runner(&self, slot: &Slot) -> Option<Runner> {
-        if let Some(runner) = self.runners.lock().pop() {
-            return Some(runner);
+    fn of(n_crews: usize) -> Self {
+        Self {
+            placement: Placement { device: "cpu".to_owned(), threads: 1, core: None },
+            is_quick: AtomicBool::new(false),
+            crews: (0..n_crews).map(|idx| CachePadded::new(Crew::new(idx))).collect(),
+            desks: Mutex::default(),
         }
-        let placement = self.placement.as_ref()?;
-        match slot.instance(placement) {
+    }
+
+    /// Returns the crew of this thread, if the model is run by crews.
+    pub(crate) fn crew(&self) -> Option<&Crew> {
+        if self.crews.is_empty() || !self.is_quick.load(Ordering::Relaxed) {
+            return None;
+        }
+        Some(&self.crews[stripe() % self.crews.len()])
+    }
+
+    /// Notes how long runs take of late.
+    pub(crate) fn set_run_time(&self, run_time: Duration) {
+        let is_quick = run_time < LONGEST;
+        // Written only when it changes: every request reads it.
+        if self.is_quick.load(Ordering::Relaxed) != is_quick {
+            self.is_quick.store(is_quick, Ordering::Relaxed);
+        }
+    }
+
+    fn new_runner(&self, slot: &Slot) -> Option<Runner> {
+        match slot.instance(&self.placement) {
             Ok(instance) => {
-                let runner = Runner::new(placement.clone(), instance);
+                let runner = Runner::new(self.placement.clone(), instance);
                 self.desks.lock().push(Arc::downgrade(&runner.desk));
                 Some(runner)
             }
@@ -58,6 +105,18 @@ impl Inline {
                 tracing::debug!(model = &*slot.info.name, %error, "no instance to run on the caller's thread");
                 None
             }
+        }
+    }
+
+    /// Takes a request out of a crew's line.
+    pub(crate) fn withdraw(&self, crew: usize, id: u64) -> Option<Entry<Job>> {
+        self.crews.get(crew)?.state.lock().queue.remove(id)
+    }
+
+    /// Moves the requests that have no time left to `late`.
+    pub(crate) fn remove_late(&self, due: &mut Due, late: &mut Vec<Entry<Job>>) {
+        for crew in &self.crews {
+            late.extend(crew.state.lock().queue.remove_if(|job| due.is_over(job.deadline)));
         }
     }
 
@@ -75,7 +134,7 @@ impl Inline {
 
     /// Drops the instances.
     pub(crate) fn clear(&self) {
-        self.runners.lock().clear();
+        self.crews.iter().for_each(|crew| crew.state.lock().runners.clear());
     }
 }
 
@@ -84,10 +143,27 @@ fn has_many_threads() -> bool {
     runtime.is_ok_and(|runtime| runtime.runtime_flavor() == tokio::runtime::RuntimeFlavor::MultiThread)
 }
 
-impl Slot {
-    /// Runs what waits, until nothing does or somebody else is at it.
-    pub(crate) async fn lead(&self) {
-        let mut lead = Lead { slot: self, is_over: false };
+impl Crew {
+    fn new(idx: usize) -> Self {
+        let state = State { queue: Queue::new(), n_arrived: 0, is_led: false, runners: Vec::new() };
+        Self { idx, state: Mutex::new(state) }
+    }
+
+    /// Puts a request into the line; returns its id, and whether it is to lead.
+    pub(crate) fn join(&self, mut entry: Entry<Job>) -> (u64, bool) {
+        let mut state = self.state.lock();
+        let id = Line::Crew(self.idx).id(state.n_arrived);
+        state.n_arrived += 1;
+        entry.set_id(id);
+        state.queue.push(entry);
+        let leads = !state.is_led;
+        state.is_led = true;
+        (id, leads)
+    }
+
+    /// Runs what waits, until nothing does or somebody else leads.
+    pub(crate) async fn lead(&self, slot: &Slot) {
+        let mut lead = Lead { slot, crew: self, is_over: false };
         let mut leads = true;
         while leads {
             // Everything that is ready on this thread goes first, and the sockets are looked at
@@ -97,40 +173,77 @@ impl Slot {
         }
         lead.is_over = true;
     }
+
+    /// Takes a batch and a runner; none: nobody waits any more.
+    fn take(&self, slot: &Slot, batch: &mut Vec<Entry<Job>>) -> Option<Option<Runner>> {
+        let mut state = self.state.lock();
+        state.is_led = false;
+        slot.expire(&mut state.queue, Instant::now());
+        state.queue.take(slot.batching.max_rows, batch);
+        slot.metrics.queue_shrank(batch.len());
+        (!batch.is_empty()).then(|| state.runners.pop())
+    }
+
+    /// Takes up the lead if there is something to run and nobody else has it.
+    fn leads_on(&self, at_rest: Option<Runner>) -> bool {
+        let mut state = self.state.lock();
+        state.runners.extend(at_rest);
+        let leads = state.queue.len() > 0 && !state.is_led;
+        state.is_led |= leads;
+        leads
+    }
+
+    /// Leaves what waits to the workers.
+    fn hand_over(&self, slot: &Slot, batch: Vec<Entry<Job>>) {
+        let mut state = self.state.lock();
+        state.is_led = false;
+        let waiting = state.queue.take_all();
+        drop(state);
+        slot.metrics.queue_grew(batch.len());
+        slot.hand_over(batch.into_iter().chain(waiting));
+    }
 }
 
 /// A request that leads. Dropped on its way, because its caller has left, it hands over.
 struct Lead<'a> {
     slot: &'a Slot,
+    crew: &'a Crew,
     is_over: bool,
 }
 
 impl Lead<'_> {
     /// Runs one batch; true: there is more to lead.
     fn run(&mut self) -> bool {
-        let slot = self.slot;
-        let Some(mut runner) = slot.inline.runner(slot) else {
-            slot.hand_over();
+        let Self { slot, crew, .. } = *self;
+        if !slot.may_run() {
+            crew.hand_over(slot, Vec::new());
+            return false;
+        }
+        let mut batch = Vec::new();
+        let Some(at_rest) = crew.take(slot, &mut batch) else {
+            slot.crew_ran(None);
             return false;
         };
-        let mut batch = Vec::new();
-        if !slot.next_inline(&mut batch) {
-            slot.inline.runners.lock().push(runner);
+        let Some(mut runner) = at_rest.or_else(|| slot.inline.new_runner(slot)) else {
+            slot.crew_ran(None);
+            crew.hand_over(slot, batch);
+            return false;
+        };
+        let started = Instant::now();
+        if runner.run_batch(slot, &mut batch) == After::GivenUp {
+            // Whoever gave the run up counted it as over.
+            crew.hand_over(slot, Vec::new());
             return false;
         }
-        let started = Instant::now();
-        let after = runner.run_batch(slot, &mut batch);
-        if after == After::Next {
-            slot.inline.runners.lock().push(runner);
-        }
-        slot.ran_inline(started.elapsed())
+        slot.crew_ran(Some(started.elapsed()));
+        crew.leads_on(Some(runner))
     }
 }
 
 impl Drop for Lead<'_> {
     fn drop(&mut self) {
         if !self.is_over {
-            self.slot.hand_over();
+            self.crew.hand_over(self.slot, Vec::new());
         }
     }
 }

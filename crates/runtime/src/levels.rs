@@ -61,6 +61,11 @@ impl Levels {
         (most > 0 && lane != Lane::Background).then_some(most as usize)
     }
 
+    /// Whether the number of those that wait is bounded at any level.
+    pub(crate) fn has_bounds(&self) -> bool {
+        self.own.values().chain([&self.policy]).any(|policy| policy.max_queue_size > 0)
+    }
+
     fn policy(&self, lane: Lane) -> &QueuePolicy {
         match lane {
             Lane::Level(level) => self.own.get(&level).unwrap_or(&self.policy),

@@ -6,6 +6,7 @@
 
 mod assemble;
 mod board;
+mod budget;
 mod cache;
 mod desk;
 pub mod fuzz;
@@ -17,6 +18,7 @@ mod observer;
 mod on_demand;
 mod order;
 mod padding;
+mod places;
 mod policy;
 mod queue;
 mod reconcile;
@@ -28,6 +30,8 @@ mod statistics;
 mod table;
 mod tune;
 mod usage;
+mod waiter;
+mod waiting;
 mod warmup;
 mod worker;
 
@@ -315,20 +319,20 @@ impl Runtime {
         Ok(of_model.filter(meant).cloned().collect())
     }
 
-    async fn infer_here(&self, mut request: InferRequest, ctx: Context) -> Result<InferResponse> {
-        // A slot that drains hands the request back; by then the table has its successor or none.
+    async fn infer_here(&self, request: &mut InferRequest, ctx: &Context) -> Result<InferResponse> {
+        // A slot that drains leaves the request alone; by then the table has its successor or none.
         for _ in 0..8 {
             let access = self.lifecycle.slot(&request.model, ctx.deadline).await;
             let access = access.map_err(|error| self.not_yet(error))?;
             let answered = match access.slot.cache.get() {
                 // Boxed: requests of models without a cache need not carry its states along.
-                Some(cached) => Box::pin(cached.infer(&access.slot, request, &ctx)).await,
-                None => access.slot.infer(request, &ctx).await,
+                Some(cached) => Box::pin(cached.infer(&access.slot, request, ctx)).await,
+                None => access.slot.infer(request, ctx).await,
             };
             match answered {
                 Ok(response) => return Ok(response),
                 Err(Refusal::Error(error)) => return Err(error),
-                Err(Refusal::Draining(returned)) => request = returned,
+                Err(Refusal::Draining) => {}
             }
         }
         Err(Error::not_ready(format!("model '{}' is being replaced; try again", request.model)))
@@ -381,13 +385,13 @@ async fn watch(shared: Arc<Shared>, metrics: Arc<Metrics>) {
         let now = Instant::now();
         let due = shared.check(now);
         next = due.map_or(now + INTERVAL, |due| due.min(now + INTERVAL));
-        metrics.set_waiting_bytes(shared.waiting_bytes());
+        metrics.set_waiting_bytes(shared.waiting.taken());
     }
 }
 
 impl Infer for Runtime {
-    fn infer(&self, request: InferRequest, ctx: Context) -> BoxFuture<'_, Result<InferResponse>> {
-        Box::pin(self.infer_here(request, ctx))
+    fn infer(&self, mut request: InferRequest, ctx: Context) -> BoxFuture<'_, Result<InferResponse>> {
+        Box::pin(async move { self.infer_here(&mut request, &ctx).await })
     }
 
     fn wake<'a>(&'a self, model: &'a ModelRef, deadline: Option<Instant>) -> Option<BoxFuture<'a, Result<()>>> {

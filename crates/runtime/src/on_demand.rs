@@ -41,7 +41,6 @@ impl Lifecycle {
     /// `NotFound` for what there is not, `NotReady` for what cannot be loaded in time.
     pub(crate) async fn slot(self: &Arc<Self>, model: &ModelRef, deadline: Option<Instant>) -> Result<Access> {
         if let Some(slot) = self.table.load().resident(model) {
-            slot.usage.touch();
             return Ok(Access { slot: slot.clone(), _stay: None });
         }
         Box::pin(self.bring_in(model, deadline)).await
@@ -77,7 +76,7 @@ impl Lifecycle {
         let claim = self.residency.claim(&key)?;
         let spec = match self.table.load().find(&model) {
             Found::Resident(slot) => {
-                slot.usage.touch();
+                slot.usage.touch(Instant::now());
                 return Ok(Access { slot: slot.clone(), _stay: None });
             }
             Found::Dormant(dormant) => dormant.spec.clone(),

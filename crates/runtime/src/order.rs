@@ -59,22 +59,20 @@ impl Order {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
-
     use proptest::prelude::*;
     use salver_core::Error;
-    use tokio::sync::{Semaphore, oneshot};
+    use tokio::sync::oneshot;
 
     use super::*;
+    use crate::places::Places;
     use crate::shared::Shared;
 
     type Waiting = oneshot::Receiver<Result<Answer>>;
 
     fn reply(id: u64) -> (Reply, Waiting) {
         let (sender, receiver) = oneshot::channel();
-        let place = Arc::new(Semaphore::new(1)).try_acquire_owned().unwrap();
-        let memory = Shared::new(0).hold(0).unwrap();
-        (Reply { id, deadline: None, sender, place, memory }, receiver)
+        let place = Places::new(1, Shared::new(0)).take().unwrap();
+        (Reply { id, deadline: None, sender, place }, receiver)
     }
 
     proptest! {

@@ -49,6 +49,16 @@ pub(crate) struct Entry<T> {
     pub(crate) payload: T,
 }
 
+impl Entry<crate::run::Job> {
+    /// Gives the request its id.
+    pub(crate) fn set_id(&mut self, id: u64) {
+        self.id = id;
+        if let Some(reply) = &mut self.payload.reply {
+            reply.id = id;
+        }
+    }
+}
+
 /// The requests of one lane: in time, and late.
 #[derive(Debug)]
 struct Line<T> {
@@ -146,6 +156,11 @@ impl<T> Queue<T> {
             }
         }
         removed
+    }
+
+    /// Takes everything out.
+    pub(crate) fn take_all(&mut self) -> Vec<Entry<T>> {
+        self.remove_if(|_| true)
     }
 
     /// Moves what may run late behind the others of its level, and returns what is to be refused.

@@ -10,13 +10,13 @@ use std::time::{Duration, Instant};
 
 use salver_core::{Error, ErrorKind, Inputs, Instance, Placement, Result, Tensor, Timings};
 use salver_telemetry::Replaced;
-use tokio::sync::{OwnedSemaphorePermit, oneshot};
+use tokio::sync::oneshot;
 
 use crate::assemble::{self, Member};
 use crate::desk::Desk;
 use crate::padding::Padding;
+use crate::places::Place;
 use crate::queue::{Entry, Lane};
-use crate::shared::Held;
 use crate::slot::Slot;
 use crate::statistics::Execution;
 
@@ -37,8 +37,7 @@ pub(crate) struct Reply {
     pub(crate) id: u64,
     pub(crate) deadline: Option<Instant>,
     pub(crate) sender: oneshot::Sender<Result<Answer>>,
-    pub(crate) place: OwnedSemaphorePermit,
-    pub(crate) memory: Held,
+    pub(crate) place: Place,
 }
 
 impl Reply {
@@ -49,8 +48,8 @@ impl Reply {
     /// Gives the place back and answers: whoever has an answer finds room to ask again. A caller
     /// that has left is no error.
     pub(crate) fn send(self, result: Result<Answer>) {
-        let Self { sender, place, memory, .. } = self;
-        drop((place, memory));
+        let Self { sender, place, .. } = self;
+        drop(place);
         let _ = sender.send(result);
     }
 }

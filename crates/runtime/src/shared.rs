@@ -6,13 +6,14 @@ use std::time::Instant;
 
 use parking_lot::Mutex;
 
+use crate::budget::Budget;
 use crate::slot::Slot;
 
 /// One per runtime.
 #[derive(Debug)]
 pub(crate) struct Shared {
-    waiting_limit: usize,
-    waiting_bytes: AtomicUsize,
+    /// Bytes of inputs that wait or run.
+    pub(crate) waiting: Budget,
     cores: usize,
     /// Batches that run now and that somebody waits for.
     online: AtomicUsize,
@@ -23,24 +24,11 @@ impl Shared {
     /// Makes room for `waiting_limit` bytes of inputs.
     pub(crate) fn new(waiting_limit: usize) -> Arc<Self> {
         Arc::new(Self {
-            waiting_limit,
-            waiting_bytes: AtomicUsize::new(0),
+            waiting: Budget::new(waiting_limit),
             cores: std::thread::available_parallelism().map_or(1, usize::from),
             online: AtomicUsize::new(0),
             watched: Mutex::default(),
         })
-    }
-
-    /// Takes room for the inputs of a request that is about to wait; none: there is no room.
-    pub(crate) fn hold(self: &Arc<Self>, bytes: usize) -> Option<Held> {
-        let grown = |used: usize| used.checked_add(bytes).filter(|&used| used <= self.waiting_limit);
-        self.waiting_bytes.fetch_update(Ordering::Relaxed, Ordering::Relaxed, grown).ok()?;
-        Some(Held { shared: self.clone(), bytes })
-    }
-
-    /// Returns the bytes of all requests that wait or run.
-    pub(crate) fn waiting_bytes(&self) -> usize {
-        self.waiting_bytes.load(Ordering::Relaxed)
     }
 
     /// Notes a batch that somebody waits for, while it runs.
@@ -73,26 +61,7 @@ impl Shared {
 
 impl Default for Shared {
     fn default() -> Self {
-        Self {
-            waiting_limit: usize::MAX,
-            waiting_bytes: AtomicUsize::new(0),
-            cores: 1,
-            online: AtomicUsize::new(0),
-            watched: Mutex::default(),
-        }
-    }
-}
-
-/// Room for one request's inputs, given back when dropped.
-#[derive(Debug)]
-pub(crate) struct Held {
-    shared: Arc<Shared>,
-    bytes: usize,
-}
-
-impl Drop for Held {
-    fn drop(&mut self) {
-        self.shared.waiting_bytes.fetch_sub(self.bytes, Ordering::Relaxed);
+        Self { waiting: Budget::new(usize::MAX), cores: 1, online: AtomicUsize::new(0), watched: Mutex::default() }
     }
 }
 
@@ -109,18 +78,6 @@ impl Drop for Online<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn room_is_taken_up_to_the_limit_and_given_back() {
-        let shared = Shared::new(10);
-        let first = shared.hold(4).unwrap();
-        let second = shared.hold(6).unwrap();
-        assert!(shared.hold(1).is_none() && shared.hold(usize::MAX).is_none());
-        drop(first);
-        assert_eq!(shared.waiting_bytes(), 6);
-        drop((second, shared.hold(4).unwrap()));
-        assert_eq!(shared.waiting_bytes(), 0);
-    }
 
     #[test]
     fn a_core_is_free_until_online_batches_run_on_all() {

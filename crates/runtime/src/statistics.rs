@@ -3,12 +3,14 @@
 use std::collections::BTreeMap;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use crossbeam_utils::CachePadded;
 use parking_lot::Mutex;
 use salver_core::{BatchStat, DurationStat, ModelStatistics, Timings};
+use salver_telemetry::{stripe, striped};
 
-/// Counts once per execution, under a lock that only workers of the same version take.
-#[derive(Debug, Default)]
-pub(crate) struct Counters(Mutex<Inner>);
+/// Counts once per execution, under a lock that only this core takes; but for readers.
+#[derive(Debug)]
+pub(crate) struct Counters(Box<[CachePadded<Mutex<Inner>>]>);
 
 #[derive(Debug, Default)]
 struct Inner {
@@ -29,7 +31,7 @@ impl Counters {
     /// Counts a successful execution and the requests that it answered, each with its time from
     /// arrival to answer.
     pub(crate) fn executed(&self, execution: Execution, requests: impl Iterator<Item = (Timings, Duration)>) {
-        let inner = &mut *self.0.lock();
+        let inner = &mut *self.0[stripe()].lock();
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         inner.totals.last_inference_ms = u64::try_from(now.as_millis()).unwrap_or(u64::MAX);
         inner.totals.execution_count += 1;
@@ -50,14 +52,49 @@ impl Counters {
 
     /// Counts a request that failed after it was queued.
     pub(crate) fn failed(&self, took: Duration) {
-        add(&mut self.0.lock().totals.fail, took);
+        add(&mut self.0[stripe()].lock().totals.fail, took);
     }
 
     pub(crate) fn snapshot(&self, name: &str, version: u64) -> ModelStatistics {
-        let inner = self.0.lock();
-        let batches = inner.batches.values().copied().collect();
-        ModelStatistics { name: name.to_owned(), version, batches, ..inner.totals.clone() }
+        let mut sum = ModelStatistics { name: name.to_owned(), version, ..ModelStatistics::default() };
+        let mut batches: BTreeMap<usize, BatchStat> = BTreeMap::new();
+        for stripe in &self.0 {
+            let inner = stripe.lock();
+            merge_totals(&mut sum, &inner.totals);
+            for (&batch_size, stat) in &inner.batches {
+                let sum = batches.entry(batch_size).or_default();
+                sum.batch_size = batch_size;
+                merge(&mut sum.compute_input, stat.compute_input);
+                merge(&mut sum.compute_infer, stat.compute_infer);
+                merge(&mut sum.compute_output, stat.compute_output);
+            }
+        }
+        sum.batches = batches.into_values().collect();
+        sum
     }
+}
+
+impl Default for Counters {
+    fn default() -> Self {
+        Self(striped(Mutex::default))
+    }
+}
+
+fn merge_totals(sum: &mut ModelStatistics, part: &ModelStatistics) {
+    sum.last_inference_ms = sum.last_inference_ms.max(part.last_inference_ms);
+    sum.execution_count += part.execution_count;
+    sum.inference_count += part.inference_count;
+    merge(&mut sum.success, part.success);
+    merge(&mut sum.fail, part.fail);
+    merge(&mut sum.queue, part.queue);
+    merge(&mut sum.compute_input, part.compute_input);
+    merge(&mut sum.compute_infer, part.compute_infer);
+    merge(&mut sum.compute_output, part.compute_output);
+}
+
+fn merge(sum: &mut DurationStat, part: DurationStat) {
+    sum.count += part.count;
+    sum.total += part.total;
 }
 
 fn add(stat: &mut DurationStat, took: Duration) {

@@ -6,6 +6,9 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::Semaphore;
 
+/// How exactly the last use is known, in nanoseconds.
+const MOMENT: u64 = 20_000;
+
 /// When a slot was last used, and the way in for those who waited for it to be loaded.
 #[derive(Debug)]
 pub(crate) struct Usage {
@@ -22,8 +25,13 @@ impl Usage {
         Self { last: AtomicU64::new(nanos()), entrance }
     }
 
-    pub(crate) fn touch(&self) {
-        self.last.store(nanos(), Ordering::Relaxed);
+    /// Notes a use. Within a moment of the last one nothing is written, so that cores which use the
+    /// same slot do not fight over the note.
+    pub(crate) fn touch(&self, now: Instant) {
+        let now = nanos_at(now);
+        if now > self.last.load(Ordering::Relaxed).saturating_add(MOMENT) {
+            self.last.store(now, Ordering::Relaxed);
+        }
     }
 
     /// Returns when it was last used; later is larger.
@@ -36,8 +44,12 @@ impl Usage {
     }
 }
 
-/// Nanoseconds since the first call.
 fn nanos() -> u64 {
+    nanos_at(Instant::now())
+}
+
+/// Nanoseconds since the first call.
+fn nanos_at(now: Instant) -> u64 {
     static START: LazyLock<Instant> = LazyLock::new(Instant::now);
-    u64::try_from(START.elapsed().as_nanos()).unwrap_or(u64::MAX)
+    u64::try_from(now.saturating_duration_since(*START).as_nanos()).unwrap_or(u64::MAX)
 }

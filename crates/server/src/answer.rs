@@ -6,6 +6,8 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use futures::FutureExt;
+use futures::future::Either;
 use salver_core::{CacheOutcome, Context, Error, ErrorKind, InferRequest, InferResponse, ModelRef, Result, Tensor};
 
 use crate::app::App;
@@ -59,31 +61,34 @@ pub(crate) struct Answer<R> {
 ///
 /// # Errors
 /// Those of the three steps; `Deadline` when time is up first.
-pub(crate) async fn answer<P: Protocol>(
+pub(crate) fn answer<P: Protocol>(
     app: &Arc<App>,
     protocol: P,
     raw: P::Raw,
     mut ctx: Context,
-) -> Result<Answer<P::Reply>> {
+) -> impl Future<Output = Result<Answer<P::Reply>>> + Send {
     let (started, is_asked_for) = (Instant::now(), ctx.deadline.is_some());
     let deadline = ctx.deadline.unwrap_or_else(|| started + app.limits().default_deadline);
     ctx.deadline = Some(deadline);
     let (id, trace) = (ctx.id.clone(), ctx.traceparent.clone());
     // `infer` keeps the deadline itself. A timer over all steps is for those who asked for one, and
     // for requests whose other steps wait too; the rest need not pay for it.
-    let is_small = P::raw_len(&raw) < OFFLOAD_BYTES;
-    let outcome = if is_small && !is_asked_for {
-        run_steps(app, protocol, raw, ctx, started).await
+    let needs_timer = is_asked_for || P::raw_len(&raw) >= OFFLOAD_BYTES;
+    let steps = run_steps(app, protocol, raw, ctx, started);
+    let in_time = if needs_timer {
+        let timed = tokio::time::timeout_at(deadline.into(), steps);
+        Either::Left(Box::pin(timed.map(|done| done.unwrap_or_else(|_| Err(deadline_passed())))))
     } else {
-        let timed = tokio::time::timeout_at(deadline.into(), run_steps(app, protocol, raw, ctx, started));
-        Box::pin(timed).await.unwrap_or_else(|_| Err(deadline_passed()))
+        Either::Right(steps)
     };
-    outcome.inspect_err(|error| log_failure(&id, trace.as_deref(), error))
+    in_time.map(move |outcome| outcome.inspect_err(|error| log_failure(&id, trace.as_deref(), error)))
 }
 
+// What is rare is boxed, so that each request need not carry room for it: these futures are moved
+// several times, and small ones are quick to allocate.
 async fn run_steps<P: Protocol>(
     app: &Arc<App>,
-    protocol: P,
+    mut protocol: P,
     raw: P::Raw,
     ctx: Context,
     mut started: Instant,
@@ -92,45 +97,47 @@ async fn run_steps<P: Protocol>(
         wake.await?;
         started = Instant::now();
     }
-    let Decoded { protocol, request, took } = decode(app, protocol, raw, started).await?;
+    let request = if P::raw_len(&raw) < OFFLOAD_BYTES {
+        protocol.decode(raw, app)?
+    } else {
+        let decoding = decode_elsewhere(app.clone(), protocol, raw);
+        let (back, request) = Box::pin(decoding).await?;
+        protocol = back;
+        request?
+    };
+    let decode = started.elapsed();
     let response = app.services.infer.infer(request, ctx).await?;
     let (version, cache) = (response.model.version, response.cache);
-    let reply = encode(protocol, response, took).await?;
+    let is_small = response.outputs.iter().map(Tensor::payload_len).sum::<usize>() < OFFLOAD_BYTES;
+    let reply = if is_small {
+        encode(&protocol, response, decode)?
+    } else {
+        Box::pin(offload(move || encode(&protocol, response, decode))).await??
+    };
     Ok(Answer { reply, version, cache })
 }
 
-/// A request, the protocol that will encode its reply, and how long decoding took.
-struct Decoded<P> {
-    protocol: P,
-    request: InferRequest,
-    took: Duration,
-}
-
-async fn decode<P: Protocol>(app: &Arc<App>, mut protocol: P, raw: P::Raw, started: Instant) -> Result<Decoded<P>> {
-    let is_small = P::raw_len(&raw) < OFFLOAD_BYTES;
-    let work = move |app: &App| {
-        let request = protocol.decode(raw, app)?;
-        Ok(Decoded { protocol, request, took: started.elapsed() })
+/// Decodes away from the async threads, and gives the protocol back: it has the reply to encode.
+async fn decode_elsewhere<P: Protocol>(
+    app: Arc<App>,
+    mut protocol: P,
+    raw: P::Raw,
+) -> Result<(P, Result<InferRequest>)> {
+    let decode = move || {
+        let request = protocol.decode(raw, &app);
+        (protocol, request)
     };
-    if is_small {
-        return work(app);
-    }
-    let app = app.clone();
-    offload(move || work(&app)).await?
+    offload(decode).await
 }
 
 /// Encodes a reply and tells the model's observer how long both ways took.
-async fn encode<P: Protocol>(protocol: P, response: InferResponse, decode: Duration) -> Result<P::Reply> {
-    let is_small = response.outputs.iter().map(Tensor::payload_len).sum::<usize>() < OFFLOAD_BYTES;
-    let work = move || {
-        let started = Instant::now();
-        let reply = protocol.encode(&response)?;
-        if let Some(observer) = &response.model.observer {
-            observer.protocol(decode, started.elapsed());
-        }
-        Ok(reply)
-    };
-    if is_small { work() } else { offload(work).await? }
+fn encode<P: Protocol>(protocol: &P, response: InferResponse, decode: Duration) -> Result<P::Reply> {
+    let started = Instant::now();
+    let reply = protocol.encode(&response)?;
+    if let Some(observer) = &response.model.observer {
+        observer.protocol(decode, started.elapsed());
+    }
+    Ok(reply)
 }
 
 /// Says that time is up.

@@ -11,12 +11,15 @@ use std::sync::Arc;
 use std::task::Poll;
 use std::time::Duration;
 
+use futures::stream::FuturesUnordered;
+use futures::{FutureExt, StreamExt};
 use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
+use salver_core::BoxFuture;
 use tokio::net::TcpStream;
-use tokio::time::{Instant, sleep_until};
+use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -97,7 +100,28 @@ pub(crate) async fn serve(
         async move { Ok::<_, Infallible>(edge.handle(peer, request).await) }
     });
     let connection = pin!(builder.serve_connection(io, service));
-    shutdown.abort.clone().run_until_cancelled_owned(Driver { connection, activity, limits, shutdown }.run()).await;
+    Driver { connection, activity, limits, signals: Signals::new(), shutdown }.run().await;
+}
+
+/// Something that a connection is told from outside.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Signal {
+    Drain,
+    Abort,
+    /// Look whether the peer still does its part.
+    Look,
+}
+
+/// What has not been said yet. A signal is looked at only once it has something to say: a
+/// connection looks around several times with each request.
+type Signals = FuturesUnordered<BoxFuture<'static, Signal>>;
+
+fn when(token: &CancellationToken, signal: Signal) -> BoxFuture<'static, Signal> {
+    Box::pin(token.clone().cancelled_owned().map(move |()| signal))
+}
+
+fn look_in(time: Duration) -> BoxFuture<'static, Signal> {
+    Box::pin(sleep(time).map(|()| Signal::Look))
 }
 
 /// What both kinds of connection can do.
@@ -124,32 +148,50 @@ struct Driver<'a, C> {
     connection: Pin<&'a mut C>,
     activity: Arc<Activity>,
     limits: Limits,
+    signals: Signals,
     shutdown: Shutdown,
+}
+
+/// What happened next on a connection.
+enum Event {
+    /// It ended, or has to.
+    End,
+    Signal(Signal),
 }
 
 impl<C: GracefulConnection> Driver<'_, C> {
     async fn run(mut self) {
-        let mut timer = pin!(sleep_until(Instant::now() + self.recheck()));
+        self.signals.push(when(&self.shutdown.abort, Signal::Abort));
+        self.signals.push(when(&self.shutdown.drain, Signal::Drain));
+        self.signals.push(look_in(self.recheck()));
         let mut said_goodbye = false;
         loop {
-            tokio::select! {
-                ended = self.connection.as_mut() => return note_end(ended),
-                () = self.shutdown.drain.cancelled() => break,
-                () = timer.as_mut() => {}
+            match self.next().await {
+                Event::End | Event::Signal(Signal::Abort) => return,
+                Event::Signal(Signal::Drain) => return self.drain().await,
+                Event::Signal(Signal::Look) => {}
             }
             match self.judge() {
-                Verdict::Wait(time) => timer.as_mut().reset(Instant::now() + time),
+                Verdict::Wait(time) => self.signals.push(look_in(time)),
                 Verdict::CloseIdle if said_goodbye => return,
                 Verdict::CloseIdle => {
                     said_goodbye = true;
                     self.connection.as_mut().say_goodbye();
                     // HTTP/2 closes once its peer has heard; give that the same patience.
-                    timer.as_mut().reset(Instant::now() + self.limits.idle_timeout);
+                    self.signals.push(look_in(self.limits.idle_timeout));
                 }
                 Verdict::Abort => return,
             }
         }
-        self.drain().await;
+    }
+
+    /// Drives the connection until something happens.
+    async fn next(&mut self) -> Event {
+        tokio::select! {
+            biased;
+            ended = self.connection.as_mut() => { note_end(ended); Event::End }
+            Some(signal) = self.signals.next() => Event::Signal(signal),
+        }
     }
 
     /// The time until the first look; short enough to notice a slow head soon.
@@ -162,16 +204,24 @@ impl<C: GracefulConnection> Driver<'_, C> {
     }
 
     async fn drain(mut self) {
-        let mut timer = pin!(sleep_until(Instant::now() + self.limits.drain_linger));
+        // The look that was planned is not one of these.
+        self.signals = Signals::new();
+        self.signals.push(when(&self.shutdown.abort, Signal::Abort));
+        self.signals.push(look_in(self.limits.drain_linger));
+        let mut is_http2 = false;
         loop {
             // Asked each time: a connection may say only now that it speaks HTTP/2.
-            if self.activity.is_http2() {
+            if !is_http2 && self.activity.is_http2() {
+                is_http2 = true;
                 self.connection.as_mut().say_goodbye();
-                return note_end(self.connection.await);
             }
-            tokio::select! {
-                ended = self.connection.as_mut() => return note_end(ended),
-                () = timer.as_mut() => {}
+            match self.next().await {
+                Event::End | Event::Signal(Signal::Abort) => return,
+                Event::Signal(Signal::Drain | Signal::Look) => {}
+            }
+            // An HTTP/2 connection ends by itself once its peer has heard.
+            if is_http2 {
+                continue;
             }
             if self.judge() == Verdict::Abort {
                 return;
@@ -183,7 +233,7 @@ impl<C: GracefulConnection> Driver<'_, C> {
             if self.activity.is_idle() {
                 self.connection.as_mut().say_goodbye();
             }
-            timer.as_mut().reset(Instant::now() + self.limits.drain_linger.max(Duration::from_millis(10)));
+            self.signals.push(look_in(self.limits.drain_linger.max(Duration::from_millis(10))));
         }
     }
 

@@ -4,6 +4,7 @@
 //! gRPC services or the HTTP routes, and adds what every reply carries. A panic further in becomes
 //! a 500 here.
 
+use std::convert::Infallible;
 use std::panic::AssertUnwindSafe;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -17,6 +18,7 @@ use http::header::{CONNECTION, CONTENT_TYPE, TRANSFER_ENCODING};
 use http::{HeaderMap, HeaderValue, Request, Response, StatusCode, Version};
 use http_body::{Frame, SizeHint};
 use hyper::body::Incoming;
+use salver_core::BoxFuture;
 use salver_protocol::Reply;
 use tower::ServiceExt;
 
@@ -77,7 +79,10 @@ impl Edge {
         let framing = check_framing(&peer, &request);
         let (mut response, is_refused) = match self.refusal(framing, &request) {
             Some(refusal) => (refusal.respond(family), true),
-            None => (self.guarded_route(family, &call, request).await, false),
+            None => {
+                let routed = AssertUnwindSafe(self.route(family, &call, request)).catch_unwind().await;
+                (routed.unwrap_or_else(|_| panicked(&call, family)), false)
+            }
         };
 
         self.decorate(&call, origin, response.headers_mut());
@@ -118,45 +123,46 @@ impl Edge {
         }
     }
 
-    async fn guarded_route(&self, family: Family, call: &Call, mut request: Request<Incoming>) -> Response<Body> {
-        request.extensions_mut().insert(call.clone());
-        match AssertUnwindSafe(self.route(family, call, request)).catch_unwind().await {
-            Ok(response) => response,
-            Err(_) => panicked(call, family),
-        }
-    }
-
-    async fn route(&self, family: Family, call: &Call, request: Request<Incoming>) -> Response<Body> {
+    /// Sends a request to where its answer is made. Boxed, because a connection makes room for the
+    /// largest of these futures and moves it with each request.
+    fn route<'a>(
+        &'a self,
+        family: Family,
+        call: &'a Call,
+        mut request: Request<Incoming>,
+    ) -> BoxFuture<'a, Response<Body>> {
         if self.app.cors.is_preflight(request.method(), request.headers()) {
             let mut response = Response::new(Body::empty());
             *response.status_mut() = StatusCode::NO_CONTENT;
             Cors::permit(response.headers_mut());
-            return response;
+            return Box::pin(std::future::ready(response));
         }
         let limits = self.limits();
         let rate = MinRate {
             window: limits.body_grace,
             bytes: (limits.min_body_rate as f64 * limits.body_grace.as_secs_f64()) as usize,
         };
-        let routed = match family {
+        let guard = |body, limit| GuardedBody::new(body, limit, Some(rate), call.held.clone());
+        if let (Family::Http(_), Some(target)) = (family, routes::direct(&request)) {
+            let request = request.map(|body| Body::new(guard(body, limits.body_bytes)));
+            return routes::infer(&self.app, target, call, request);
+        }
+        request.extensions_mut().insert(call.clone());
+        let certain = |routed: Result<_, Infallible>| routed.unwrap_or_else(|never| match never {});
+        match family {
             Family::Http(_) => {
-                let request = request
-                    .map(|body| Body::new(GuardedBody::new(body, limits.body_bytes, Some(rate), call.held.clone())));
-                match routes::direct(&request) {
-                    Some(target) => Ok(routes::infer(&self.app, target, request).await),
-                    None => self.http.clone().oneshot(request).await,
-                }
+                let request = request.map(|body| Body::new(guard(body, limits.body_bytes)));
+                Box::pin(self.http.clone().oneshot(request).map(certain))
             }
             // A stream is as long as its client wants; each of its messages is bounded by tonic.
-            Family::GrpcStream => self.grpc.clone().oneshot(request.map(Body::new)).await,
+            Family::GrpcStream => Box::pin(self.grpc.clone().oneshot(request.map(Body::new)).map(certain)),
             Family::Grpc => {
                 let limit = grpc::body_limit(limits);
-                let guarded = request
-                    .map(|body| Body::new(grpc::guard(GuardedBody::new(body, limit, Some(rate), call.held.clone()))));
-                self.grpc.clone().oneshot(guarded).await.map(grpc::correct_status)
+                let request = request.map(|body| Body::new(grpc::guard(guard(body, limit))));
+                let routed = self.grpc.clone().oneshot(request).map(certain);
+                Box::pin(routed.map(grpc::correct_status))
             }
-        };
-        routed.unwrap_or_else(|never| match never {})
+        }
     }
 }
 

@@ -22,6 +22,7 @@ use salver_protocol::{Reply, oip_rest};
 pub(crate) use self::exchange::plain_response;
 use self::target::Target;
 use crate::app::App;
+use crate::call::Call;
 
 type AppState = State<Arc<App>>;
 
@@ -99,14 +100,19 @@ fn oip_routes(mut router: Router<Arc<App>>) -> Router<Arc<App>> {
 
 /// Recognises the most frequent route, inference over the Open Inference Protocol, without the
 /// router: finding its parameters takes as long as reading the request.
-pub(crate) fn direct(request: &Request<Body>) -> Option<Target> {
+pub(crate) fn direct<B>(request: &Request<B>) -> Option<Target> {
     let model = request.uri().path().strip_prefix("/v2/models/")?.strip_suffix("/infer")?;
     Target::plain(model).filter(|_| request.method() == Method::POST)
 }
 
 /// Answers what [`direct`] recognised.
-pub(crate) fn infer(app: &Arc<App>, target: Target, request: Request<Body>) -> BoxFuture<'static, Response<Body>> {
-    Box::pin(oip::infer(State(app.clone()), target, request))
+pub(crate) fn infer<'a>(
+    app: &'a Arc<App>,
+    target: Target,
+    call: &'a Call,
+    request: Request<Body>,
+) -> BoxFuture<'a, Response<Body>> {
+    oip::infer_for(app, target, call, request)
 }
 
 async fn unknown_route(State(app): AppState, request: Request<Body>) -> Response<Body> {

@@ -12,8 +12,14 @@ use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use crossbeam_utils::CachePadded;
 use prometheus_client::encoding::{EncodeMetric, MetricEncoder, NoLabelSet};
 use prometheus_client::metrics::{MetricType, TypedMetric};
+
+use crate::striped::{stripe, stripes};
+
+/// Cells that no other core's stripe shares a cache line with.
+type Line = CachePadded<[AtomicU64; 16]>;
 
 /// Where the buckets of a histogram end, and how its values are shown.
 #[derive(Debug)]
@@ -35,22 +41,38 @@ impl Buckets {
 #[derive(Debug, Clone)]
 pub(crate) struct AtomicHistogram {
     buckets: &'static Buckets,
-    /// The count of each bucket, then the sum of all values. A sum of nanoseconds lasts for 584 years.
-    cells: Arc<[AtomicU64]>,
+    /// For each stripe the count of each bucket, then the sum of all values. A sum of nanoseconds
+    /// lasts for 584 years.
+    lines: Arc<[Line]>,
 }
 
 impl AtomicHistogram {
     /// Makes an empty one.
     pub(crate) fn new(buckets: &'static Buckets) -> Self {
         debug_assert!(buckets.bounds.is_sorted(), "bounds of buckets ascend");
-        Self { buckets, cells: (0..buckets.bounds.len() + 2).map(|_| AtomicU64::new(0)).collect() }
+        let lines = (buckets.bounds.len() + 2).div_ceil(16) * stripes();
+        Self { buckets, lines: (0..lines).map(|_| Line::default()).collect() }
     }
 
     /// Counts one value.
     pub(crate) fn observe(&self, value: u64) {
-        let idx = self.buckets.bounds.partition_point(|bound| *bound < value);
-        self.cells[idx].fetch_add(1, Ordering::Relaxed);
-        self.cells[self.cells.len() - 1].fetch_add(value, Ordering::Relaxed);
+        let bucket = self.buckets.bounds.partition_point(|bound| *bound < value);
+        let stripe = stripe();
+        self.cell(stripe, bucket).fetch_add(1, Ordering::Relaxed);
+        self.cell(stripe, self.sum_idx()).fetch_add(value, Ordering::Relaxed);
+    }
+
+    fn sum_idx(&self) -> usize {
+        self.buckets.bounds.len() + 1
+    }
+
+    fn cell(&self, stripe: usize, idx: usize) -> &AtomicU64 {
+        let first = stripe * (self.lines.len() / stripes());
+        &self.lines[first + idx / 16][idx % 16]
+    }
+
+    fn total(&self, idx: usize) -> u64 {
+        (0..stripes()).map(|stripe| self.cell(stripe, idx).load(Ordering::Relaxed)).fold(0, u64::wrapping_add)
     }
 }
 
@@ -61,9 +83,8 @@ impl TypedMetric for AtomicHistogram {
 impl EncodeMetric for AtomicHistogram {
     fn encode(&self, mut encoder: MetricEncoder) -> fmt::Result {
         let bounds = self.buckets.bounds.iter().map(|bound| self.buckets.shown(*bound)).chain([f64::INFINITY]);
-        let counts = self.cells.iter().map(|cell| cell.load(Ordering::Relaxed));
-        let buckets: Vec<(f64, u64)> = bounds.zip(counts).collect();
-        let sum = self.buckets.shown(self.cells[self.cells.len() - 1].load(Ordering::Relaxed));
+        let buckets: Vec<(f64, u64)> = bounds.enumerate().map(|(idx, bound)| (bound, self.total(idx))).collect();
+        let sum = self.buckets.shown(self.total(self.sum_idx()));
         let count = buckets.iter().map(|(_, count)| count).sum();
         encoder.encode_histogram::<NoLabelSet>(sum, count, &buckets, None)
     }

@@ -8,7 +8,9 @@ mod logging;
 mod metrics;
 pub mod names;
 mod process;
+mod striped;
 
 pub use logging::{LogFormat, init_logging};
 pub use metrics::{CacheMetrics, CacheResult, Metrics, ModelCacheMetrics, ModelMetrics, Outcome, Replaced, Timing};
 pub use process::resident_bytes;
+pub use striped::{stripe, striped, stripes};

@@ -29,6 +29,7 @@ use self::residency::ResidencyFamilies;
 use crate::histogram::AtomicHistogram;
 use crate::names;
 use crate::process::Process;
+use crate::striped::{StripedCounter, StripedGauge};
 
 pub use self::cache::{CacheMetrics, CacheResult, ModelCacheMetrics};
 pub use self::model::{ModelMetrics, Outcome, Replaced, Timing};
@@ -41,8 +42,8 @@ type Seconds = Gauge<f64, AtomicU64>;
 struct ModelFamilies {
     duration: Histograms<ModelLabels>,
     stage: Histograms<StageLabels>,
-    total: Family<OutcomeLabels, Counter>,
-    queue: Family<ModelLabels, Gauge>,
+    total: Family<OutcomeLabels, StripedCounter>,
+    queue: Family<ModelLabels, StripedGauge>,
     batch: Histograms<ModelLabels>,
     elements: Family<ModelLabels, Counter>,
     padded: Family<ModelLabels, Counter>,

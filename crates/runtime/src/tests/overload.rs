@@ -110,7 +110,7 @@ async fn overload_degrades_and_does_not_collapse() {
     // What was refused never reached the engine, and what was taken was answered.
     assert_eq!(rows, ended.good.len());
     fixture.queued(0).await;
-    assert_eq!(fixture.runtime.shared.waiting_bytes(), 0);
+    assert_eq!(fixture.runtime.shared.waiting.taken(), 0);
 }
 
 /// Fairness: a model under full load does not keep another from answering.

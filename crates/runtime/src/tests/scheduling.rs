@@ -299,7 +299,7 @@ fn check_play(threads: usize, spec: ModelSpec, arrivals: &[Arrival], max_rows: u
         fixture.queued(0).await;
         // Every place and every byte came back: the slot can drain.
         fixture.runtime.shutdown().await;
-        prop_assert_eq!(fixture.runtime.shared.waiting_bytes(), 0);
+        prop_assert_eq!(fixture.runtime.shared.waiting.taken(), 0);
         prop_assert_eq!((fixture.engine.live_models(), fixture.engine.live_instances()), (0, 0));
         Ok(())
     })
@@ -400,6 +400,6 @@ async fn nothing_is_lost_or_crossed_over_many_requests_whose_callers_leave() {
     assert!(left > 0 && rows >= answered && rows <= total);
     fixture.queued(0).await;
     fixture.runtime.shutdown().await;
-    assert_eq!(fixture.runtime.shared.waiting_bytes(), 0);
+    assert_eq!(fixture.runtime.shared.waiting.taken(), 0);
     assert_eq!((fixture.engine.live_models(), fixture.engine.live_instances()), (0, 0));
 }

@@ -177,7 +177,7 @@ mod tests {
         drop(model.start(None));
         model.observe_batch(6);
         model.observe_batch(2);
-        model.set_queue(5);
+        model.queue_grew(5);
         model.observe_queue(Duration::from_secs(1));
         metrics.model_state("iris", 3, None, Some("ready"));
         let scrape = Scrape::read(&metrics.render()).unwrap();

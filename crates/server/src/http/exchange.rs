@@ -94,8 +94,11 @@ async fn read_body(app: &App, call: &Call, headers: &HeaderMap, body: Body) -> R
     };
     let limits = app.limits();
     let limits = DecodeLimits { bytes: limits.body_bytes, ratio: limits.decompressed_ratio };
-    let decoded = coding::decode(bytes, coding, limits).await?;
-    if coding != Coding::Identity && !call.held.add(decoded.len()) {
+    if coding == Coding::Identity {
+        return Ok(bytes);
+    }
+    let decoded = Box::pin(coding::decode(bytes, coding, limits)).await?;
+    if !call.held.add(decoded.len()) {
         return Err(BodyError::NoRoom.into());
     }
     Ok(decoded)
@@ -119,7 +122,7 @@ async fn read_in_time(
     let reading = read_body(app, call, headers, body);
     match ctx.deadline {
         None => reading.await,
-        Some(deadline) => match tokio::time::timeout_at(deadline.into(), reading).await {
+        Some(deadline) => match Box::pin(tokio::time::timeout_at(deadline.into(), reading)).await {
             Ok(read) => read,
             Err(_) => Err(Refused { closes: true, ..answer::deadline_passed().into() }),
         },
@@ -130,30 +133,47 @@ async fn read_in_time(
 pub(crate) async fn infer<P>(
     app: &Arc<App>,
     request: Request<Body>,
-    make: impl FnOnce(&Parts) -> Result<P>,
+    make: impl FnOnce(&Parts) -> Result<P> + Send,
 ) -> Response<Body>
 where
     P: Protocol<Raw = Bytes, Reply = Reply, Refusal = Reply>,
 {
+    let call = call_of(app, &request);
+    infer_for(app, &call, request, make).await
+}
+
+/// Answers an inference request of which the edge has noted `call`.
+pub(crate) fn infer_for<P>(
+    app: &Arc<App>,
+    call: &Call,
+    request: Request<Body>,
+    make: impl FnOnce(&Parts) -> Result<P> + Send,
+) -> impl Future<Output = Response<Body>> + Send
+where
+    P: Protocol<Raw = Bytes, Reply = Reply, Refusal = Reply>,
+{
     let (parts, body) = request.into_parts();
-    let call = call_of(app, &parts);
-    let outcome = async {
-        let ctx = call.context(&parts.headers)?;
-        let protocol = make(&parts)?;
-        let raw = read_in_time(app, &call, &ctx, &parts.headers, body).await?;
-        Ok::<_, Refused>(answer::answer(app, protocol, raw, ctx).await?)
-    };
-    match outcome.await {
-        Ok(Answer { reply, version, cache }) => {
-            let mut response = response(&parts.headers, reply).await;
-            let headers = response.headers_mut();
-            headers.insert(MODEL_VERSION, HeaderValue::from(version));
-            if let Some(outcome) = cache {
-                headers.insert(CACHE, HeaderValue::from_static(outcome.as_str()));
-            }
-            response
+    async move {
+        let refused = |refused: Refused| refused.respond(P::encode_error);
+        let (protocol, ctx) = match call.context(&parts.headers).and_then(|ctx| Ok((make(&parts)?, ctx))) {
+            Ok(asked) => asked,
+            Err(error) => return refused(error.into()),
+        };
+        let raw = match read_in_time(app, call, &ctx, &parts.headers, body).await {
+            Ok(raw) => raw,
+            Err(why) => return refused(why),
+        };
+        let Answer { reply, version, cache } = match answer::answer(app, protocol, raw, ctx).await {
+            Ok(answer) => answer,
+            Err(error) => return refused(error.into()),
+        };
+        let mut response = response(&parts.headers, reply).await;
+        let headers = response.headers_mut();
+        headers.insert(MODEL_VERSION, HeaderValue::from(version));
+        if let Some(outcome) = cache {
+            headers.insert(CACHE, HeaderValue::from_static(outcome.as_str()));
         }
-        Err(refused) => refused.respond(P::encode_error),
+        response
     }
 }
 
@@ -163,8 +183,8 @@ pub(crate) async fn manage<F: Future<Output = Result<Reply>>>(
     request: Request<Body>,
     work: impl FnOnce(Bytes) -> F,
 ) -> Response<Body> {
+    let call = call_of(app, &request);
     let (parts, body) = request.into_parts();
-    let call = call_of(app, &parts);
     let outcome = async {
         let bytes = read_body(app, &call, &parts.headers, body).await?;
         Ok::<_, Refused>(work(bytes).await?)
@@ -178,9 +198,9 @@ pub(crate) async fn manage<F: Future<Output = Result<Reply>>>(
     }
 }
 
-fn call_of(app: &App, parts: &Parts) -> Call {
-    // The edge has put it there; a request that comes another way gets one of its own.
-    parts.extensions.get::<Call>().cloned().unwrap_or_else(|| Call::new(&parts.headers, &app.memory))
+/// Returns what the edge has noted of a request; one that comes another way gets a note of its own.
+pub(crate) fn call_of(app: &App, request: &Request<Body>) -> Call {
+    request.extensions().get::<Call>().cloned().unwrap_or_else(|| Call::new(request.headers(), &app.memory))
 }
 
 /// Makes a response of a reply, compressed if the request asks for it and it is no error.
@@ -192,7 +212,7 @@ pub(crate) async fn response(request: &HeaderMap, mut reply: Reply) -> Response<
     if coding == Coding::Identity {
         return plain_response(reply);
     }
-    match coding::encode(reply.body.clone(), coding).await {
+    match Box::pin(coding::encode(reply.body.clone(), coding)).await {
         Ok(coded) => reply.body = coded,
         Err(error) => return plain_response(oip_rest::encode_error(&error)),
     }

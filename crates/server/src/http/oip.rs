@@ -1,11 +1,14 @@
 //! The Open Inference Protocol over REST, with Triton's repository, configuration and statistics
 //! extensions.
 
+use std::sync::Arc;
+
 use axum::body::Body;
 use axum::extract::State;
 use bytes::Bytes;
+use http::request::Parts;
 use http::{HeaderMap, Request, Response};
-use salver_core::{Error, ErrorKind, InferRequest, InferResponse, ModelRef, ModelState, Result};
+use salver_core::{BoxFuture, Error, ErrorKind, InferRequest, InferResponse, ModelRef, ModelState, Result};
 use salver_protocol::oip_rest::{self, ReplyOptions};
 use salver_protocol::{Limits, Reply};
 
@@ -14,6 +17,7 @@ use super::exchange::{self, manage, plain_response, reply_or, response};
 use super::target::Target;
 use crate::answer::Protocol;
 use crate::app::App;
+use crate::call::Call;
 
 /// The extensions that are offered, REST and gRPC alike.
 pub(crate) const EXTENSIONS: [&str; 6] =
@@ -70,11 +74,21 @@ fn header_len(headers: &HeaderMap) -> Result<Option<usize>> {
 }
 
 pub(super) async fn infer(State(app): AppState, target: Target, request: Request<Body>) -> Response<Body> {
-    exchange::infer(&app, request, |parts| {
+    let call = exchange::call_of(&app, &request);
+    infer_for(&app, target, &call, request).await
+}
+
+pub(super) fn infer_for<'a>(
+    app: &'a Arc<App>,
+    target: Target,
+    call: &'a Call,
+    request: Request<Body>,
+) -> BoxFuture<'a, Response<Body>> {
+    let make = move |parts: &Parts| {
         let (target, header_len) = (target.model_ref()?, header_len(&parts.headers)?);
         Ok(OipRest { target, header_len, options: ReplyOptions::json() })
-    })
-    .await
+    };
+    Box::pin(exchange::infer_for(app, call, request, make))
 }
 
 pub(super) async fn live(headers: HeaderMap) -> Response<Body> {

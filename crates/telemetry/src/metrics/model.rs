@@ -4,12 +4,12 @@ use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
 use prometheus_client::metrics::counter::Counter;
-use prometheus_client::metrics::gauge::Gauge;
 
 use super::ModelFamilies;
 use super::cache::{CacheResult, ModelCacheMetrics};
 use super::labels::ModelLabels;
 use crate::histogram::AtomicHistogram;
+use crate::striped::{StripedCounter, StripedGauge};
 
 /// How a request ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -95,8 +95,8 @@ impl Stage {
 pub struct ModelMetrics {
     duration: AtomicHistogram,
     stages: [AtomicHistogram; 6],
-    outcomes: [Counter; 5],
-    queue: Gauge,
+    outcomes: [StripedCounter; 5],
+    queue: StripedGauge,
     batch: AtomicHistogram,
     elements: Counter,
     padded: Counter,
@@ -169,9 +169,14 @@ impl ModelMetrics {
         self.padded.inc_by(padding as u64);
     }
 
-    /// Notes the length of the queue.
-    pub fn set_queue(&self, requests: usize) {
-        self.queue.set(i64::try_from(requests).unwrap_or(i64::MAX));
+    /// Notes that requests came to wait for a worker.
+    pub fn queue_grew(&self, requests: usize) {
+        self.queue.add(i64::try_from(requests).unwrap_or(i64::MAX));
+    }
+
+    /// Notes that requests that waited do so no more.
+    pub fn queue_shrank(&self, requests: usize) {
+        self.queue.add(-i64::try_from(requests).unwrap_or(i64::MAX));
     }
 
     /// Notes that an instance was replaced.
