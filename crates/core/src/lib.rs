@@ -37,7 +37,7 @@ pub use shape::Shape;
 pub use signature::{Batching, Dim, Signature, TensorSpec};
 pub use spec::{
     BatchRule, DynamicBatching, InstanceGroup, IoConfig, ModelConfig, ModelEntry, ModelSource, ModelSpec, Padding,
-    QueuePolicy, VersionPolicy, WarmupInput, WarmupRequest,
+    QueuePolicy, VersionPolicy, WarmupData, WarmupInput, WarmupRequest,
 };
 pub use staging::StagingBuffer;
 pub use tensor::Tensor;

@@ -280,8 +280,25 @@ pub struct WarmupInput {
     pub dtype: DataType,
     /// Its shape without the batch dimension.
     pub dims: Vec<usize>,
-    /// Whether the data is random instead of zero.
-    pub random: bool,
+    /// Its data.
+    pub data: WarmupData,
+}
+
+/// What a warm-up input holds.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum WarmupData {
+    /// Zeros; empty BYTES.
+    Zeros,
+    /// Numbers that are spread out, the same every time; empty BYTES.
+    Random,
+    /// One row in the binary form of the protocol, row-major and little-endian; each BYTES element
+    /// behind its length as four bytes.
+    File {
+        /// The name in the model's settings.
+        name: String,
+        /// Where it lies.
+        path: PathBuf,
+    },
 }
 
 /// A model that a source knows: its versions, or why they cannot be had.

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use salver_core::{IoConfig, ModelConfig, ModelName, ModelSpec, Result};
+use salver_core::{IoConfig, ModelConfig, ModelName, ModelSpec, Result, WarmupData};
 
 use crate::files::{self, Fingerprint, Numbering};
 use crate::pbtxt;
@@ -15,6 +15,8 @@ use crate::versions::{self, Version};
 
 /// The file that makes a folder a Triton model.
 pub(crate) const CONFIG: &str = "config.pbtxt";
+/// Where the data of warm-up requests lies.
+const WARMUP: &str = "warmup";
 
 /// Whether `folder` looks like a Triton model.
 pub(crate) fn is_model(folder: &Path) -> bool {
@@ -25,17 +27,18 @@ pub(crate) fn is_model(folder: &Path) -> bool {
 /// Reads the versions that the folder's policy selects.
 pub(crate) fn read(name: &ModelName, folder: &Path) -> Result<Vec<Arc<ModelSpec>>> {
     let config_file = folder.join(CONFIG);
-    let config = if files::is_there(&config_file) {
+    let mut config = if files::is_there(&config_file) {
         let text = files::read_text(&config_file, files::CONFIG_LIMIT)?;
         pbtxt::parse(&text, name).map_err(|error| error.context(config_file.display()))?
     } else {
         pbtxt::derived()
     };
+    let warmup_files = find_warmup_files(folder, &mut config)?;
     let found = versions::select(folder, Numbering::Plain, &config)?;
     let label_files = label_files(folder, &config)?;
     let labels = read_labels(&label_files)?;
     let mut shared = Fingerprint::default();
-    label_files.values().chain([&config_file]).for_each(|file| shared.add(file));
+    label_files.values().chain(&warmup_files).chain([&config_file]).for_each(|file| shared.add(file));
     let spec = |Version { number, artifact }: Version| {
         let mut fingerprint = shared.clone();
         fingerprint.add_artifact(&artifact);
@@ -56,6 +59,23 @@ fn label_files(folder: &Path, config: &ModelConfig) -> Result<BTreeMap<String, P
         Err(error) => Err(error.context(format!("label_filename of output '{}'", output.name.escape_debug()))),
     };
     labelled.map(find).collect()
+}
+
+/// Finds the data of warm-up requests; it lies in the folder `warmup`, beside the versions.
+fn find_warmup_files(folder: &Path, config: &mut ModelConfig) -> Result<Vec<PathBuf>> {
+    let mut found = Vec::new();
+    for request in &mut config.warmup {
+        for input in &mut request.inputs {
+            let WarmupData::File { name, path } = &mut input.data else {
+                continue;
+            };
+            *path = files::inside(&folder.join(WARMUP), name).map_err(|error| {
+                error.context(format!("input_data_file of model_warmup '{}'", request.name.escape_debug()))
+            })?;
+            found.push(path.clone());
+        }
+    }
+    Ok(found)
 }
 
 fn read_labels(label_files: &BTreeMap<String, PathBuf>) -> Result<BTreeMap<String, Vec<String>>> {

@@ -1,7 +1,8 @@
 //! Runs one batch on one instance and answers its requests.
 //!
 //! A batch that fails is halved until the request at fault stands alone, so a row that fails alone
-//! fails alone. An instance that panicked, or that did not come back in time, is replaced.
+//! fails alone. An instance that panicked, that failed on a lone request, or that did not come back
+//! in time, is replaced.
 
 use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -64,7 +65,7 @@ pub(crate) struct Answer {
 /// Runs batches of one slot, one after the other.
 pub(crate) struct Runner {
     placement: Placement,
-    /// Empty after a panic, until a new one could be made.
+    /// Empty after a failure, until a new one could be made.
     instance: Option<Box<dyn Instance>>,
     pub(crate) desk: Arc<Desk>,
 }
@@ -138,7 +139,14 @@ impl Runner {
         }
         let padding = slot.interface.padding.as_ref();
         match catch_unwind(AssertUnwindSafe(|| execute(instance.as_mut(), group, padding, slot))) {
-            Ok(result) => result.map_err(|error| name(slot, error)),
+            Ok(result) => result.map_err(|error| {
+                // A request that fails alone may have left its instance in any state.
+                if group.len() == 1 && error.kind() == ErrorKind::Engine {
+                    self.instance = None;
+                    slot.metrics.instance_replaced(Replaced::Error);
+                }
+                name(slot, error)
+            }),
             Err(panic) => {
                 self.instance = None;
                 let reason = panic_text(panic.as_ref());

@@ -170,6 +170,12 @@ async fn a_row_that_fails_alone_fails_alone() {
     let error = results.remove(2).unwrap_err();
     assert_eq!((error.kind(), error.message()), (ErrorKind::Engine, "model 'm' version 1: division by zero"));
     assert!(results.iter().all(Result::is_ok));
+    // The instance that failed is not used again.
+    let metrics = fixture.metrics.render();
+    assert!(
+        metrics.contains("salver_instances_replaced_total{model=\"m\",version=\"1\",reason=\"error\"} 1\n"),
+        "{metrics}"
+    );
 }
 
 #[tokio::test]

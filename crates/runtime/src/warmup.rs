@@ -1,9 +1,13 @@
 //! Runs a model's warm-up requests before it is called ready.
 
+use std::fs::File;
+use std::io::{self, Read as _};
+use std::path::Path;
+
 use half::{bf16, f16};
 use salver_core::{
-    DataType, Dim, Element, Elements, Error, Inputs, Instance, Result, Shape, Tensor, TensorSpec, WarmupInput,
-    WarmupRequest,
+    DataType, Dim, Element, Elements, Error, Inputs, Instance, Result, Shape, Tensor, TensorSpec, WarmupData,
+    WarmupInput, WarmupRequest,
 };
 
 use crate::interface::Interface;
@@ -31,6 +35,8 @@ pub(crate) fn run(
     Ok(())
 }
 
+/// The most elements of an input, and the most bytes of a file with one.
+const LARGEST: usize = 1 << 28;
 /// The most elements of a made-up input.
 const LARGEST_GENERATED: usize = 1 << 24;
 
@@ -48,20 +54,62 @@ pub(crate) fn generate(interface: &Interface) -> Option<WarmupRequest> {
         dims.iter()
             .try_fold(1usize, |count, dim| count.checked_mul(*dim))
             .filter(|count| *count <= LARGEST_GENERATED)?;
-        Some(WarmupInput { name: spec.name.to_string(), dtype: spec.dtype, dims, random: false })
+        Some(WarmupInput { name: spec.name.to_string(), dtype: spec.dtype, dims, data: WarmupData::Zeros })
     };
     let inputs = interface.wire.inputs.iter().map(input).collect::<Option<Vec<_>>>()?;
     Some(WarmupRequest { name: "generated".to_owned(), batch_size: usize::from(batched), count: 1, inputs })
 }
 
 fn tensor(input: &WarmupInput, batch: Option<usize>) -> Result<Tensor> {
-    let shape = batch.into_iter().chain(input.dims.iter().copied()).collect();
-    filled(&input.name, input.dtype, shape, |idx| if input.random { scatter(idx) } else { 0 })
+    let shape: Shape = batch.into_iter().chain(input.dims.iter().copied()).collect();
+    match &input.data {
+        WarmupData::Zeros => filled(&input.name, input.dtype, shape, |_| 0),
+        WarmupData::Random => filled(&input.name, input.dtype, shape, scatter),
+        WarmupData::File { name, path } => {
+            let row = read(path).map_err(|error| Error::invalid_input(format!("input_data_file '{name}': {error}")))?;
+            let batch = batch.unwrap_or(1);
+            if row.len().checked_mul(batch).is_none_or(|len| len > LARGEST) {
+                return Err(Error::invalid_input(format!(
+                    "input_data_file '{name}': {batch} times its data is too much"
+                )));
+            }
+            let rows = row.repeat(batch);
+            let tensor = match input.dtype {
+                DataType::Bytes => elements(&rows).and_then(|found| Tensor::from_elements(&*input.name, shape, found)),
+                dtype => Tensor::new(&*input.name, dtype, shape, rows.into()),
+            };
+            tensor.map_err(|error| error.context(format!("input_data_file '{name}'")))
+        }
+    }
+}
+
+fn read(path: &Path) -> io::Result<Vec<u8>> {
+    let mut row = Vec::new();
+    File::open(path)?.take(LARGEST as u64 + 1).read_to_end(&mut row)?;
+    if row.len() > LARGEST {
+        return Err(io::Error::new(io::ErrorKind::FileTooLarge, format!("it is larger than {LARGEST} bytes")));
+    }
+    Ok(row)
+}
+
+/// Reads elements that each stand behind their length, four bytes in little-endian order.
+fn elements(mut data: &[u8]) -> Result<Elements> {
+    let mut elements = Vec::new();
+    while !data.is_empty() {
+        let parts = data
+            .split_first_chunk()
+            .and_then(|(len, rest)| rest.split_at_checked(usize::try_from(u32::from_le_bytes(*len)).ok()?));
+        let Some((element, rest)) = parts else {
+            return Err(Error::invalid_input("it ends within an element"));
+        };
+        elements.push(element);
+        data = rest;
+    }
+    Ok(elements.into_iter().collect())
 }
 
 fn filled(name: &str, dtype: DataType, shape: Shape, value: impl Fn(u64) -> u8) -> Result<Tensor> {
     // Warm-up data is the one place that allocates by a claimed size: bound it.
-    const LARGEST: usize = 1 << 28;
     let count = shape.element_count().filter(|count| *count <= LARGEST);
     let count = count.ok_or_else(|| Error::invalid_input(format!("input '{name}' has {shape}, too many elements")))?;
     if dtype == DataType::Bytes {
@@ -112,15 +160,40 @@ mod tests {
     #[test]
     fn data_has_the_declared_type_and_shape() {
         for dtype in DataType::ALL {
-            let input = WarmupInput { name: "x".to_owned(), dtype, dims: vec![3], random: true };
+            let input = WarmupInput { name: "x".to_owned(), dtype, dims: vec![3], data: WarmupData::Random };
             let tensor = tensor(&input, Some(2)).unwrap();
             assert_eq!((tensor.dtype(), &**tensor.shape()), (dtype, [2, 3].as_slice()));
         }
     }
 
     #[test]
+    fn a_file_holds_one_row_in_binary() {
+        let folder = tempfile::tempdir().unwrap();
+        let read = |dtype, data: &[u8]| {
+            let path = folder.path().join("x.bin");
+            std::fs::write(&path, data).unwrap();
+            let data = WarmupData::File { name: "x.bin".to_owned(), path };
+            tensor(&WarmupInput { name: "x".to_owned(), dtype, dims: vec![2], data }, Some(2))
+        };
+        let numbers = read(DataType::Int16, &[1, 0, 2, 1]).unwrap();
+        assert_eq!(
+            (&**numbers.shape(), &**numbers.bytes().unwrap()),
+            ([2, 2].as_slice(), [1, 0, 2, 1, 1, 0, 2, 1].as_slice())
+        );
+        let words = read(DataType::Bytes, b"\x02\0\0\0ab\0\0\0\0").unwrap();
+        assert_eq!(words.payload_len(), 4);
+        for (dtype, data) in
+            [(DataType::Int16, &[1, 0, 2][..]), (DataType::Bytes, b"\x05\0\0\0ab"), (DataType::Bytes, b"\x01\0")]
+        {
+            let error = read(dtype, data).unwrap_err();
+            assert!(error.message().contains("input_data_file 'x.bin'"), "{error}");
+        }
+    }
+
+    #[test]
     fn absurd_sizes_are_refused_before_they_are_allocated() {
-        let input = WarmupInput { name: "x".to_owned(), dtype: DataType::Fp32, dims: vec![1 << 40], random: false };
+        let input =
+            WarmupInput { name: "x".to_owned(), dtype: DataType::Fp32, dims: vec![1 << 40], data: WarmupData::Zeros };
         assert!(tensor(&input, None).is_err());
     }
 }

@@ -166,9 +166,9 @@ pub(crate) fn members<'j>(
 ///
 /// # Errors
 /// [`salver_core::ErrorKind::InvalidInput`] for any other value, and for bad syntax.
-pub(crate) fn string(reader: &mut Jiter<'_>, what: &str) -> Result<String> {
+pub(crate) fn string<T: for<'t> From<&'t str>>(reader: &mut Jiter<'_>, what: &str) -> Result<T> {
     let text = reader.next_str().or_not_json().map_err(|error| error.context(format!("'{}'", clip(what))))?;
-    Ok(text.to_owned())
+    Ok(T::from(text))
 }
 
 /// Skips one value, which is still checked as strictly as if it were used.

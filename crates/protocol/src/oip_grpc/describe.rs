@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use salver_core::{
     DurationStat, DynamicBatching, InstanceGroup, IoConfig, ModelConfig, ModelInfo, ModelStatistics, ModelStatus,
-    QueuePolicy, Result, TensorSpec, VersionPolicy, WarmupInput, WarmupRequest,
+    QueuePolicy, Result, TensorSpec, VersionPolicy, WarmupData, WarmupInput, WarmupRequest,
 };
 
 use super::inference::{self as wire, model_repository_parameter, model_warmup, repository_index_response};
@@ -246,10 +246,10 @@ fn warmup_input(input: &WarmupInput) -> model_warmup::Input {
     model_warmup::Input {
         data_type: data_type(Some(input.dtype)),
         dims: input.dims.iter().map(|&dim| i64::try_from(dim).unwrap_or(i64::MAX)).collect(),
-        input_data_type: Some(if input.random {
-            InputDataType::RandomData(true)
-        } else {
-            InputDataType::ZeroData(true)
+        input_data_type: Some(match &input.data {
+            WarmupData::Zeros => InputDataType::ZeroData(true),
+            WarmupData::Random => InputDataType::RandomData(true),
+            WarmupData::File { name, .. } => InputDataType::InputDataFile(name.clone()),
         }),
     }
 }

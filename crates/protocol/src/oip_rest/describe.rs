@@ -2,7 +2,7 @@
 
 use salver_core::{
     BatchRule, BatchStat, Dim, DurationStat, DynamicBatching, IoConfig, ModelConfig, ModelInfo, ModelStatistics,
-    QueuePolicy, TensorSpec, VersionPolicy, WarmupRequest,
+    QueuePolicy, TensorSpec, VersionPolicy, WarmupData, WarmupInput, WarmupRequest,
 };
 use serde_json::{Map, Value, json};
 
@@ -250,9 +250,13 @@ fn queue_policy(policy: &QueuePolicy) -> Value {
 }
 
 fn warmup(request: &WarmupRequest) -> Value {
-    let input = |input: &salver_core::WarmupInput| {
-        let kind = if input.random { "random_data" } else { "zero_data" };
-        let value = json!({"data_type": oip::config_type(input.dtype), "dims": input.dims, kind: true});
+    let input = |input: &WarmupInput| {
+        let (kind, data) = match &input.data {
+            WarmupData::Zeros => ("zero_data", json!(true)),
+            WarmupData::Random => ("random_data", json!(true)),
+            WarmupData::File { name, .. } => ("input_data_file", json!(name)),
+        };
+        let value = json!({"data_type": oip::config_type(input.dtype), "dims": input.dims, kind: data});
         (input.name.clone(), value)
     };
     json!({

@@ -107,16 +107,16 @@ fn outputs(reader: &mut Jiter<'_>, limits: &Limits) -> Result<Vec<(Arc<str>, boo
         let (name, binary) = output(reader, count, limits)?;
         count += 1;
         if !listed.iter().any(|(known, _)| **known == *name) {
-            listed.push((name.into(), binary));
+            listed.push((name, binary));
         }
         next = reader.array_step().or_not_json().map_err(context)?;
     }
     Ok(listed)
 }
 
-fn output(reader: &mut Jiter<'_>, idx: usize, limits: &Limits) -> Result<(String, bool)> {
+fn output(reader: &mut Jiter<'_>, idx: usize, limits: &Limits) -> Result<(Arc<str>, bool)> {
     let place = format!("output {idx}");
-    let (mut name, mut parameters) = (None, Parameters::new());
+    let (mut name, mut parameters) = (None::<Arc<str>>, Parameters::new());
     let depth = limits.json_depth.saturating_sub(3);
     read::members(reader, &place, &["name", "parameters"], depth, |reader, key| {
         match key {

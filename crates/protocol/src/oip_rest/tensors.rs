@@ -49,7 +49,7 @@ pub(super) fn drafts(reader: &mut Jiter<'_>, role: &str, limits: &Limits, most: 
 /// Fields of a tensor's object as they turn up, in any order.
 #[derive(Default)]
 struct Fields<'j> {
-    name: Option<String>,
+    name: Option<Arc<str>>,
     /// The type, or the text that names none.
     datatype: Option<Result<DataType, String>>,
     shape: Option<Shape>,
@@ -136,7 +136,7 @@ impl<'j> Fields<'j> {
                 packed.len()
             )));
         }
-        Ok(Draft { name: name.into(), dtype, shape, source })
+        Ok(Draft { name, dtype, shape, source })
     }
 }
 

@@ -65,7 +65,10 @@ fn a_full_configuration_is_read_field_by_field() {
     assert_eq!((config.default_model_filename.as_str(), config.response_cache), ("net.onnx", true));
     let warmup = &config.warmup[0];
     assert_eq!((warmup.batch_size, warmup.count), (2, 1));
-    assert_eq!((warmup.inputs[0].dims.as_slice(), warmup.inputs[0].random), (&[3][..], true));
+    assert_eq!(
+        (warmup.inputs[0].dims.as_slice(), &warmup.inputs[0].data),
+        (&[3][..], &salver_core::WarmupData::Random)
+    );
 }
 
 #[test]

@@ -1,8 +1,8 @@
-//! The `model_warmup` blocks of `config.pbtxt`.
-//!
-//! Data from files is replaced by zeros: a warm-up has no effect on answers.
+//! The `model_warmup` blocks of `config.pbtxt`. Files are named here; `triton.rs` finds them.
 
-use salver_core::{WarmupInput, WarmupRequest};
+use std::path::PathBuf;
+
+use salver_core::{WarmupData, WarmupInput, WarmupRequest};
 
 use super::tensors;
 use crate::schema::triton::{self as proto, model_warmup::input::InputDataType};
@@ -34,6 +34,10 @@ fn convert_input(name: &str, input: &proto::model_warmup::Input) -> Checked<Warm
         let extent = usize::try_from(dim).ok().filter(|&extent| extent > 0);
         extent.ok_or_else(|| Fault::invalid("dims", format!("dims must be 1 or more, got {dim}")))
     };
-    let random = matches!(input.input_data_type, Some(InputDataType::RandomData(true)));
-    Ok(WarmupInput { name: name.to_owned(), dtype, dims: input.dims.iter().map(dim).collect::<Checked<_>>()?, random })
+    let data = match &input.input_data_type {
+        Some(InputDataType::RandomData(true)) => WarmupData::Random,
+        Some(InputDataType::InputDataFile(name)) => WarmupData::File { name: name.clone(), path: PathBuf::new() },
+        Some(InputDataType::RandomData(false) | InputDataType::ZeroData(_)) | None => WarmupData::Zeros,
+    };
+    Ok(WarmupInput { name: name.to_owned(), dtype, dims: input.dims.iter().map(dim).collect::<Checked<_>>()?, data })
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use salver_core::{
     Batching, DataType, Error, ErrorKind, IoConfig, ModelControl as _, ModelSpec, ModelState, Signature, TensorSpec,
-    WarmupInput, WarmupRequest,
+    WarmupData, WarmupInput, WarmupRequest,
 };
 use salver_runtime::{ControlMode, RuntimeOptions};
 use salver_testkit::FakeEngine;
@@ -30,7 +30,7 @@ fn declares_another_input() -> ModelSpec {
 
 fn fails_its_warmup() -> ModelSpec {
     let mut spec = version("m", 2);
-    let input = WarmupInput { name: "x".to_owned(), dtype: DataType::Int8, dims: vec![3], random: false };
+    let input = WarmupInput { name: "x".to_owned(), dtype: DataType::Int8, dims: vec![3], data: WarmupData::Zeros };
     spec.config.warmup = vec![WarmupRequest { name: "w".to_owned(), batch_size: 1, count: 1, inputs: vec![input] }];
     spec
 }

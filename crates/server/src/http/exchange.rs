@@ -18,7 +18,8 @@ use crate::body::{BodyError, collect};
 use crate::call::{CACHE, Call, MODEL_VERSION};
 use crate::coding::{self, Coding, DecodeLimits};
 
-const INFERENCE_HEADER_LEN: HeaderName = HeaderName::from_static(oip_rest::HEADER_LEN);
+/// Where the JSON part of a body ends.
+pub(super) const INFERENCE_HEADER_LEN: HeaderName = HeaderName::from_static(oip_rest::HEADER_LEN);
 
 /// Why a request did not get as far as the model, with what HTTP says beyond the error.
 pub(crate) struct Refused {

@@ -13,7 +13,7 @@ use salver_protocol::oip_rest::{self, ReplyOptions};
 use salver_protocol::{Limits, Reply};
 
 use super::AppState;
-use super::exchange::{self, manage, plain_response, reply_or, response};
+use super::exchange::{self, INFERENCE_HEADER_LEN, manage, plain_response, reply_or, response};
 use super::target::Target;
 use crate::answer::Protocol;
 use crate::app::App;
@@ -63,7 +63,7 @@ impl Protocol for OipRest {
 /// Reads the length of the JSON part; repeated fields must agree.
 fn header_len(headers: &HeaderMap) -> Result<Option<usize>> {
     let mut found = None;
-    for value in headers.get_all(oip_rest::HEADER_LEN) {
+    for value in headers.get_all(&INFERENCE_HEADER_LEN) {
         let len = oip_rest::parse_header_len(&String::from_utf8_lossy(value.as_bytes()))?;
         if found.is_some_and(|earlier| earlier != len) {
             return Err(Error::invalid_input("header Inference-Header-Content-Length is given twice, and differs"));
