@@ -47,6 +47,27 @@ def record(command):
         commands.append(shown)
 
 
+# Reads the clock for five seconds and prints the gaps of more than 0.2 ms.
+SPIN = """
+import time
+end = time.perf_counter() + 5
+last, gaps = time.perf_counter(), []
+while last < end:
+    now = time.perf_counter()
+    if now - last > 2e-4:
+        gaps.append(now - last)
+    last = now
+print(sum(gaps) / 5, max(gaps, default=0))
+"""
+
+
+def stalls():
+    """How much of its time an idle machine does not run what is ready, and for how long at most."""
+    spins = [subprocess.Popen([sys.executable, "-c", SPIN], stdout=subprocess.PIPE) for _ in range(os.cpu_count())]
+    found = [tuple(float(part) for part in spin.communicate()[0].split()) for spin in spins]
+    return sum(share for share, _ in found) / len(found), max(worst for _, worst in found)
+
+
 class Failed(Exception):
     """A measurement that cannot be trusted or made."""
 

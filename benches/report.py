@@ -47,10 +47,10 @@ class Settings:
 
     def __init__(self, quick):
         self.quick = quick
-        self.pairs = 2 if quick else 9
-        self.duration, self.warmup = ("300ms", "100ms") if quick else ("5s", "1s")
+        self.pairs, self.long_pairs = (2, 2) if quick else (9, 7)
+        self.duration, self.warmup = ("300ms", "100ms") if quick else ("3s", "500ms")
         # Runs of slow models take seconds; a window has to hold many of them.
-        self.long_duration, self.long_warmup = ("2s", "500ms") if quick else ("20s", "4s")
+        self.long_duration, self.long_warmup = ("2s", "500ms") if quick else ("8s", "2s")
 
     def window(self):
         return ["--duration", self.duration, "--warmup", self.warmup]
@@ -109,8 +109,8 @@ def against_raw(model, settings, protocol):
             run["cores_used"] = (common.cpu_seconds(server.pid) - used) / (time.monotonic() - begin)
             served.append(run)
 
-        for idx in range(settings.pairs):
-            note(f"{model}: pair {idx + 1} of {settings.pairs}")
+        for idx in range(settings.long_pairs):
+            note(f"{model}: pair {idx + 1} of {settings.long_pairs}")
             for one in (raw, over_sockets) if idx % 2 == 0 else (over_sockets, raw):
                 one()
     ratios = Spread([run["per_second"] / best["rows_per_second"] for run, best in zip(served, raws)])
@@ -206,7 +206,9 @@ def grpc(settings):
 def tail(settings):
     """iris at 70 % of its peak rate, 64 connections"""
     row = Row()
-    with Salver(IRIS) as server:
+    share, worst = common.stalls()
+    row.figure("the machine itself, idle: time in which nothing ran", f"{share:.2%}, up to {worst * 1000:.1f} ms at a time")
+    with Salver(IRIS, "--bench") as server:
         for protocol in ("http-json", "grpc"):
             load = ["--server", server.url, "--model", "iris", "--protocol", protocol, "--connections", 64]
             measure = [*load, "--rate-of-peak", 0.7, *settings.window()]
@@ -221,6 +223,12 @@ def tail(settings):
             row.figure(f"peak, requests/s, {protocol}", Spread([peak["per_second"] for peak, _ in runs]).text(0))
             row.figure(f"p50, ms, {protocol}", Spread([run["p50_ms"] for run in at_rate]).text(3))
             row.figure(f"p99, ms, {protocol}", Spread([run["p99_ms"] for run in at_rate]).text(3))
+            # The same rate without a model: what the machine and the load generator make of it.
+            rate = Spread([peak["per_second"] for peak, _ in runs]).median * 0.7
+            constant = [*load, "--constant", "--rate", round(rate), *settings.window()]
+            bare = [bench(*constant)["runs"][0] for _ in range(settings.long_pairs)]
+            row.figure(f"the constant answer at that rate, {protocol}: p99 / p50", Spread([run["p99_over_p50"] for run in bare]).text(2))
+            row.figure(f"the constant answer at that rate, {protocol}: p99, ms", Spread([run["p99_ms"] for run in bare]).text(3))
     return row
 
 
@@ -348,8 +356,8 @@ def others(settings):
     common.record(["benches/peers/peers.py"])
     for model in peers.MODELS.values():
         slow = model.name == "transformer"
-        duration, warmup = (settings.long_duration if slow else settings.duration), "2s"
-        of_model, out = peers.measure(model, peers.PEERS.values(), settings.pairs, duration, warmup)
+        duration, warmup = (settings.long_duration if slow else settings.duration), "1s"
+        of_model, out = peers.measure(model, peers.PEERS.values(), settings.long_pairs, duration, warmup)
         rows += of_model
         skipped += [(model.name, *entry) for entry in out]
     row.notes.append(peers.table(rows, skipped))

@@ -1,8 +1,9 @@
 //! An amount that many threads take from and give back to, such as places or bytes.
 //!
-//! The count is exact: it is full when everything is taken, not before. Each core has a stripe of
-//! what is free, so that cores which take and give at the same time do not fight over one number;
-//! what a stripe lacks comes from the middle, a block at a time, and at last from other stripes.
+//! Each core has a stripe of what is free, so that cores which take and give at the same time do not
+//! fight over one number; what a stripe lacks comes from the middle, a block at a time, and at last
+//! from other stripes. Never is more taken than there is, and what is free is found wherever it
+//! lies; only while another thread gathers the last of it may a budget seem full a moment early.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 

@@ -1,6 +1,6 @@
 //! Serves loaded models: the one implementation of [`Infer`] that runs an engine.
 //!
-//! The path of a request: table → permit → check → queue → worker (merge, run, split) → answer.
+//! The path of a request: table → place → check → line → runner (merge, run, split) → answer.
 //! Beside it, the lifecycle brings versions up and takes them down, and swaps the table.
 //! Sockets, formats and folders are other crates' business.
 
@@ -8,6 +8,7 @@ mod assemble;
 mod board;
 mod budget;
 mod cache;
+mod control;
 mod desk;
 pub mod fuzz;
 mod inline;
@@ -16,6 +17,7 @@ mod levels;
 mod lifecycle;
 mod observer;
 mod on_demand;
+mod options;
 mod order;
 mod padding;
 mod places;
@@ -42,8 +44,7 @@ use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 use salver_core::{
-    BoxFuture, Context, Engine, Error, ErrorKind, Infer, InferRequest, InferResponse, MemoryUse, ModelConfig,
-    ModelControl, ModelEntry, ModelInfo, ModelName, ModelRef, ModelSource, ModelStatistics, ModelStatus, ResidentModel,
+    Context, Engine, Error, ErrorKind, InferRequest, InferResponse, ModelEntry, ModelName, ModelRef, ModelSource,
     Result, Selector,
 };
 use salver_telemetry::Metrics;
@@ -52,6 +53,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 pub use crate::cache::CacheOptions;
+pub use crate::options::{ControlMode, RuntimeOptions, TuningOptions};
 pub use crate::residency::{Meter, ResidencyOptions};
 
 use crate::cache::ResponseCache;
@@ -65,55 +67,6 @@ use crate::tune::Tuning;
 
 /// How often the memory limit is looked at while nothing is loaded.
 const LIMIT_INTERVAL: Duration = Duration::from_secs(1);
-
-/// Who decides which models are loaded, with Triton's meaning.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum ControlMode {
-    /// Everything at start, nothing later.
-    #[default]
-    None,
-    /// Everything, and changes of the folders are followed at this interval.
-    Poll(Duration),
-    /// What is named at start, and what clients ask for.
-    Explicit,
-}
-
-/// Settings of a [`Runtime`].
-#[derive(Debug, Clone, Default)]
-pub struct RuntimeOptions {
-    /// Who decides what is loaded.
-    pub control: ControlMode,
-    /// Models to load at start where not all are: under [`ControlMode::Explicit`] or a memory
-    /// limit; `*`: every one there is.
-    pub load: Vec<String>,
-    /// Models to load at start in the same way, and to keep in memory.
-    pub pin: Vec<String>,
-    /// Loads models at first use and keeps a memory limit; none: what is wanted is loaded at once.
-    pub residency: Option<ResidencyOptions>,
-    /// Whether a model without warm-up requests of its own runs one of zeros before it serves.
-    pub generated_warmup: bool,
-    /// The most requests in flight per model; none: derived from its batch size and instances.
-    pub max_queue: Option<usize>,
-    /// The longest that a load may take before it counts as failed; none: as long as it takes.
-    pub load_timeout: Option<Duration>,
-    /// Inferences slower than this are logged as warnings.
-    pub slow: Option<Duration>,
-    /// How the best batch of a model is found when it is loaded; none: it is not looked for.
-    pub tuning: Option<TuningOptions>,
-    /// The most bytes of inputs that wait or run, over all models; none: no bound.
-    pub max_waiting_bytes: Option<usize>,
-    /// What of the answers is kept.
-    pub cache: CacheOptions,
-}
-
-/// How the best batch of a model is found when it is loaded.
-#[derive(Debug, Clone)]
-pub struct TuningOptions {
-    /// About how long that may take for one model.
-    pub budget: Duration,
-    /// The folder in which findings are kept between starts; none: they are not.
-    pub notes: Option<std::path::PathBuf>,
-}
 
 /// Serves models from a source with a set of engines.
 pub struct Runtime {
@@ -386,109 +339,6 @@ async fn watch(shared: Arc<Shared>, metrics: Arc<Metrics>) {
         let due = shared.check(now);
         next = due.map_or(now + INTERVAL, |due| due.min(now + INTERVAL));
         metrics.set_waiting_bytes(shared.waiting.taken());
-    }
-}
-
-impl Infer for Runtime {
-    fn infer(&self, mut request: InferRequest, ctx: Context) -> BoxFuture<'_, Result<InferResponse>> {
-        Box::pin(async move { self.infer_here(&mut request, &ctx).await })
-    }
-
-    fn wake<'a>(&'a self, model: &'a ModelRef, deadline: Option<Instant>) -> Option<BoxFuture<'a, Result<()>>> {
-        match self.lifecycle.table.load().find(model) {
-            // What was in memory before is known well enough.
-            Found::Dormant(dormant) if dormant.known.is_none() => {}
-            Found::Dormant(_) | Found::Resident(_) | Found::Missing => return None,
-        }
-        Some(Box::pin(async move { self.lifecycle.slot(model, deadline).await.map(drop) }))
-    }
-
-    fn describe(&self, model: &ModelRef) -> Result<Arc<ModelInfo>> {
-        let table = self.lifecycle.table.load();
-        let info = match table.find(model) {
-            Found::Resident(slot) => Some(&slot.info),
-            Found::Dormant(dormant) => dormant.known.as_ref().map(|known| &known.info),
-            Found::Missing => None,
-        };
-        info.cloned().ok_or_else(|| self.explain(model))
-    }
-}
-
-impl ModelControl for Runtime {
-    fn index(&self) -> Vec<ModelStatus> {
-        self.lifecycle.board.index()
-    }
-
-    fn engines(&self) -> Vec<String> {
-        self.lifecycle.engines()
-    }
-
-    fn is_ready(&self) -> bool {
-        // What is loaded at first use is not missing while it is not used.
-        let counts = |name: &str| self.options.residency.is_none() || self.lifecycle.residency.is_pinned(name);
-        self.started.load(Ordering::Acquire) && self.lifecycle.board.is_ready(counts)
-    }
-
-    fn is_model_ready(&self, model: &ModelRef) -> bool {
-        self.lifecycle.would_answer(model)
-    }
-
-    fn load<'a>(&'a self, model: &'a str) -> BoxFuture<'a, Result<()>> {
-        Box::pin(self.load_named(model))
-    }
-
-    fn unload<'a>(&'a self, model: &'a str) -> BoxFuture<'a, Result<()>> {
-        Box::pin(async move {
-            self.explicit()?;
-            if let Ok(name) = ModelName::new(model) {
-                self.lifecycle.unload(&name).await;
-            }
-            Ok(())
-        })
-    }
-
-    fn resident(&self) -> Vec<ResidentModel> {
-        self.lifecycle.resident()
-    }
-
-    fn memory(&self) -> MemoryUse {
-        let limit_bytes = self.options.residency.as_ref().map(|residency| residency.memory_limit);
-        MemoryUse { resident_bytes: self.lifecycle.residency.used(), limit_bytes }
-    }
-
-    fn pin<'a>(&'a self, model: &'a str) -> BoxFuture<'a, Result<()>> {
-        Box::pin(self.pin_named(model))
-    }
-
-    fn unpin(&self, model: &str) -> Result<()> {
-        self.lifecycle.set_pinned(&self.known(model)?, false);
-        Ok(())
-    }
-
-    fn statistics(&self, model: Option<&ModelRef>) -> Result<Vec<ModelStatistics>> {
-        let mut all: Vec<ModelStatistics> = self.slots_of(model)?.iter().map(|slot| slot.statistics()).collect();
-        all.sort_by(|a, b| (&a.name, a.version).cmp(&(&b.name, b.version)));
-        Ok(all)
-    }
-
-    fn config(&self, model: &ModelRef) -> Result<ModelConfig> {
-        let table = self.lifecycle.table.load();
-        let config = match table.find(model) {
-            Found::Resident(slot) => Some(&slot.interface.config),
-            Found::Dormant(dormant) => dormant.known.as_ref().map(|known| &known.config),
-            Found::Missing => None,
-        };
-        config.cloned().ok_or_else(|| self.explain(model))
-    }
-
-    fn purge_cache<'a>(&'a self, model: Option<&'a ModelRef>) -> BoxFuture<'a, Result<u64>> {
-        Box::pin(async move {
-            let slots = self.slots_of(model)?;
-            match &self.cache {
-                Some(cache) => cache.purge(&slots, model.map(|model| &*model.name)).await,
-                None => Ok(0),
-            }
-        })
     }
 }
 

@@ -1,7 +1,9 @@
 //! The runtime as its callers see it, over the fake engine.
 
 use parking_lot::Mutex;
-use salver_core::{BatchRule, Class, DynamicBatching, ErrorKind, ModelSpec, ModelState, Tensor};
+use salver_core::{
+    BatchRule, Class, DynamicBatching, ErrorKind, Infer as _, ModelControl as _, ModelSpec, ModelState, Tensor,
+};
 use salver_testkit::{FakeEngine, Reaction, spec, tensor};
 
 use super::*;

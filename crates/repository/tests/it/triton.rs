@@ -1,6 +1,6 @@
 //! Triton repositories.
 
-use salver_core::{BatchRule, ErrorKind, ModelSource, VersionPolicy};
+use salver_core::{BatchRule, ErrorKind, ModelSource, VersionPolicy, WarmupData};
 use salver_repository::Kind;
 
 use crate::tree::{Tree, error, open, outline, project, spec, specs};
@@ -125,6 +125,28 @@ fn label_files_stay_inside_the_model() {
         tree.write("r/m/config.pbtxt", &config(file));
         let error = error(&repository, "m");
         assert!(error.message().contains("label_filename of output 'y': "), "{error}");
+    }
+}
+
+#[test]
+fn warm_up_data_lies_in_the_models_own_folder() {
+    let config = |file: &str| {
+        format!(
+            "model_warmup {{ name: 'w' inputs {{ key: 'x' value {{ data_type: TYPE_FP32 dims: 1 input_data_file: '{file}' }} }} }}"
+        )
+    };
+    let tree = Tree::new(&[("r/m/1/model.onnx", "a"), ("r/m/warmup/x.bin", "1234"), ("r/m/secret", "x")]);
+    tree.write("r/m/config.pbtxt", &config("x.bin"));
+    let repository = tree.open("r");
+    let path = tree.path("r/m/warmup/x.bin");
+    let first = spec(&repository, "m");
+    assert_eq!(first.config.warmup[0].inputs[0].data, WarmupData::File { name: "x.bin".to_owned(), path });
+    tree.write("r/m/warmup/x.bin", "12345678");
+    assert_ne!(spec(&repository, "m").fingerprint, first.fingerprint, "its data is part of the model");
+    for file in ["../secret", "/etc/passwd", "none.bin"] {
+        tree.write("r/m/config.pbtxt", &config(file));
+        let error = error(&repository, "m");
+        assert!(error.message().contains("input_data_file of model_warmup 'w': "), "{error}");
     }
 }
 

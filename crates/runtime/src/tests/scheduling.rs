@@ -350,6 +350,24 @@ async fn a_quick_model_runs_on_the_threads_that_ask() {
     assert!(elsewhere > 0, "all {} batches ran on the worker's thread", batches.len());
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_model_with_one_line_for_all_is_left_to_its_workers() {
+    let keeps_order = with_batching(|batching| batching.preserve_ordering = true);
+    let counts = with_batching(|batching| {
+        batching.default_queue_policy = Some(QueuePolicy { max_queue_size: 8, ..QueuePolicy::default() });
+    });
+    for spec in [keeps_order, counts] {
+        let fixture = serve(FakeEngine::new(), spec).await;
+        for _ in 0..20 {
+            fixture.answer(&[1., 1.]).await.unwrap();
+        }
+        let own = std::thread::current().id();
+        let batches = fixture.engine.batches();
+        let callers = batches.iter().filter(|batch| batch.thread == own).count();
+        assert_eq!((batches.len(), callers), (20, 0));
+    }
+}
+
 /// P5 and P6: 10⁵ requests (`SALVER_REQUESTS` for more) whose callers leave at random, and no
 /// answer crosses over to another. Counts what was opened and what was closed.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -1,9 +1,10 @@
 //! Versions that replace each other under load.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
+use parking_lot::Mutex;
 use salver_core::{Context, Infer as _};
 use salver_runtime::RuntimeOptions;
 use salver_testkit::FakeEngine;
@@ -14,23 +15,37 @@ use crate::support::{Fixture, answer_of, count_from_env, request, version_on};
 
 /// Requests start at this interval, whatever becomes of the earlier ones.
 const INTERVAL: Duration = Duration::from_micros(500);
+/// Answers without a swap, for comparison.
+const STEADY: u64 = 2_000;
 
 #[derive(Default)]
 struct Tally {
     answered: AtomicU64,
     failed: AtomicU64,
     wrong: AtomicU64,
+    is_swapping: AtomicBool,
+    /// How long answers took: while nothing changed, and while versions did.
+    took: [Mutex<Vec<Duration>>; 2],
 }
 
 impl Tally {
     fn ended(&self) -> u64 {
         [&self.answered, &self.failed, &self.wrong].map(|counter| counter.load(Ordering::Relaxed)).iter().sum()
     }
+
+    fn p99(&self, swapping: bool) -> Duration {
+        let mut took = self.took[usize::from(swapping)].lock();
+        took.sort_unstable();
+        took[took.len() * 99 / 100]
+    }
 }
 
 /// Asks, and checks that the answer is that of the one version that it names.
 async fn ask(fixture: Arc<Fixture>, tally: Arc<Tally>, value: f32) {
-    match fixture.runtime.infer(request("m", value), Context::default()).await {
+    let (began, swapping) = (Instant::now(), tally.is_swapping.load(Ordering::Relaxed));
+    let result = fixture.runtime.infer(request("m", value), Context::default()).await;
+    tally.took[usize::from(swapping)].lock().push(began.elapsed());
+    match result {
         Err(_) => tally.failed.fetch_add(1, Ordering::Relaxed),
         Ok(response) => {
             let addend = if response.model.version % 2 == 1 { 1. } else { 2. };
@@ -61,13 +76,17 @@ async fn swapping_versions_loses_and_mixes_nothing() {
             }
         })
     };
+    while tally.ended() < STEADY {
+        tokio::task::yield_now().await;
+    }
+    tally.is_swapping.store(true, Ordering::Relaxed);
     let started = Instant::now();
     for number in 2..swaps + 2 {
         fixture.source.set("m", vec![version_on(engine_of(number), "m", number)]);
         fixture.runtime.sync().await.unwrap();
         assert_eq!(fixture.runtime.describe(&"m".parse().unwrap()).unwrap().version, number);
         // Each version has to answer some.
-        while tally.ended() < 5 * (number - 1) {
+        while tally.ended() < STEADY + 5 * (number - 1) {
             tokio::task::yield_now().await;
         }
     }
@@ -79,7 +98,10 @@ async fn swapping_versions_loses_and_mixes_nothing() {
     let count = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
     let (answered, failed, wrong) = (count(&tally.answered), count(&tally.failed), count(&tally.wrong));
     println!(
-        "P1: {swaps} swaps in {took:?}: {answered} answered by one version, {failed} failed, {wrong} mixed or wrong"
+        "P1: {swaps} swaps in {took:?}: {answered} answered by one version, {failed} failed, {wrong} mixed or wrong; \
+         p99 {:?} while versions were swapped, {:?} before",
+        tally.p99(true),
+        tally.p99(false)
     );
     assert!(answered > 0);
     assert_eq!((failed, wrong), (0, 0));

@@ -7,6 +7,10 @@ use tokio::sync::Semaphore;
 
 use super::{Tally, Window};
 
+/// Requests that are due within this time become due together: a wake-up for each would take from
+/// the server what is to be measured. Latency counts from the moment of each all the same.
+const STEP: Duration = Duration::from_micros(100);
+
 /// Hands out the moments at which requests are meant to start.
 pub(super) struct Schedule {
     pub(super) window: Window,
@@ -35,7 +39,7 @@ impl Schedule {
             let now = Instant::now();
             let next = self.intended(released);
             if now < next {
-                std::thread::park_timeout(next - now);
+                std::thread::park_timeout((next - now).max(STEP));
                 continue;
             }
             let due = ((now - self.window.start).as_secs_f64() * self.rate).floor() as u64 + 1;
