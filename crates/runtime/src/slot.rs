@@ -167,14 +167,12 @@ impl Slot {
         let place = match self.admit(ctx).await {
             Ok(place) => place,
             Err(NoPlace::Draining) => return Err(Refusal::Draining),
-            Err(no_place) => {
-                self.metrics.start(None).finish(Outcome::Rejected);
-                return Err(Refusal::Error(match no_place {
-                    NoPlace::Late => Error::new(ErrorKind::Deadline, "the deadline passed before there was room"),
-                    NoPlace::Full | NoPlace::Draining => {
-                        self.full(format_args!("{} requests in flight", self.places.total()))
-                    }
-                }));
+            Err(NoPlace::Full) => {
+                return Err(self.rejected(self.full(format_args!("{} requests in flight", self.places.total()))));
+            }
+            Err(NoPlace::Late) => {
+                let error = Error::new(ErrorKind::Deadline, "the deadline passed before there was room");
+                return Err(self.rejected(error));
             }
         };
         let mut timing = self.metrics.start(ctx.deadline);
@@ -199,6 +197,11 @@ impl Slot {
             );
         }
         result.map_err(Refusal::Error)
+    }
+
+    fn rejected(&self, error: Error) -> Refusal {
+        self.metrics.start(None).finish(Outcome::Rejected);
+        Refusal::Error(error)
     }
 
     async fn admit(&self, ctx: &Context) -> Result<Place, NoPlace> {
