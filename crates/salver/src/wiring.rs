@@ -20,7 +20,7 @@ use crate::progress::Progress;
 use crate::settings::{ControlMode, LimitOptions, LogStyle, ServeOptions};
 
 /// How long finding the best batch of one model may take at its first load.
-const SWEEP: Duration = Duration::from_secs(1);
+const SWEEP: Duration = Duration::from_secs(2);
 
 /// Makes the ONNX Runtime engine; nothing is loaded yet.
 pub(crate) fn onnx_engine(args: &EngineArgs) -> OnnxEngine {
