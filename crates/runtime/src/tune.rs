@@ -1,6 +1,6 @@
 //! Finds a model's best batch when it is loaded: where rows get no cheaper any more.
 //!
-//! A batch beyond that knee only makes its requests wait for each other. The sweep is short, runs
+//! A batch far beyond that knee only makes its requests wait for each other. The sweep is short, runs
 //! on one thread as the workers do, and is left out where the model's settings say the size. What
 //! was found is remembered per model and machine (`Notes`), so that the next start is quick.
 
@@ -50,8 +50,11 @@ pub(crate) struct Tuned {
 const REVISION: u32 = 1;
 /// Rows per step of the sweep.
 const STEPS: [usize; 7] = [1, 2, 4, 8, 16, 32, 64];
-/// A size counts as the knee if its rows cost no more than this much over the cheapest.
-const TOLERANCE: f64 = 1.01;
+/// A size is as good as the cheapest if its rows cost no more than this much over that one's.
+const TOLERANCE: f64 = 1.02;
+/// Of sizes that are as good the largest is taken whose run is no longer than this: fewer batches
+/// change hands less often, but requests wait for all of their batch.
+const PATIENCE: Duration = Duration::from_millis(100);
 /// Of a few runs the quickest counts; of runs longer than this there are only three.
 const SHORT: Duration = Duration::from_millis(2);
 const REPEATS: usize = 5;
@@ -140,8 +143,9 @@ fn has_turned(measured: &[(usize, Duration)]) -> bool {
 
 fn knee(measured: &[(usize, Duration)]) -> usize {
     let cheapest = cheapest(measured);
-    let knee = measured.iter().find(|step| per_row(**step) <= cheapest * TOLERANCE);
-    knee.map_or(1, |&(rows, _)| rows)
+    let good = || measured.iter().filter(|step| per_row(**step) <= cheapest * TOLERANCE);
+    let within_patience = good().rfind(|(_, took)| *took <= PATIENCE);
+    within_patience.or_else(|| good().next()).map_or(1, |&(rows, _)| rows)
 }
 
 fn cheapest(measured: &[(usize, Duration)]) -> f64 {
@@ -224,11 +228,15 @@ mod tests {
 
     #[test]
     fn the_knee_is_where_rows_get_no_cheaper() {
-        check(&[1320, 1100, 1000, 991, 1060], 4);
-        check(&[100, 100, 100], 1);
+        // Short runs: the largest of those that are as good.
+        check(&[132, 110, 100, 99, 106], 8);
+        check(&[100, 100, 100], 4);
         check(&[8, 4, 2, 1], 8);
-        check(&[106, 100, 98], 4);
-        check(&[102, 100, 100], 2);
+        // Of runs beyond 100 ms the smallest.
+        check(&[60_000, 52_000, 50_000, 50_000], 4);
+        check(&[101_000, 100_000, 100_000], 1);
+        // 80 ms may be waited for, 160 ms not.
+        check(&[13_000, 11_700, 10_400, 10_300, 10_300], 8);
     }
 
     #[test]
