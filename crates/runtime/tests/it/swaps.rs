@@ -59,6 +59,7 @@ async fn ask(fixture: Arc<Fixture>, tally: Arc<Tally>, value: f32) {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn swapping_versions_loses_and_mixes_nothing() {
     let swaps = count_from_env("SALVER_SWAPS", 200) as u64;
+    let each = count_from_env("SALVER_SWAP_ANSWERS", 5) as u64;
     let (odd, even) = (FakeEngine::new().named("odd").adding(1.), FakeEngine::new().named("even").adding(2.));
     let engine_of = |number: u64| if number % 2 == 1 { "odd" } else { "even" };
     let specs = vec![version_on("odd", "m", 1)];
@@ -86,7 +87,7 @@ async fn swapping_versions_loses_and_mixes_nothing() {
         fixture.runtime.sync().await.unwrap();
         assert_eq!(fixture.runtime.describe(&"m".parse().unwrap()).unwrap().version, number);
         // Each version has to answer some.
-        while tally.ended() < STEADY + 5 * (number - 1) {
+        while tally.ended() < STEADY + each * (number - 1) {
             tokio::task::yield_now().await;
         }
     }
