@@ -16,13 +16,13 @@ use axum::body::Body;
 use axum::extract::State;
 use axum::routing::{any, delete, get, post};
 use http::{Method, Request, Response, StatusCode};
-use salver_core::{BoxFuture, Error};
+use salver_core::Error;
 use salver_protocol::{Reply, oip_rest};
 
 pub(crate) use self::exchange::plain_response;
+pub(crate) use self::oip::infer_for as infer;
 use self::target::Target;
 use crate::app::App;
-use crate::call::Call;
 
 type AppState = State<Arc<App>>;
 
@@ -103,16 +103,6 @@ fn oip_routes(mut router: Router<Arc<App>>) -> Router<Arc<App>> {
 pub(crate) fn direct<B>(request: &Request<B>) -> Option<Target> {
     let model = request.uri().path().strip_prefix("/v2/models/")?.strip_suffix("/infer")?;
     Target::plain(model).filter(|_| request.method() == Method::POST)
-}
-
-/// Answers what [`direct`] recognised.
-pub(crate) fn infer<'a>(
-    app: &'a Arc<App>,
-    target: Target,
-    call: &'a Call,
-    request: Request<Body>,
-) -> BoxFuture<'a, Response<Body>> {
-    oip::infer_for(app, target, call, request)
 }
 
 async fn unknown_route(State(app): AppState, request: Request<Body>) -> Response<Body> {

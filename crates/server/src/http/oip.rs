@@ -78,7 +78,8 @@ pub(super) async fn infer(State(app): AppState, target: Target, request: Request
     infer_for(&app, target, &call, request).await
 }
 
-pub(super) fn infer_for<'a>(
+/// Answers a request of which the edge has noted `call`: what [`super::direct`] recognised.
+pub(crate) fn infer_for<'a>(
     app: &'a Arc<App>,
     target: Target,
     call: &'a Call,
