@@ -2,12 +2,13 @@
 //!
 //! Each core has a stripe of what is free, so that cores which take and give at the same time do not
 //! fight over one number; what a stripe lacks comes from the middle, a block at a time, and at last
-//! from other stripes. Never is more taken than there is, and what is free is found wherever it
-//! lies; only while another thread gathers the last of it may a budget seem full a moment early.
+//! from other stripes. Never is more taken than there is, and nobody is refused what is free,
+//! wherever it lies and whatever others take and give meanwhile.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use crossbeam_utils::CachePadded;
+use parking_lot::Mutex;
 use salver_telemetry::{striped, stripes};
 
 /// The most that a stripe takes from the middle at a time.
@@ -18,56 +19,76 @@ const MAX_BLOCK: usize = 256 << 10;
 pub(crate) struct Budget {
     total: usize,
     block: usize,
-    middle: CachePadded<AtomicUsize>,
-    free: Box<[CachePadded<AtomicUsize>]>,
+    middle: CachePadded<Stripe>,
+    stripes: Box<[CachePadded<Stripe>]>,
+    /// Held by who moves a part from one stripe to another: what is on the way is in neither.
+    moving: Mutex<()>,
 }
 
 impl Budget {
     pub(crate) fn new(total: usize) -> Self {
         let block = (total / (8 * stripes())).min(MAX_BLOCK);
-        Self { total, block, middle: CachePadded::new(AtomicUsize::new(total)), free: striped(AtomicUsize::default) }
+        let middle = CachePadded::new(Stripe::default());
+        middle.give(total);
+        Self { total, block, middle, stripes: striped(Stripe::default), moving: Mutex::new(()) }
     }
 
     /// Takes `amount` if that much is free.
     pub(crate) fn take(&self, amount: usize, stripe: usize) -> bool {
-        let own = &self.free[stripe];
-        if changed(own, |free| free.checked_sub(amount)) {
+        let own = &self.stripes[stripe];
+        if own.take(amount) {
             return true;
         }
-        if self.block > 0 && changed(&self.middle, |free| free.checked_sub(amount.checked_add(self.block)?)) {
-            own.fetch_add(self.block, Ordering::SeqCst);
+        let _moving = self.moving.lock();
+        if self.block > 0 && amount.checked_add(self.block).is_some_and(|more| self.middle.take(more)) {
+            own.give(self.block);
             return true;
         }
-        if changed(&self.middle, |free| free.checked_sub(amount)) {
-            return true;
+        loop {
+            let given = self.given();
+            let gathered = self.gather();
+            self.middle.give(gathered);
+            if self.middle.take(amount) {
+                return true;
+            }
+            // Nothing came while we looked, so all that is free lies in the middle, and is too little.
+            if self.given() == given.wrapping_add(gathered) {
+                return false;
+            }
         }
-        // What is left lies here and there: gather it.
-        let gathered = self.gather();
-        self.middle.fetch_add(gathered, Ordering::SeqCst);
-        gathered > 0 && changed(&self.middle, |free| free.checked_sub(amount))
     }
 
     /// Gives back what was taken, on this or another stripe.
     pub(crate) fn give(&self, amount: usize, stripe: usize) {
         if self.block == 0 {
-            self.middle.fetch_add(amount, Ordering::SeqCst);
+            self.middle.give(amount);
             return;
         }
-        let own = &self.free[stripe];
-        let free = own.fetch_add(amount, Ordering::SeqCst) + amount;
-        let surplus = free.saturating_sub(self.block);
-        if surplus > self.block && changed(own, |free| free.checked_sub(surplus)) {
-            self.middle.fetch_add(surplus, Ordering::SeqCst);
+        let own = &self.stripes[stripe];
+        own.give(amount);
+        if own.free() > 2 * self.block {
+            let _moving = self.moving.lock();
+            let surplus = own.free().saturating_sub(self.block);
+            if own.take(surplus) {
+                self.middle.give(surplus);
+            }
         }
     }
 
     /// Takes everything that is free, and returns how much that was.
     pub(crate) fn take_all(&self) -> usize {
-        self.gather() + self.middle.swap(0, Ordering::SeqCst)
+        let _moving = self.moving.lock();
+        self.gather() + self.middle.take_all()
     }
 
     fn gather(&self) -> usize {
-        self.free.iter().map(|free| free.swap(0, Ordering::SeqCst)).sum()
+        self.stripes.iter().map(|stripe| stripe.take_all()).sum()
+    }
+
+    /// All that was ever given, to any stripe: grows with each gift.
+    fn given(&self) -> usize {
+        let given = |stripe: &Stripe| stripe.given.load(Ordering::SeqCst);
+        self.stripes.iter().fold(given(&self.middle), |sum, stripe| sum.wrapping_add(given(stripe)))
     }
 
     pub(crate) fn total(&self) -> usize {
@@ -76,13 +97,50 @@ impl Budget {
 
     /// Returns what is taken. Exact only while nobody takes or gives.
     pub(crate) fn taken(&self) -> usize {
-        let parts = self.free.iter().chain([&self.middle]).map(|free| free.load(Ordering::SeqCst));
-        self.total.saturating_sub(parts.fold(0, usize::saturating_add))
+        let free = self.stripes.iter().fold(self.middle.free(), |sum, stripe| sum.saturating_add(stripe.free()));
+        self.total.saturating_sub(free)
     }
 }
 
-fn changed(number: &AtomicUsize, change: impl FnMut(usize) -> Option<usize>) -> bool {
-    number.fetch_update(Ordering::SeqCst, Ordering::SeqCst, change).is_ok()
+/// What is free in one place: all that was given there less all that was taken. Both only grow, and
+/// may wrap; their difference is at most the whole budget.
+#[derive(Debug, Default)]
+struct Stripe {
+    given: AtomicUsize,
+    taken: AtomicUsize,
+}
+
+impl Stripe {
+    fn give(&self, amount: usize) {
+        self.given.fetch_add(amount, Ordering::SeqCst);
+    }
+
+    fn take(&self, amount: usize) -> bool {
+        self.change(|free| (free >= amount).then_some(amount)).is_some()
+    }
+
+    fn take_all(&self) -> usize {
+        self.change(Some).unwrap_or_default()
+    }
+
+    /// Takes as much of what is free as `wanted` says.
+    fn change(&self, wanted: impl Fn(usize) -> Option<usize>) -> Option<usize> {
+        let mut taken = self.taken.load(Ordering::SeqCst);
+        loop {
+            // Read after `taken`: what was free then is still there if nobody took meanwhile.
+            let amount = wanted(self.given.load(Ordering::SeqCst).wrapping_sub(taken))?;
+            let after = taken.wrapping_add(amount);
+            match self.taken.compare_exchange_weak(taken, after, Ordering::SeqCst, Ordering::SeqCst) {
+                Ok(_) => return Some(amount),
+                Err(now) => taken = now,
+            }
+        }
+    }
+
+    fn free(&self) -> usize {
+        let taken = self.taken.load(Ordering::SeqCst);
+        self.given.load(Ordering::SeqCst).wrapping_sub(taken)
+    }
 }
 
 #[cfg(test)]
@@ -137,6 +195,27 @@ mod tests {
         });
         assert!((1..=100).contains(&most.into_inner()));
         assert_eq!(budget.taken(), 0);
+    }
+
+    #[test]
+    fn who_gives_before_taking_again_is_never_refused() {
+        for total in [4, 64, 1_000] {
+            let budget = Budget::new(total);
+            let (share, holders) = (total / 4, 4);
+            std::thread::scope(|scope| {
+                for holder in 0..holders {
+                    let budget = &budget;
+                    scope.spawn(move || {
+                        for round in 0..50_000 {
+                            let stripe = (round / 3 + holder) % stripes();
+                            assert!(budget.take(share, stripe), "round {round} of {total}");
+                            budget.give(share, (stripe + round) % stripes());
+                        }
+                    });
+                }
+            });
+            assert_eq!(budget.taken(), 0);
+        }
     }
 
     #[test]
