@@ -8,6 +8,7 @@ use parking_lot::Mutex;
 use salver_core::{Context, Infer as _};
 use salver_runtime::RuntimeOptions;
 use salver_testkit::FakeEngine;
+use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -24,6 +25,8 @@ struct Tally {
     failed: AtomicU64,
     wrong: AtomicU64,
     is_swapping: AtomicBool,
+    /// Told of each that ended.
+    one_more: Notify,
     /// How long answers took: while nothing changed, and while versions did.
     took: [Mutex<Vec<Duration>>; 2],
 }
@@ -31,6 +34,13 @@ struct Tally {
 impl Tally {
     fn ended(&self) -> u64 {
         [&self.answered, &self.failed, &self.wrong].map(|counter| counter.load(Ordering::Relaxed)).iter().sum()
+    }
+
+    /// Waits until so many have ended.
+    async fn have_ended(&self, count: u64) {
+        while self.ended() < count {
+            self.one_more.notified().await;
+        }
     }
 
     fn p99(&self, swapping: bool) -> Duration {
@@ -54,6 +64,7 @@ async fn ask(fixture: Arc<Fixture>, tally: Arc<Tally>, value: f32) {
             count.fetch_add(1, Ordering::Relaxed)
         }
     };
+    tally.one_more.notify_one();
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -77,9 +88,7 @@ async fn swapping_versions_loses_and_mixes_nothing() {
             }
         })
     };
-    while tally.ended() < STEADY {
-        tokio::task::yield_now().await;
-    }
+    tally.have_ended(STEADY).await;
     tally.is_swapping.store(true, Ordering::Relaxed);
     let started = Instant::now();
     for number in 2..swaps + 2 {
@@ -87,9 +96,7 @@ async fn swapping_versions_loses_and_mixes_nothing() {
         fixture.runtime.sync().await.unwrap();
         assert_eq!(fixture.runtime.describe(&"m".parse().unwrap()).unwrap().version, number);
         // Each version has to answer some.
-        while tally.ended() < STEADY + each * (number - 1) {
-            tokio::task::yield_now().await;
-        }
+        tally.have_ended(STEADY + each * (number - 1)).await;
     }
     let took = started.elapsed();
     stop.cancel();
