@@ -17,8 +17,9 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("protocol", &["core"]),
     ("repository", &["core"]),
     ("store", &["core"]),
+    ("registry", &["core", "store"]),
     ("client", &["core", "protocol"]),
-    ("server", &["core", "protocol", "telemetry"]),
+    ("server", &["core", "protocol", "registry", "telemetry"]),
     (
         "salver",
         &[
@@ -27,6 +28,7 @@ const ARROWS: &[(&str, &[&str])] = &[
             "engine-onnx",
             "engine-rten",
             "protocol",
+            "registry",
             "repository",
             "runtime",
             "server",

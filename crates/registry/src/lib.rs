@@ -1,0 +1,7 @@
+//! What is known of models: experiments and their runs, registered models with immutable versions,
+//! stages and aliases, and who changed what.
+//!
+//! Knows no protocol and no socket; keeps its rows through `salver-store`.
+
+pub mod names;
+pub mod search;

@@ -1,0 +1,1 @@
+//! Which names, keys and paths there may be.

@@ -1,0 +1,1 @@
+//! The language of searches: filters and orders.
