@@ -1,0 +1,280 @@
+//! Rows in SQLite or PostgreSQL: one code path for both.
+//!
+//! Statements are written once, with `?` for values, in the part of SQL that both speak. What
+//! differs (how a transaction begins, a few column types) is settled here and nowhere else.
+//! SQLite runs with a write-ahead log that is synced at each commit, so an acknowledged change
+//! survives a crash of the machine; its writers take turns.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use percent_encoding::{AsciiSet, CONTROLS, utf8_percent_encode};
+use salver_core::{Error, ErrorKind, Result};
+use sqlx::any::{AnyConnectOptions, AnyPoolOptions};
+use sqlx::migrate::{MigrateError, Migration as SqlxMigration, MigrationType, Migrator};
+use sqlx::pool::PoolConnection;
+use sqlx::{Any, AnyPool, AssertSqlSafe, Executor, SqlSafeStr, Transaction};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+
+pub use self::sql::{Row, Sql, Value, sql};
+
+mod sql;
+#[cfg(test)]
+mod tests;
+
+/// Connections to one database.
+const MAX_CONNECTIONS: u32 = 8;
+/// How long to wait for a connection.
+const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long SQLite waits for a lock that another process holds.
+const SQLITE_SETUP: &str = "PRAGMA busy_timeout = 10000; PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; \
+                            PRAGMA foreign_keys = ON; PRAGMA case_sensitive_like = ON;";
+/// What a path in an URL has to hide.
+const IN_PATH: &AsciiSet = &CONTROLS.add(b' ').add(b'?').add(b'#').add(b'%').add(b'"').add(b'<').add(b'>').add(b'`');
+
+/// Which database it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Dialect {
+    Sqlite,
+    Postgres,
+}
+
+/// One step of a schema's history. Never changed once it was released.
+#[derive(Debug, Clone, Copy)]
+pub struct Migration {
+    /// Ascending from 1.
+    pub version: i64,
+    /// What it is about.
+    pub description: &'static str,
+    /// Statements, with `{text}` for text that is compared by its bytes and `{serial}` for a key
+    /// that counts by itself.
+    pub sql: &'static str,
+}
+
+/// A pool of connections to one database. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct Database {
+    pool: AnyPool,
+    dialect: Dialect,
+    /// SQLite has one writer at a time; here they queue in order instead of polling for its lock.
+    writers: Option<Arc<Semaphore>>,
+}
+
+impl Database {
+    /// Opens the SQLite file at `path`, made if it is not there.
+    ///
+    /// # Errors
+    /// `NotReady` where it cannot be opened.
+    pub async fn sqlite(path: &Path) -> Result<Self> {
+        let path = path.to_str().ok_or_else(|| Error::invalid_input("the database's path is not UTF-8"))?;
+        let url = format!("sqlite://{}?mode=rwc", utf8_percent_encode(path, IN_PATH));
+        Self::connect(&url, Dialect::Sqlite).await
+    }
+
+    /// Connects to `postgres://USER:PASSWORD@HOST:PORT/NAME`, or opens `sqlite:///PATH`.
+    ///
+    /// # Errors
+    /// `InvalidInput` for another scheme; `NotReady` where the database cannot be reached.
+    pub async fn open(url: &str) -> Result<Self> {
+        match url.split_once("://") {
+            Some(("postgres" | "postgresql", _)) => Self::connect(url, Dialect::Postgres).await,
+            Some(("sqlite", path)) => Self::sqlite(Path::new(path)).await,
+            _ => Err(Error::invalid_input("the database: expected postgres://… or sqlite:///PATH")),
+        }
+    }
+
+    async fn connect(url: &str, dialect: Dialect) -> Result<Self> {
+        sqlx::any::install_default_drivers();
+        let options: AnyConnectOptions = url.parse().map_err(failed)?;
+        let pool = AnyPoolOptions::new()
+            .max_connections(MAX_CONNECTIONS)
+            .acquire_timeout(ACQUIRE_TIMEOUT)
+            .after_connect(move |connection, _| {
+                Box::pin(async move {
+                    if dialect == Dialect::Sqlite {
+                        connection.execute(SQLITE_SETUP).await?;
+                    }
+                    Ok(())
+                })
+            })
+            .connect_with(options)
+            .await
+            .map_err(failed)?;
+        let writers = (dialect == Dialect::Sqlite).then(|| Arc::new(Semaphore::new(1)));
+        Ok(Self { pool, dialect, writers })
+    }
+
+    /// Brings the schema to its newest state. Several servers may do so at once.
+    ///
+    /// # Errors
+    /// `Unsupported` where the database was written by a newer program.
+    pub async fn migrate(&self, history: &[Migration]) -> Result<()> {
+        let steps = history.iter().map(|step| {
+            let sql = AssertSqlSafe(self.dialect.fill_in(step.sql)).into_sql_str();
+            SqlxMigration::new(step.version, step.description.into(), MigrationType::Simple, sql, false)
+        });
+        let migrator = Migrator { migrations: steps.collect(), ..Migrator::DEFAULT };
+        migrator.run(&self.pool).await.map_err(|error| match error {
+            MigrateError::VersionMissing(version) => Error::unsupported(format!(
+                "the database was written by a newer Salver (its schema has step {version}, this program knows {} \
+                 steps); use that version or a newer one",
+                history.len()
+            )),
+            MigrateError::VersionMismatch(version) => Error::unsupported(format!(
+                "step {version} of the database's schema is not the one that this program knows; was it written by \
+                 an unreleased version?"
+            )),
+            other => {
+                Error::new(ErrorKind::Engine, "the database's schema could not be brought up to date").with_source(other)
+            }
+        })
+    }
+
+    /// Takes a connection to read with.
+    ///
+    /// # Errors
+    /// `NotReady` where there is none in time.
+    pub async fn read(&self) -> Result<Session> {
+        let connection = self.pool.acquire().await.map_err(failed)?;
+        Ok(Session { inner: Inner::Connection(connection), _turn: None })
+    }
+
+    /// Begins a transaction that writes. Dropped before [`Session::commit`], it leaves no trace.
+    ///
+    /// # Errors
+    /// `NotReady` where there is no connection in time.
+    pub async fn write(&self) -> Result<Session> {
+        let turn = match &self.writers {
+            Some(writers) => Some(writers.clone().acquire_owned().await.map_err(|_| Error::not_ready("closed"))?),
+            None => None,
+        };
+        let begun = match self.dialect {
+            // A transaction that reads first and writes later would fail where another wrote between.
+            Dialect::Sqlite => self.pool.begin_with("BEGIN IMMEDIATE").await,
+            Dialect::Postgres => self.pool.begin().await,
+        };
+        Ok(Session { inner: Inner::Transaction(begun.map_err(failed)?), _turn: turn })
+    }
+
+    /// Writes a consistent copy of the whole database to a new SQLite file.
+    ///
+    /// # Errors
+    /// `Unsupported` for PostgreSQL, which has tools of its own for that.
+    pub async fn copy_to(&self, path: &str) -> Result<()> {
+        match self.dialect {
+            Dialect::Sqlite => {
+                let statement = sql("VACUUM INTO ?").bind(path);
+                self.read().await?.execute(statement).await.map(drop)
+            }
+            Dialect::Postgres => {
+                Err(Error::unsupported("a PostgreSQL database is backed up with its own tools, such as pg_dump"))
+            }
+        }
+    }
+
+    /// Closes all connections, and waits until they are.
+    pub async fn close(&self) {
+        self.pool.close().await;
+    }
+}
+
+impl Dialect {
+    fn fill_in(self, sql: &str) -> String {
+        let (text, serial) = match self {
+            Self::Sqlite => ("TEXT", "INTEGER PRIMARY KEY AUTOINCREMENT"),
+            Self::Postgres => ("TEXT COLLATE \"C\"", "BIGSERIAL PRIMARY KEY"),
+        };
+        sql.replace("{text}", text).replace("{serial}", serial)
+    }
+}
+
+/// A connection in use, within a transaction or not.
+#[derive(Debug)]
+pub struct Session {
+    inner: Inner,
+    _turn: Option<OwnedSemaphorePermit>,
+}
+
+#[derive(Debug)]
+enum Inner {
+    Connection(PoolConnection<Any>),
+    Transaction(Transaction<'static, Any>),
+}
+
+impl Session {
+    fn connection(&mut self) -> &mut sqlx::AnyConnection {
+        match &mut self.inner {
+            Inner::Connection(connection) => connection,
+            Inner::Transaction(transaction) => transaction,
+        }
+    }
+
+    /// Runs a statement; returns how many rows it changed.
+    ///
+    /// # Errors
+    /// `Conflict` where a key is there already; `Full` for a full disk; `NotReady` for a database
+    /// that went away.
+    pub async fn execute(&mut self, statement: Sql) -> Result<u64> {
+        let (text, values) = statement.into_parts();
+        let done = sqlx::query_with(AssertSqlSafe(text), values).execute(self.connection()).await;
+        Ok(done.map_err(failed)?.rows_affected())
+    }
+
+    /// Returns all rows.
+    ///
+    /// # Errors
+    /// As [`Session::execute`].
+    pub async fn all(&mut self, statement: Sql) -> Result<Vec<Row>> {
+        let (text, values) = statement.into_parts();
+        let rows = sqlx::query_with(AssertSqlSafe(text), values).fetch_all(self.connection()).await;
+        Ok(rows.map_err(failed)?.into_iter().map(Row::new).collect())
+    }
+
+    /// Returns the first row, if there is one.
+    ///
+    /// # Errors
+    /// As [`Session::execute`].
+    pub async fn first(&mut self, statement: Sql) -> Result<Option<Row>> {
+        let (text, values) = statement.into_parts();
+        let row = sqlx::query_with(AssertSqlSafe(text), values).fetch_optional(self.connection()).await;
+        Ok(row.map_err(failed)?.map(Row::new))
+    }
+
+    /// Makes what a transaction wrote last. Nothing to do for a session that reads.
+    ///
+    /// # Errors
+    /// As [`Session::execute`]; then nothing of it was kept, unless the connection broke.
+    pub async fn commit(self) -> Result<()> {
+        match self.inner {
+            Inner::Connection(_) => Ok(()),
+            Inner::Transaction(transaction) => transaction.commit().await.map_err(failed),
+        }
+    }
+}
+
+/// Codes of SQLite and PostgreSQL for a disk without room.
+const FULL: [&str; 2] = ["13", "53100"];
+
+fn failed(error: sqlx::Error) -> Error {
+    if let Some(database) = error.as_database_error() {
+        if database.is_unique_violation() {
+            return Error::new(ErrorKind::Conflict, "somebody else made the same change first").with_source(error);
+        }
+        if database.is_foreign_key_violation() {
+            let text = "what this belongs to is gone";
+            return Error::new(ErrorKind::Conflict, text).with_source(error);
+        }
+        if database.code().is_some_and(|code| FULL.contains(&&*code)) {
+            return Error::new(ErrorKind::Full, "there is no room left for the database").with_source(error);
+        }
+    }
+    match error {
+        sqlx::Error::PoolTimedOut | sqlx::Error::PoolClosed | sqlx::Error::Io(_) | sqlx::Error::Tls(_) => {
+            Error::not_ready("the database cannot be reached; try again shortly")
+                .with_retry_after(Duration::from_secs(1))
+                .with_source(error)
+        }
+        other => Error::new(ErrorKind::Engine, "the database refused a statement; the log tells more").with_source(other),
+    }
+}
