@@ -127,6 +127,16 @@ impl Sql {
         self
     }
 
+    /// Appends `(?, …), (?, …), …`: the values of several rows.
+    #[must_use]
+    pub fn rows<const N: usize>(mut self, rows: impl IntoIterator<Item = [Value; N]>) -> Self {
+        for (idx, row) in rows.into_iter().enumerate() {
+            self.text.push_str(if idx > 0 { ", " } else { "" });
+            self = self.list(row);
+        }
+        self
+    }
+
     /// Returns the text with numbered places, as both databases take them, and the values.
     pub(super) fn into_parts(self) -> (String, AnyArguments) {
         let mut text = String::with_capacity(self.text.len() + 2 * self.values.len());

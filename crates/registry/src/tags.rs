@@ -1,0 +1,91 @@
+//! Keys and values that belong to something: tags and parameters. All their tables look alike.
+
+use std::collections::HashMap;
+
+use salver_core::Result;
+use salver_store::database::{Session, Value, sql};
+
+use crate::names;
+use crate::types::Tag;
+
+/// Statements of one table of keys and values whose owner is one column.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Tags {
+    /// `INSERT … VALUES `, to be followed by rows of owner, key and value.
+    insert: &'static str,
+    /// What follows them where a key may be there.
+    replace: &'static str,
+    /// Deletes one key of one owner.
+    delete: &'static str,
+    /// Selects owner, key and value, up to the list of owners.
+    select: &'static str,
+}
+
+macro_rules! table {
+    ($name:literal, $owner:literal) => {
+        Tags {
+            insert: concat!("INSERT INTO ", $name, " (", $owner, ", key, value) VALUES "),
+            replace: concat!(" ON CONFLICT (", $owner, ", key) DO UPDATE SET value = excluded.value"),
+            delete: concat!("DELETE FROM ", $name, " WHERE ", $owner, " = ? AND key = ?"),
+            select: concat!("SELECT ", $owner, " AS owner, key, value FROM ", $name, " WHERE ", $owner, " IN "),
+        }
+    };
+}
+
+pub(crate) const EXPERIMENT_TAGS: Tags = table!("experiment_tags", "experiment_id");
+pub(crate) const RUN_TAGS: Tags = table!("run_tags", "run_id");
+pub(crate) const PARAMS: Tags = table!("params", "run_id");
+pub(crate) const MODEL_TAGS: Tags = table!("registered_model_tags", "name");
+pub(crate) const LOGGED_TAGS: Tags = table!("logged_model_tags", "model_id");
+pub(crate) const LOGGED_PARAMS: Tags = table!("logged_model_params", "model_id");
+
+impl Tags {
+    /// Sets keys of one owner; the last of several with one key counts.
+    pub(crate) async fn set(self, session: &mut Session, owner: impl Into<Value>, tags: &[Tag]) -> Result<()> {
+        if tags.is_empty() {
+            return Ok(());
+        }
+        let owner = owner.into();
+        let rows = distinct(tags).into_iter().map(|tag| [owner.clone(), (&tag.key).into(), (&tag.value).into()]);
+        session.execute(sql(self.insert).rows(rows).then(self.replace)).await.map(drop)
+    }
+
+    /// Deletes a key; false: it was not there.
+    pub(crate) async fn delete(self, session: &mut Session, owner: impl Into<Value>, key: &str) -> Result<bool> {
+        Ok(session.execute(sql(self.delete).bind(owner).bind(key)).await? > 0)
+    }
+
+    /// Returns the tags of each owner, by key.
+    pub(crate) async fn of_texts(self, session: &mut Session, owners: &[&str]) -> Result<HashMap<String, Vec<Tag>>> {
+        let mut found: HashMap<String, Vec<Tag>> = HashMap::new();
+        let statement = sql(self.select).list(owners.iter().copied()).then(" ORDER BY key");
+        for row in session.all(statement).await? {
+            found.entry(row.text("owner")?).or_default().push(Tag { key: row.text("key")?, value: row.text("value")? });
+        }
+        Ok(found)
+    }
+
+    /// Returns the tags of each owner that has a number, by key.
+    pub(crate) async fn of_numbers(self, session: &mut Session, owners: &[i64]) -> Result<HashMap<i64, Vec<Tag>>> {
+        let mut found: HashMap<i64, Vec<Tag>> = HashMap::new();
+        let statement = sql(self.select).list(owners.iter().copied()).then(" ORDER BY key");
+        for row in session.all(statement).await? {
+            found.entry(row.int("owner")?).or_default().push(Tag { key: row.text("key")?, value: row.text("value")? });
+        }
+        Ok(found)
+    }
+}
+
+/// Leaves the last of each key.
+pub(crate) fn distinct(tags: &[Tag]) -> Vec<&Tag> {
+    let last: HashMap<&str, usize> = tags.iter().enumerate().map(|(idx, tag)| (tag.key.as_str(), idx)).collect();
+    tags.iter().enumerate().filter(|(idx, tag)| last[tag.key.as_str()] == *idx).map(|(_, tag)| tag).collect()
+}
+
+/// Checks the keys of tags of experiments, runs and logged models.
+///
+/// # Errors
+/// `InvalidInput`.
+pub(crate) fn check(tags: &[Tag]) -> Result<()> {
+    tags.iter().try_for_each(|tag| names::tag_key(&tag.key))
+}
