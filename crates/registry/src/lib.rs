@@ -18,8 +18,8 @@ pub use self::experiments::NewExperiment;
 pub use self::files::{FileInfo, Listed};
 pub use self::logged::NewLoggedModel;
 pub use self::metrics::{Logged, MAX_BATCH, NewMetric};
-pub use self::models::NewVersion;
-pub use self::query::Search;
+pub use self::models::{NewVersion, StageTime, Transition};
+pub use self::query::{LoggedOrder, Search};
 pub use self::runs::{NewRun, RunChange};
 
 mod audit;

@@ -63,7 +63,7 @@ impl Logged {
             )));
         }
         for metric in &mut self.metrics {
-            names::metric_or_param_key(&metric.key)?;
+            names::metric_key(&metric.key)?;
             if metric.timestamp < 0 {
                 return Err(Error::invalid_input(format!(
                     "Got invalid timestamp {} for metric '{}': expected milliseconds since 1970",
@@ -79,8 +79,8 @@ impl Logged {
 
 fn check_params(params: &mut [Tag]) -> Result<()> {
     for param in &mut *params {
-        names::metric_or_param_key(&param.key)?;
-        names::cut(&mut param.value, names::MAX_PARAM_VALUE);
+        names::param_key(&param.key)?;
+        param.value = names::cut(&param.value, names::MAX_PARAM_VALUE).to_owned();
     }
     match params.iter().enumerate().find(|(idx, param)| params[..*idx].iter().any(|earlier| earlier.key == param.key)) {
         Some((_, twice)) => Err(Error::invalid_input(format!("Duplicate parameter key '{}' in one request", twice.key))),
@@ -97,7 +97,7 @@ impl Registry {
     pub async fn log(&self, run_id: &str, mut logged: Logged) -> Result<()> {
         logged.check()?;
         for tag in &mut logged.tags {
-            names::cut(&mut tag.value, names::MAX_RUN_TAG_VALUE);
+            tag.value = names::cut(&tag.value, names::MAX_RUN_TAG_VALUE).to_owned();
         }
         let mut session = self.database.write().await?;
         let run = active_run(&mut session, run_id).await?;
@@ -123,10 +123,10 @@ impl Registry {
                              LIMIT ? OFFSET ?")
         .bind(run_id)
         .bind(key)
-        .bind(page.rows_to_fetch())
-        .bind(page.offset());
+        .bind(i64::from(page.limit()) + 1)
+        .bind(page.offset().cast_signed());
         let rows = session.all(statement).await?;
-        page.found(rows.iter().map(read_metric).collect::<Result<_>>()?)
+        Ok(Found::page(page, rows.iter().map(read_metric).collect::<Result<_>>()?))
     }
 }
 

@@ -219,15 +219,7 @@ async fn aliased(session: &mut Session, name: &str, alias: &str) -> Result<Optio
 fn check_tags(tags: &[Tag]) -> Result<()> {
     tags.iter().try_for_each(|tag| {
         names::tag_key(&tag.key)?;
-        match tag.value.len() > names::MAX_MODEL_TAG_VALUE {
-            true => Err(Error::invalid_input(format!(
-                "The value of tag '{}' has {} bytes, at most {} are kept",
-                tag.key,
-                tag.value.len(),
-                names::MAX_MODEL_TAG_VALUE
-            ))),
-            false => Ok(()),
-        }
+        names::model_tag_value(&tag.value)
     })
 }
 

@@ -8,6 +8,7 @@ use std::fmt::Display;
 use serde::{Deserialize, Serialize, Serializer};
 
 use crate::names::Stage;
+use crate::search::Page;
 
 /// A key and its value.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -361,6 +362,14 @@ pub struct Found<T> {
     pub items: Vec<T>,
     /// What asks for the next page; none: this was the last.
     pub next_page_token: Option<String>,
+}
+
+impl<T> Found<T> {
+    /// Makes a page of rows, of which one more than the page has was read.
+    pub(crate) fn page(page: Page, rows: Vec<T>) -> Self {
+        let (items, next_page_token) = page.cut(rows);
+        Self { items, next_page_token }
+    }
 }
 
 fn as_text<T: Display, S: Serializer>(value: &T, serializer: S) -> Result<S::Ok, S::Error> {
