@@ -3,5 +3,6 @@
 //!
 //! Knows no protocol and no socket; keeps its rows through `salver-store`.
 
+pub mod fuzz;
 pub mod names;
 pub mod search;

@@ -38,6 +38,12 @@ pub enum Subject {
     LoggedModels,
 }
 
+impl Subject {
+    /// All subjects.
+    pub const ALL: [Self; 5] =
+        [Self::Runs, Self::Experiments, Self::RegisteredModels, Self::ModelVersions, Self::LoggedModels];
+}
+
 /// What a clause tests or an order sorts by.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum Field {
