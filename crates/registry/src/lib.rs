@@ -25,6 +25,7 @@ pub use self::runs::{NewRun, RunChange};
 mod audit;
 mod experiments;
 mod files;
+pub mod fuzz;
 mod logged;
 mod metrics;
 mod models;

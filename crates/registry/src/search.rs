@@ -2,7 +2,7 @@
 //!
 //! Text comes in, checked values come out; turning them into SQL is the store's business, the rules
 //! about rows without a tag or metric included. Source of the language: MLflow's documentation of
-//! `search_runs` and its like, and what its server 3.18 accepts and refuses. Every text is bounded:
+//! `search_runs` and its like, and what the parsers of its release 3.17 accept. Every text is bounded:
 //! [`MAX_TEXT_BYTES`], [`MAX_CLAUSES`] and [`MAX_LIST_VALUES`]; nothing here recurses.
 
 mod field;
@@ -36,6 +36,12 @@ pub enum Subject {
     ModelVersions,
     /// Models that runs logged, registered or not.
     LoggedModels,
+}
+
+impl Subject {
+    /// All subjects.
+    pub const ALL: [Self; 5] =
+        [Self::Runs, Self::Experiments, Self::RegisteredModels, Self::ModelVersions, Self::LoggedModels];
 }
 
 /// What a clause tests or an order sorts by.

@@ -6,9 +6,6 @@ use proptest::sample::select;
 use super::field::{self, Entity, Kind, Use};
 use super::*;
 
-const SUBJECTS: [Subject; 5] =
-    [Subject::Runs, Subject::Experiments, Subject::RegisteredModels, Subject::ModelVersions, Subject::LoggedModels];
-
 /// A clause and one way to write it.
 type Written = (Clause, String);
 
@@ -102,7 +99,7 @@ fn clause_of(subject: Subject) -> impl Strategy<Value = Written> {
 }
 
 fn filter() -> impl Strategy<Value = (Subject, Vec<Written>)> {
-    select(&SUBJECTS[..]).prop_flat_map(|subject| (Just(subject), prop::collection::vec(clause_of(subject), 0..5)))
+    select(&Subject::ALL[..]).prop_flat_map(|subject| (Just(subject), prop::collection::vec(clause_of(subject), 0..5)))
 }
 
 /// Pieces of the language and of what breaks parsers.
@@ -119,7 +116,7 @@ fn soup() -> impl Strategy<Value = String> {
 proptest! {
     #[test]
     fn any_text_is_survived(text in prop_oneof![any::<String>(), soup()]) {
-        for subject in SUBJECTS {
+        for subject in Subject::ALL {
             let _ = parse_filter(subject, &text);
             let _ = parse_order(subject, &text);
             let _ = order_field(subject, &text);
@@ -148,7 +145,7 @@ proptest! {
 
 #[test]
 fn no_name_of_an_attribute_stands_for_two() {
-    for subject in SUBJECTS {
+    for subject in Subject::ALL {
         let mut names: Vec<_> = field::attributes(subject).iter().flat_map(|row| row.names).collect();
         let all = names.len();
         names.sort();
