@@ -1,10 +1,13 @@
-//! Where things are kept, behind plain types: rows in SQLite or PostgreSQL ([`Database`]), answers
-//! that several servers share in Redis ([`RedisCache`]).
+//! Where things are kept, behind plain types: rows in SQLite or PostgreSQL ([`Database`]), bytes of
+//! models in a folder or an S3 bucket ([`Blobs`]), answers that several servers share in Redis
+//! ([`RedisCache`]).
 //!
 //! Nothing here knows what is kept, decides when to ask or how long to wait; callers do.
 
+mod blobs;
 pub mod database;
 mod redis_cache;
 
+pub use blobs::{BlobInfo, Blobs, Digest, StoredBlob};
 pub use database::Database;
 pub use redis_cache::RedisCache;
