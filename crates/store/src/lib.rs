@@ -1,8 +1,11 @@
-//! What several servers share, behind the traits of `core`.
+//! What several servers share, and what outlives them.
 //!
-//! So far: answers in Redis ([`RedisCache`]). Nothing here decides when to ask or how long to wait;
+//! Answers in Redis, behind the trait of `core` ([`RedisCache`]), and the bytes of models in a
+//! folder or an S3 bucket ([`Blobs`]). Nothing here decides when to ask or how long to wait;
 //! callers do, by dropping futures.
 
+mod blobs;
 mod redis_cache;
 
+pub use blobs::{BlobInfo, Blobs, Digest, StoredBlob};
 pub use redis_cache::RedisCache;
