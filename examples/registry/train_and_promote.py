@@ -11,6 +11,7 @@ import logging
 import os
 import sys
 import time
+import warnings
 
 import mlflow
 import requests
@@ -82,7 +83,10 @@ def main() -> None:
     options.add_argument("--timeout", type=float, default=30, help="seconds to wait for a version to answer (default: %(default)s)")
     chosen = options.parse_args()
     server = chosen.server.rstrip("/")
+    # The story is told here, and MLflow would rather have aliases only.
     logging.getLogger("mlflow").setLevel(logging.ERROR)
+    warnings.simplefilter("ignore", FutureWarning)
+    os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")
 
     mlflow.set_tracking_uri(server)
     mlflow.set_registry_uri(server)

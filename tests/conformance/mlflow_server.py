@@ -107,7 +107,12 @@ class Postgres:
                 raise RuntimeError("no user to run it as")
             shutil.chown(folder, self.user)
         self.folder = folder / "cluster"
-        self._call("initdb", "-D", self.folder, "-U", "salver", "-A", "trust", "-E", "UTF8", "--no-sync")
+        make = ("initdb", "-D", self.folder, "-U", "salver", "-A", "trust", "-E", "UTF8", "--no-sync")
+        try:
+            # Not the order of bytes: an order that relies on it by chance must fail here.
+            self._call(*make, "--locale-provider=icu", "--icu-locale=en-US", "--locale=C.UTF-8")
+        except RuntimeError:
+            self._call(*make)  # before PostgreSQL 15, or built without ICU
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))
             self.port = probe.getsockname()[1]
