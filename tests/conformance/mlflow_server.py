@@ -186,13 +186,35 @@ def tracking(request, tmp_path_factory):
     if request.param == "given":
         yield Tracking(GIVEN, is_salver=False)
         return
-    options: list[object] = ["--grpc", "off"]
-    if request.param == "postgres":
-        options += ["--database", request.getfixturevalue("postgres").database()]
-    server = Server(tmp_path_factory.mktemp("tracking"), *options)
+    server = Server(tmp_path_factory.mktemp("tracking"), *_options(request))
     yield Tracking(server.url, is_salver=True)
     if server.process.poll() is None:
         server.stop()
+
+
+def _options(request) -> list[object]:
+    """The arguments of `salver serve` for the backend that the fixture is made for."""
+    database = ["--database", request.getfixturevalue("postgres").database()] if request.param == "postgres" else []
+    return ["--grpc", "off", *database]
+
+
+@pytest.fixture(params=BACKENDS)
+def restart(request, tmp_path):
+    """restart(): a server of one test's own, started anew on what the one before has left."""
+    if request.param == "given":
+        pytest.skip("a server that was given is not restarted")
+    options, running = _options(request), []
+
+    def anew() -> Tracking:
+        while running:
+            running.pop().stop()
+        running.append(Server(tmp_path, *options))
+        return Tracking(running[0].url, is_salver=True)
+
+    yield anew
+    for server in running:
+        if server.process.poll() is None:
+            server.stop()
 
 
 @pytest.fixture(scope="module")

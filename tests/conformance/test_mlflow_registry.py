@@ -399,7 +399,8 @@ def test_latest_versions_are_by_stage(client, tracking, model, add):
 
     assert latest() == {"None": 5, "Production": 2, "Staging": 3, "Archived": 4}
     assert latest("Production") == latest("production") == {"Production": 2}
-    assert latest("Staging", "None") == {"Staging": 3, "None": 5}
+    for asked in (["Staging", "None"], ["None", "Staging"]):
+        assert [v.current_stage for v in client.get_latest_versions(model, asked)] == asked
     client.delete_model_version(model, "3")
     assert latest("Staging") == {}
     fails("RESOURCE_DOES_NOT_EXIST", client.get_latest_versions, tracking.name("never"))
@@ -434,6 +435,18 @@ def test_tags_and_params_of_logged_models_change(client, experiment):
     assert {k: got.tags.get(k) for k in ("a", "b c")} == {"a": "3", "b c": None}
     assert got.params == {"depth": "3", "wide": "yes"}
     fails("RESOURCE_DOES_NOT_EXIST", client.delete_logged_model_tag, made, "b c")
+
+
+def test_the_files_of_a_logged_model_are_listed(client, experiment, tmp_path):
+    made = client.create_logged_model(experiment, "files")
+    (tmp_path / "sub").mkdir()
+    (tmp_path / "top.txt").write_bytes(b"123")
+    (tmp_path / "sub" / "deep.txt").write_bytes(b"12")
+    client.log_model_artifacts(made.model_id, str(tmp_path))
+    client.log_model_artifact(made.model_id, str(tmp_path / "top.txt"))
+    listed = {f.path: (f.is_dir, f.file_size) for f in client.list_logged_model_artifacts(made.model_id)}
+    assert listed == {"sub": (True, None), "top.txt": (False, 3)}
+    assert [f.path for f in client.list_logged_model_artifacts(made.model_id, "sub")] == ["sub/deep.txt"]
 
 
 def test_a_deleted_logged_model_is_gone(client, experiment):

@@ -6,6 +6,7 @@ What no client sends, or what it hides from a test that uses it.
 import http.client
 import json
 import math
+from concurrent.futures import ThreadPoolExecutor
 from urllib.parse import quote, urlsplit
 
 import pytest
@@ -57,6 +58,7 @@ def add_version(tracking, name, source, run=None, **fields):
 def test_health_version_and_server_info(tracking):
     health = tracking.send("GET", "/health")
     assert (health.status_code, health.text.strip()) == (200, "OK")
+    assert tracking.send("HEAD", "/health").status_code == 200
     version = tracking.send("GET", "/version")
     assert version.status_code == 200 and int(version.text.strip().split(".")[0]) >= 3
     for base in ("/api/3.0/mlflow", "/ajax-api/3.0/mlflow"):
@@ -641,6 +643,94 @@ def test_repeated_writes_are_the_same_as_one(tracking, experiment, model):
         tracking.ok("POST", "runs/delete", {"run_id": run})
     for _ in range(2):
         tracking.ok("POST", "runs/restore", {"run_id": run})
+
+
+def test_the_files_of_a_logged_model_are_listed_from_its_root(tracking, experiment, logged):
+    root = f"{experiment}/models/{logged}/artifacts"
+    assert raw(tracking, "PUT", f"{ARTIFACTS}/{root}/a/b.txt", b"12").status_code == 200
+    path = f"logged-models/{logged}/artifacts/directories"
+    got = tracking.ok("GET", path)
+    assert (got["root_uri"], got["files"]) == (f"mlflow-artifacts:/{root}", [{"path": "a", "is_dir": True}])
+    inside = tracking.ok("GET", path, {"artifact_directory_path": "a"})["files"]
+    assert inside == [{"path": "a/b.txt", "is_dir": False, "file_size": 2}]
+    for bad in ("..", "/etc", "%252e%252e"):
+        refused(tracking.call("GET", path, {"artifact_directory_path": bad}), 400, INVALID)
+
+
+# Many at once
+
+
+def at_once(calls):
+    """The answers of calls that are made at the same time, in no order."""
+    with ThreadPoolExecutor(len(calls)) as threads:
+        return [future.result() for future in [threads.submit(call) for call in calls]]
+
+
+def post(tracking, path, body):
+    return lambda: requests.post(f"{tracking.url}{API}/{path}", json=body, timeout=PATIENCE_S)
+
+
+def test_versions_made_at_once_have_numbers_of_their_own(tracking):
+    name = tracking.model()
+    answers = at_once([post(tracking, "model-versions/create", {"name": name, "source": "s3://b/m"}) for _ in range(12)])
+    if not tracking.is_salver and any(a.status_code != 200 for a in answers):
+        pytest.skip(f"MLflow itself: {sorted({a.status_code for a in answers})}")
+    assert [a.status_code for a in answers] == [200] * 12
+    assert sorted(int(a.json()["model_version"]["version"]) for a in answers) == list(range(1, 13))
+
+
+def test_of_names_taken_at_once_one_wins(tracking):
+    for path in ("experiments/create", "registered-models/create"):
+        answers = at_once([post(tracking, path, {"name": tracking.name("race")})] * 8)
+        won = [a for a in answers if a.status_code == 200]
+        assert len(won) == 1, [a.text for a in answers]
+        for answer in answers:
+            if answer is not won[0]:
+                refused(answer, 400, "RESOURCE_ALREADY_EXISTS")
+
+
+def test_of_params_written_at_once_one_wins(tracking, experiment):
+    run = tracking.run(experiment)
+    answers = at_once([post(tracking, "runs/log-parameter", {"run_id": run, "key": "p", "value": str(i)}) for i in range(8)])
+    if not tracking.is_salver and any(a.status_code not in (200, 400) for a in answers):
+        pytest.skip(f"MLflow itself: {sorted({a.status_code for a in answers})}")
+    won = [i for i, a in enumerate(answers) if a.status_code == 200]
+    assert len(won) == 1, [a.text for a in answers]
+    assert tracking.ok("GET", "runs/get", {"run_id": run})["run"]["data"]["params"] == [{"key": "p", "value": str(won[0])}]
+
+
+def test_metrics_and_tags_written_at_once_are_all_there(tracking, experiment):
+    run = tracking.run(experiment)
+    calls = [post(tracking, "runs/log-batch", {"run_id": run, "tags": [{"key": f"t{i}", "value": "1"}],
+             "metrics": [{"key": "m", "value": i, "timestamp": 1, "step": i}]}) for i in range(12)]
+    assert [a.status_code for a in at_once(calls)] == [200] * 12
+    got = tracking.ok("GET", "runs/get", {"run_id": run})["run"]["data"]
+    assert [(m["key"], m["value"], m["step"]) for m in got["metrics"]] == [("m", 11, 11)]
+    assert {t["key"] for t in got["tags"]} >= {f"t{i}" for i in range(12)}
+    assert len(tracking.ok("GET", "metrics/get-history", {"run_id": run, "metric_key": "m"})["metrics"]) == 12
+
+
+def test_what_was_written_is_there_after_a_restart(restart):
+    first = restart()
+    experiment = first.experiment(tags=[{"key": "k", "value": "v"}])
+    run = first.run(experiment)
+    first.ok("POST", "runs/log-metric", {"run_id": run, "key": "m", "value": "NaN", "timestamp": 1})
+    name = first.model()
+    assert add_version(first, name, f"runs:/{run}/m", run).status_code == 200
+    first.ok("POST", "registered-models/alias", {"name": name, "alias": "a", "version": "1"})
+    first.ok("DELETE", "model-versions/delete", {"name": name, "version": "1"})
+    assert first.send("PUT", f"{ARTIFACTS}/{experiment}/x.txt", data=b"x").status_code == 200
+    before = [first.ok("GET", path, query) for path, query in (
+        ("experiments/get", {"experiment_id": experiment}), ("runs/get", {"run_id": run}), ("registered-models/get", {"name": name}),
+    )]
+    second = restart()
+    after = [second.ok("GET", path, query) for path, query in (
+        ("experiments/get", {"experiment_id": experiment}), ("runs/get", {"run_id": run}), ("registered-models/get", {"name": name}),
+    )]
+    assert after == before
+    assert second.send("GET", f"{ARTIFACTS}/{experiment}/x.txt").content == b"x"
+    assert add_version(second, name, "s3://b/m").json()["model_version"]["version"] == "2"
+    assert second.experiment() != experiment
 
 
 def test_models_that_are_prompts_are_left_out_only_when_asked(tracking):
