@@ -73,7 +73,8 @@ impl Registry {
     /// `InvalidInput` for a filter, order or page that cannot be; those of the database.
     pub async fn search_experiments(&self, search: &Search) -> Result<Found<Experiment>> {
         let checked = search.check(Subject::Experiments)?;
-        let from = sql("SELECT t.* FROM experiments t WHERE t.lifecycle_stage IN ").list(search.stages().iter().copied());
+        let from =
+            sql("SELECT t.* FROM experiments t WHERE t.lifecycle_stage IN ").list(search.stages().iter().copied());
         let (mut session, found) = self.found(checked, from, experiments::read).await?;
         Ok(Found { items: experiments::with_tags(&mut session, found.items).await?, ..found })
     }
@@ -188,6 +189,7 @@ fn column(subject: Subject, attribute: Attribute) -> &'static str {
     match attribute {
         Attribute::RunId => "t.run_id",
         Attribute::RunName => "t.run_name",
+        Attribute::Status if subject == Subject::LoggedModels => "REPLACE(t.status, 'LOGGED_MODEL_', '')",
         Attribute::Status => "t.status",
         Attribute::UserId => "t.user_id",
         Attribute::ArtifactUri => "t.artifact_uri",

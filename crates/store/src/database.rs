@@ -125,9 +125,8 @@ impl Database {
                 "step {version} of the database's schema is not the one that this program knows; was it written by \
                  an unreleased version?"
             )),
-            other => {
-                Error::new(ErrorKind::Engine, "the database's schema could not be brought up to date").with_source(other)
-            }
+            other => Error::new(ErrorKind::Engine, "the database's schema could not be brought up to date")
+                .with_source(other),
         })
     }
 
@@ -275,6 +274,8 @@ fn failed(error: sqlx::Error) -> Error {
                 .with_retry_after(Duration::from_secs(1))
                 .with_source(error)
         }
-        other => Error::new(ErrorKind::Engine, "the database refused a statement; the log tells more").with_source(other),
+        other => {
+            Error::new(ErrorKind::Engine, "the database refused a statement; the log tells more").with_source(other)
+        }
     }
 }

@@ -32,10 +32,11 @@ const BASES: [&str; 2] = ["/api/2.0", "/ajax-api/2.0"];
 
 /// Whether a request brings a file, whose size has no limit.
 pub(crate) fn is_upload<B>(request: &Request<B>) -> bool {
-    request.method() == http::Method::PUT && BASES.iter().any(|base| {
-        let path = request.uri().path().strip_prefix(base);
-        path.is_some_and(|path| path.starts_with(artifacts::ROUTE))
-    })
+    request.method() == http::Method::PUT
+        && BASES.iter().any(|base| {
+            let path = request.uri().path().strip_prefix(base);
+            path.is_some_and(|path| path.starts_with(artifacts::ROUTE))
+        })
 }
 
 /// Whether MLflow's clients read the errors of this path.

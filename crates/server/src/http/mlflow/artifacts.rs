@@ -38,19 +38,37 @@ pub(super) fn calls() -> Vec<(&'static str, MethodRouter<Arc<App>>)> {
     ]
 }
 
-/// Takes the file's path out of the request's; it may come percent-encoded.
+/// Takes the file's path out of the request's.
 fn path_of(uri: &Uri) -> Result<String> {
     let path = uri.path();
-    let path = BASES.iter().find_map(|base| path.strip_prefix(base)?.strip_prefix(ROUTE)).unwrap_or_default();
-    let decoded = percent_decode_str(path).decode_utf8();
-    decoded.map(Into::into).map_err(|_| Error::invalid_input("Invalid path: it is not UTF-8 once percent-decoded"))
+    decoded(BASES.iter().find_map(|base| path.strip_prefix(base)?.strip_prefix(ROUTE)).unwrap_or_default())
+}
+
+/// How often a path may be encoded.
+const MOST_LEVELS: usize = 8;
+
+/// Undoes percent-encoding until there is none: MLflow's client sends the same name encoded once here
+/// and twice there, and expects it to be one file.
+fn decoded(path: &str) -> Result<String> {
+    let mut path = path.to_owned();
+    for _ in 0..MOST_LEVELS {
+        let decoded = percent_decode_str(&path).decode_utf8();
+        let decoded =
+            decoded.map_err(|_| Error::invalid_input("Invalid path: it is not UTF-8 once percent-decoded"))?;
+        if decoded == path {
+            return Ok(path);
+        }
+        path = decoded.into_owned();
+    }
+    Err(Error::invalid_input("Invalid path: it is percent-encoded too often"))
 }
 
 async fn list(State(app): AppState, uri: Uri) -> Response<Body> {
     let listed = async {
         let query = uri.query().unwrap_or_default();
         let folder = form_urlencoded::parse(query.as_bytes()).find(|(name, _)| name == "path");
-        let files = registry(&app)?.list_files(folder.as_ref().map(|(_, value)| &**value)).await?;
+        let folder = folder.map(|(_, value)| decoded(&value)).transpose()?;
+        let files = registry(&app)?.list_files(folder.as_deref()).await?;
         Ok(Reply::json_value(200, &page("files", &files, None)))
     };
     reply_or(listed.await, encode_error)

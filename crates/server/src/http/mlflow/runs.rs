@@ -1,6 +1,7 @@
 //! Runs, and what they log.
 
 use salver_core::{Error, Result};
+use salver_registry::names::artifact_path;
 use salver_registry::search::{Page, PageLimits};
 use salver_registry::types::{DatasetInput, Lifecycle, ModelInput, ModelOutput};
 use salver_registry::{Logged, NewMetric, NewRun, Registry, RunChange};
@@ -254,10 +255,13 @@ pub(super) async fn artifacts(registry: Registry, _: Who, asked: Artifacts) -> R
 /// Lists a folder below the root of a run or model; paths are relative to that root.
 pub(super) async fn list_below(registry: &Registry, root: &str, path: Option<String>) -> Result<Value> {
     let path = path.unwrap_or_default();
-    let path = path.trim_matches('/');
-    let inside = root.strip_prefix("mlflow-artifacts:/").ok_or_else(|| {
-        Error::unsupported(format!("these artifacts are not kept by this server but below '{root}'"))
-    })?;
+    let path = path.trim_end_matches('/');
+    if !path.is_empty() {
+        artifact_path(path)?;
+    }
+    let inside = root
+        .strip_prefix("mlflow-artifacts:/")
+        .ok_or_else(|| Error::unsupported(format!("these artifacts are not kept by this server but below '{root}'")))?;
     let folder = if path.is_empty() { inside.to_owned() } else { format!("{inside}/{path}") };
     let mut files = registry.list_files(Some(&folder)).await?;
     if !path.is_empty() {
@@ -269,4 +273,3 @@ pub(super) async fn list_below(registry: &Registry, root: &str, path: Option<Str
     }
     Ok(answer)
 }
-

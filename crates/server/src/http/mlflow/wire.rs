@@ -110,21 +110,28 @@ fn is_json(headers: &HeaderMap) -> bool {
     media_type.split(';').next().is_some_and(|media_type| media_type.trim().eq_ignore_ascii_case("application/json"))
 }
 
-/// Takes arguments from a query; one that comes again is a list.
+/// Arguments that are lists: in a query, one that comes once is a list of one.
+const LISTS: [&str; 3] = ["order_by", "stages", "experiment_ids"];
+
+/// Takes arguments from a query; of one that comes again and is no list, the last counts.
 fn from_query(query: &str) -> Map<String, Value> {
     let mut arguments = Map::new();
     for (name, value) in form_urlencoded::parse(query.as_bytes()) {
         let value = Value::String(value.into_owned());
-        match arguments.get_mut(&*name) {
-            None => drop(arguments.insert(name.into_owned(), value)),
-            Some(Value::Array(values)) => values.push(value),
-            Some(first) => *first = Value::Array(vec![first.take(), value]),
+        if !LISTS.contains(&&*name) {
+            arguments.insert(name.into_owned(), value);
+        } else if let Value::Array(values) = arguments.entry(name).or_insert_with(|| json!([])) {
+            values.push(value);
         }
     }
     arguments
 }
 
 fn from_body(body: &[u8], is_json: bool) -> Result<Map<String, Value>> {
+    // Where the path says it all, clients send nothing else.
+    if body.is_empty() {
+        return Ok(Map::new());
+    }
     if !is_json {
         return Err(Error::invalid_input("Bad Request. Content-Type should be application/json."));
     }
@@ -157,23 +164,16 @@ pub(super) fn text(value: Option<Text>) -> Option<String> {
 pub(super) fn version(value: Option<Text>) -> Result<i64> {
     let text = need(value, "version")?;
     text.parse().map_err(|_| {
-        Error::invalid_input(format!("Invalid value '{text}' for parameter 'version' supplied: expected a whole number"))
+        Error::invalid_input(format!(
+            "Invalid value '{text}' for parameter 'version' supplied: expected a whole number"
+        ))
     })
 }
 
-/// A text; ids may come as numbers.
-#[derive(Debug, Clone)]
+/// A text.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(transparent)]
 pub(super) struct Text(pub(super) String);
-
-impl<'de> Deserialize<'de> for Text {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        match Value::deserialize(deserializer)? {
-            Value::String(text) => Ok(Self(text)),
-            Value::Number(number) => Ok(Self(number.to_string())),
-            other => Err(D::Error::custom(format!("expected a text, got {}", kind(&other)))),
-        }
-    }
-}
 
 /// A whole number, which may come as text.
 #[derive(Debug, Clone, Copy)]
@@ -229,7 +229,7 @@ impl<'de> Deserialize<'de> for Flag {
     }
 }
 
-/// A list; a single item is a list of one, and null is an empty one.
+/// A list; null is an empty one.
 #[derive(Debug, Clone)]
 pub(super) struct List<T>(pub(super) Vec<T>);
 
@@ -244,7 +244,6 @@ impl<'de, T: DeserializeOwned> Deserialize<'de> for List<T> {
         let items = match Value::deserialize(deserializer)? {
             Value::Null => Vec::new(),
             Value::Array(items) => items,
-            single @ (Value::String(_) | Value::Object(_)) => vec![single],
             other => return Err(D::Error::custom(format!("expected a list, got {}", kind(&other)))),
         };
         let items = items.into_iter().map(serde_json::from_value).collect::<Result<_, _>>();
