@@ -14,6 +14,7 @@ use salver_store::{Blobs, Database};
 use tokio::sync::watch;
 
 pub use self::audit::AuditEntry;
+pub use self::backup::Saved;
 pub use self::experiments::NewExperiment;
 pub use self::files::{FileInfo, Listed};
 pub use self::gc::Cleared;
@@ -25,6 +26,7 @@ pub use self::query::{LoggedOrder, Search};
 pub use self::runs::{NewRun, RunChange};
 
 mod audit;
+mod backup;
 mod experiments;
 mod files;
 pub mod fuzz;
