@@ -55,8 +55,10 @@ pub(crate) enum Action {
     Predict(PredictOptions),
     /// Show what a model file or folder takes, gives and consists of.
     Inspect(InspectOptions),
-    /// List, load, unload and pin the models of a running server.
+    /// Register, compare, promote, list, load and pin models of a running server.
     Models(ModelsOptions),
+    /// Clear away, save or bring back the registry, beside a running server or without one.
+    Registry(RegistryOptions),
     /// Watch what each model of a running server does right now.
     ///
     /// For each version: requests and errors per second, how long half of the requests and all but
@@ -262,6 +264,60 @@ pub(crate) enum ModelsAction {
         model: String,
         /// The text, @FILE, or - for standard input.
         text: String,
+    },
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct RegistryOptions {
+    /// What to do.
+    #[command(subcommand)]
+    pub action: RegistryAction,
+
+    /// Print JSON.
+    #[arg(long, global = true)]
+    pub json: bool,
+
+    #[command(flatten)]
+    pub place: RegistryPlace,
+}
+
+/// Where a registry is: what `serve` takes.
+#[derive(Debug, Args)]
+pub(crate) struct RegistryPlace {
+    /// The folder of the server's own files.
+    #[arg(long, value_name = "DIR", env = "SALVER_DATA", hide_env = true, default_value = "./salver-data", global = true)]
+    pub data: PathBuf,
+
+    /// Where the records are (default: registry/registry.db in --data).
+    #[arg(long, value_name = "URL", env = "SALVER_DATABASE", hide_env = true, value_parser = parse_secret, global = true)]
+    pub database: Option<Secret>,
+
+    /// Where the files of models and runs are (default: registry/artifacts in --data).
+    #[arg(long, value_name = "URL", env = "SALVER_ARTIFACTS", hide_env = true, global = true)]
+    pub artifacts: Option<String>,
+}
+
+/// What can be done to a registry as a whole.
+#[derive(Debug, Clone, Subcommand)]
+pub(crate) enum RegistryAction {
+    /// Delete files that no run, logged model or version refers to any more.
+    Gc {
+        /// Only count them.
+        #[arg(long)]
+        dry_run: bool,
+        /// Leave those alone that are younger: their upload may not be over.
+        #[arg(long, value_name = "SECONDS", default_value_t = 86_400)]
+        grace_s: u64,
+    },
+    /// Write everything into a new folder: rows as JSON lines, and the files.
+    Backup {
+        /// Made if it is not there; must be empty.
+        folder: PathBuf,
+    },
+    /// Bring a backup back, into a registry that has nothing yet; also from one database to another.
+    Restore {
+        /// What `backup` wrote.
+        folder: PathBuf,
     },
 }
 

@@ -53,6 +53,7 @@ fn run(args: &[OsString]) -> Result<ExitCode> {
         Action::Predict(options) => done(block_on(None, predict::run(options))),
         Action::Inspect(options) => done(inspect::run(options)),
         Action::Models(options) => done(block_on(Some(1), models::run(options))),
+        Action::Registry(options) => done(block_on(Some(1), registry::run(options))),
         Action::Top(options) => done(block_on(Some(1), top::run(options))),
         Action::Check(options) => block_on(None, check::run(options)),
         Action::Runtime(command) => runtime::run(&command.action),
