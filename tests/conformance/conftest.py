@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 from harness import DEMO, MODELS, RUNNING, Server
+from mlflow_server import client, postgres, restart, tracking  # noqa: F401 (fixtures)
 
 
 @pytest.fixture(scope="session")

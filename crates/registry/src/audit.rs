@@ -62,7 +62,8 @@ impl Registry {
         if let Some(subject) = subject {
             // '0' follows '/' in the order of bytes.
             let (from, to) = (format!("{subject}/"), format!("{subject}0"));
-            statement = statement.then(" WHERE subject = ? OR (subject >= ? AND subject < ?)").bind_all([subject, &from, &to]);
+            statement =
+                statement.then(" WHERE subject = ? OR (subject >= ? AND subject < ?)").bind_all([subject, &from, &to]);
         }
         let statement = statement.then(" ORDER BY id DESC LIMIT ?").bind(limit as i64);
         self.database.read().await?.all(statement).await?.iter().map(entry).collect()

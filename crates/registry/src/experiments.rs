@@ -24,7 +24,9 @@ impl Registry {
     pub(crate) async fn make_default_experiment(&self) -> Result<()> {
         let mut session = self.database.write().await?;
         let now = self.now();
-        let statement = sql("INSERT INTO experiments VALUES (0, 'Default', 'mlflow-artifacts:/0', 'active', ?, ?) ON CONFLICT DO NOTHING");
+        let statement = sql(
+            "INSERT INTO experiments VALUES (0, 'Default', 'mlflow-artifacts:/0', 'active', ?, ?) ON CONFLICT DO NOTHING",
+        );
         session.execute(statement.bind(now).bind(now)).await?;
         session.commit().await
     }

@@ -225,7 +225,8 @@ async fn refuse_if_registered(session: &mut Session, path: &str) -> Result<()> {
 }
 
 async fn read_files(session: &mut Session, name: &str, version: i64) -> Result<Vec<FileInfo>> {
-    let statement = sql("SELECT path, digest, size FROM model_version_files WHERE name = ? AND version = ? ORDER BY path");
+    let statement =
+        sql("SELECT path, digest, size FROM model_version_files WHERE name = ? AND version = ? ORDER BY path");
     let rows = session.all(statement.bind(name).bind(version)).await?;
     rows.iter()
         .map(|row| Ok(FileInfo { path: row.text("path")?, digest: row.text("digest")?, size: row.int("size")? }))

@@ -150,7 +150,8 @@ impl Registry {
 
     async fn touched_logged(&self, model_id: &str) -> Result<Session> {
         let mut session = self.database.write().await?;
-        let statement = sql("UPDATE logged_models SET last_update_time = ? WHERE model_id = ? AND lifecycle_stage = 'active'");
+        let statement =
+            sql("UPDATE logged_models SET last_update_time = ? WHERE model_id = ? AND lifecycle_stage = 'active'");
         if session.execute(statement.bind(self.now()).bind(model_id)).await? == 0 {
             return Err(unknown(model_id));
         }

@@ -83,7 +83,9 @@ fn check_params(params: &mut [Tag]) -> Result<()> {
         param.value = names::cut(&param.value, names::MAX_PARAM_VALUE).to_owned();
     }
     match params.iter().enumerate().find(|(idx, param)| params[..*idx].iter().any(|earlier| earlier.key == param.key)) {
-        Some((_, twice)) => Err(Error::invalid_input(format!("Duplicate parameter key '{}' in one request", twice.key))),
+        Some((_, twice)) => {
+            Err(Error::invalid_input(format!("Duplicate parameter key '{}' in one request", twice.key)))
+        }
         None => Ok(()),
     }
 }
@@ -119,12 +121,13 @@ impl Registry {
     pub async fn metric_history(&self, run_id: &str, key: &str, page: Page) -> Result<Found<Metric>> {
         let mut session = self.database.read().await?;
         read_run(&mut session, run_id).await?;
-        let statement = sql("SELECT * FROM metrics WHERE run_id = ? AND key = ? ORDER BY timestamp, step, value, is_nan \
+        let statement =
+            sql("SELECT * FROM metrics WHERE run_id = ? AND key = ? ORDER BY timestamp, step, value, is_nan \
                              LIMIT ? OFFSET ?")
-        .bind(run_id)
-        .bind(key)
-        .bind(i64::from(page.limit()) + 1)
-        .bind(page.offset().cast_signed());
+            .bind(run_id)
+            .bind(key)
+            .bind(i64::from(page.limit()) + 1)
+            .bind(page.offset().cast_signed());
         let rows = session.all(statement).await?;
         Ok(Found::page(page, rows.iter().map(read_metric).collect::<Result<_>>()?))
     }
@@ -134,6 +137,8 @@ async fn write_params(session: &mut Session, run_id: &str, params: &[Tag]) -> Re
     if params.is_empty() {
         return Ok(());
     }
+    // Of two that give one parameter different values, the second has to see what the first wrote.
+    session.execute(sql("UPDATE runs SET status = status WHERE run_id = ?").bind(run_id)).await?;
     let known = PARAMS.of_texts(session, &[run_id]).await?.remove(run_id).unwrap_or_default();
     for param in params {
         if let Some(known) = known.iter().find(|known| known.key == param.key)

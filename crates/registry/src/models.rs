@@ -20,7 +20,13 @@ impl Registry {
     ///
     /// # Errors
     /// `Conflict` for one that is taken; `InvalidInput` for one that none can have.
-    pub async fn create_model(&self, who: &str, name: &str, description: &str, tags: &[Tag]) -> Result<RegisteredModel> {
+    pub async fn create_model(
+        &self,
+        who: &str,
+        name: &str,
+        description: &str,
+        tags: &[Tag],
+    ) -> Result<RegisteredModel> {
         names::model_name(name)?;
         check_tags(tags)?;
         let (mut session, now) = (self.database.write().await?, self.now());
@@ -55,7 +61,7 @@ impl Registry {
     /// # Errors
     /// `NotFound`.
     pub async fn describe_model(&self, who: &str, name: &str, description: &str) -> Result<RegisteredModel> {
-        let mut session = self.touched(name).await?;
+        let (mut session, _) = self.touched(name).await?;
         let before = read_model(&mut session, name).await?.description;
         let statement = sql("UPDATE registered_models SET description = ? WHERE name = ?").bind(description).bind(name);
         session.execute(statement).await?;
@@ -72,7 +78,7 @@ impl Registry {
     /// `NotFound`; `Conflict` for a name that is taken.
     pub async fn rename_model(&self, who: &str, name: &str, to: &str) -> Result<RegisteredModel> {
         names::model_name(to)?;
-        let mut session = self.touched(name).await?;
+        let (mut session, _) = self.touched(name).await?;
         if exists(&mut session, to).await? {
             return Err(taken(to));
         }
@@ -91,11 +97,11 @@ impl Registry {
     /// # Errors
     /// `NotFound`.
     pub async fn delete_model(&self, who: &str, name: &str) -> Result<()> {
-        let mut session = self.touched(name).await?;
+        let (mut session, now) = self.touched(name).await?;
         let before = read_model(&mut session, name).await?;
         session.execute(sql("DELETE FROM registered_models WHERE name = ?").bind(name)).await?;
         let statement = sql("UPDATE stage_times SET until = ? WHERE name = ? AND until IS NULL");
-        session.execute(statement.bind(self.now()).bind(name)).await?;
+        session.execute(statement.bind(now).bind(name)).await?;
         self.note_model(&mut session, who, "model.delete", name, Some(json!(before)), None).await?;
         self.commit_change(session).await
     }
@@ -106,7 +112,7 @@ impl Registry {
     /// `NotFound`; `InvalidInput` for a key that none can have.
     pub async fn set_model_tag(&self, who: &str, name: &str, tag: Tag) -> Result<()> {
         check_tags(std::slice::from_ref(&tag))?;
-        let mut session = self.touched(name).await?;
+        let (mut session, _) = self.touched(name).await?;
         MODEL_TAGS.set(&mut session, name, std::slice::from_ref(&tag)).await?;
         self.note_model(&mut session, who, "model.tag", name, None, Some(json!(tag))).await?;
         session.commit().await
@@ -117,7 +123,7 @@ impl Registry {
     /// # Errors
     /// `NotFound` for the model.
     pub async fn delete_model_tag(&self, who: &str, name: &str, key: &str) -> Result<()> {
-        let mut session = self.touched(name).await?;
+        let (mut session, _) = self.touched(name).await?;
         if MODEL_TAGS.delete(&mut session, name, key).await? {
             self.note_model(&mut session, who, "model.tag", name, Some(json!({ "key": key })), None).await?;
         }
@@ -130,13 +136,13 @@ impl Registry {
     /// `NotFound` for model or version; `InvalidInput` for an alias that none can have.
     pub async fn set_alias(&self, who: &str, name: &str, alias: &str, version: i64) -> Result<()> {
         names::alias(alias)?;
-        let mut session = self.touched(name).await?;
+        let (mut session, now) = self.touched(name).await?;
         versions::read_version(&mut session, name, version).await?;
         let before = aliased(&mut session, name, alias).await?;
         let statement = sql("INSERT INTO model_aliases VALUES (?, ?, ?) ON CONFLICT (name, alias) \
                              DO UPDATE SET version = excluded.version");
         session.execute(statement.bind(name).bind(alias).bind(version)).await?;
-        versions::touch_version(&mut session, name, version, self.now()).await?;
+        versions::touch_version(&mut session, name, version, now).await?;
         let shown = |version: i64| json!({ "alias": alias, "version": version });
         self.note_model(&mut session, who, "model.alias", name, before.map(shown), Some(shown(version))).await?;
         self.commit_change(session).await
@@ -147,7 +153,7 @@ impl Registry {
     /// # Errors
     /// `NotFound` for the model.
     pub async fn delete_alias(&self, who: &str, name: &str, alias: &str) -> Result<()> {
-        let mut session = self.touched(name).await?;
+        let (mut session, _) = self.touched(name).await?;
         if let Some(version) = aliased(&mut session, name, alias).await? {
             let statement = sql("DELETE FROM model_aliases WHERE name = ? AND alias = ?").bind(name).bind(alias);
             session.execute(statement).await?;
@@ -170,14 +176,14 @@ impl Registry {
         }
     }
 
-    /// Begins a change of a model, which others that change it wait for.
-    async fn touched(&self, name: &str) -> Result<Session> {
-        let mut session = self.database.write().await?;
+    /// Begins a change of a model, which others that change it wait for; returns its time.
+    async fn touched(&self, name: &str) -> Result<(Session, i64)> {
+        let (mut session, now) = (self.database.write().await?, self.now());
         let statement = sql("UPDATE registered_models SET last_update_time = ? WHERE name = ?");
-        if session.execute(statement.bind(self.now()).bind(name)).await? == 0 {
+        if session.execute(statement.bind(now).bind(name)).await? == 0 {
             return Err(unknown(name));
         }
-        Ok(session)
+        Ok((session, now))
     }
 
     async fn note_model(
@@ -243,7 +249,10 @@ pub(crate) fn read(row: &Row) -> Result<RegisteredModel> {
 }
 
 /// Gives models their tags, aliases and latest versions.
-pub(crate) async fn with_parts(session: &mut Session, mut models: Vec<RegisteredModel>) -> Result<Vec<RegisteredModel>> {
+pub(crate) async fn with_parts(
+    session: &mut Session,
+    mut models: Vec<RegisteredModel>,
+) -> Result<Vec<RegisteredModel>> {
     let names: Vec<String> = models.iter().map(|model| model.name.clone()).collect();
     let names: Vec<&str> = names.iter().map(String::as_str).collect();
     let mut tags = MODEL_TAGS.of_texts(session, &names).await?;
@@ -266,4 +275,4 @@ pub(crate) async fn with_parts(session: &mut Session, mut models: Vec<Registered
     Ok(models)
 }
 
-pub(crate) use self::versions::{read_version, read as read_version_row, with_parts as versions_with_parts};
+pub(crate) use self::versions::{read as read_version_row, read_version, with_parts as versions_with_parts};

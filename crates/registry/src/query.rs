@@ -73,7 +73,8 @@ impl Registry {
     /// `InvalidInput` for a filter, order or page that cannot be; those of the database.
     pub async fn search_experiments(&self, search: &Search) -> Result<Found<Experiment>> {
         let checked = search.check(Subject::Experiments)?;
-        let from = sql("SELECT t.* FROM experiments t WHERE t.lifecycle_stage IN ").list(search.stages().iter().copied());
+        let from =
+            sql("SELECT t.* FROM experiments t WHERE t.lifecycle_stage IN ").list(search.stages().iter().copied());
         let (mut session, found) = self.found(checked, from, experiments::read).await?;
         Ok(Found { items: experiments::with_tags(&mut session, found.items).await?, ..found })
     }
@@ -116,7 +117,8 @@ impl Registry {
         Ok(Found { items: models::versions_with_parts(&mut session, found.items).await?, ..found })
     }
 
-    /// Searches logged models; newest first.
+    /// Searches logged models; newest first. With `datasets` (each a name and perhaps a digest), only
+    /// metrics that were measured on one of them count.
     ///
     /// # Errors
     /// As [`Registry::search_experiments`].
@@ -125,6 +127,7 @@ impl Registry {
         experiment_ids: &[String],
         search: &Search,
         orders: &[LoggedOrder],
+        datasets: &[(String, Option<String>)],
     ) -> Result<Found<LoggedModel>> {
         let subject = Subject::LoggedModels;
         let mut checked = search.check(subject)?;
@@ -134,7 +137,13 @@ impl Registry {
         }
         let ids = known_experiments(&mut self.database.read().await?, experiment_ids).await?;
         let from = sql("SELECT t.* FROM logged_models t WHERE t.lifecycle_stage = 'active' AND t.experiment_id IN ");
-        let (mut session, found) = self.found(checked, from.list(ids), logged::read).await?;
+        let mut from = from.list(ids);
+        if !datasets.is_empty() {
+            let conditions = checked.clauses.extract_if(.., |clause| matches!(clause.field, Field::Metric(_)));
+            let conditions: Vec<Clause> = conditions.collect();
+            from = measured_on(from, conditions, datasets);
+        }
+        let (mut session, found) = self.found(checked, from, logged::read).await?;
         let items = logged::with_data(&mut session, found.items).await?;
         Ok(Found { items, next_page_token: found.next_page_token })
     }
@@ -180,6 +189,7 @@ fn column(subject: Subject, attribute: Attribute) -> &'static str {
     match attribute {
         Attribute::RunId => "t.run_id",
         Attribute::RunName => "t.run_name",
+        Attribute::Status if subject == Subject::LoggedModels => "REPLACE(t.status, 'LOGGED_MODEL_', '')",
         Attribute::Status => "t.status",
         Attribute::UserId => "t.user_id",
         Attribute::ArtifactUri => "t.artifact_uri",
@@ -252,6 +262,35 @@ fn condition(statement: Sql, subject: Subject, clause: Clause) -> Sql {
             compare(statement.then(is_number), "x.value", test).then(")")
         }
     }
+}
+
+/// Appends conditions on metrics of logged models that were measured on one of `datasets`; without
+/// conditions, that there is one.
+fn measured_on(mut statement: Sql, conditions: Vec<Clause>, datasets: &[(String, Option<String>)]) -> Sql {
+    let on_these = |statement: Sql| {
+        let mut statement = statement.then(" AND (1 = 0");
+        for (name, digest) in datasets {
+            statement = statement.then(" OR (x.dataset_name = ?").bind(name);
+            if let Some(digest) = digest {
+                statement = statement.then(" AND x.dataset_digest = ?").bind(digest);
+            }
+            statement = statement.then(")");
+        }
+        statement.then(")")
+    };
+    if conditions.is_empty() {
+        let any = " AND EXISTS (SELECT 1 FROM logged_model_metrics x WHERE x.model_id = t.model_id";
+        return on_these(statement.then(any)).then(")");
+    }
+    for clause in conditions {
+        let Field::Metric(key) = &clause.field else {
+            continue;
+        };
+        let rows = rows_of_key(Subject::LoggedModels, &clause.field);
+        statement = statement.then(" AND EXISTS (SELECT 1").then(rows).bind(key).then(" AND x.is_nan = 0 AND ");
+        statement = on_these(compare(statement, "x.value", clause.test)).then(")");
+    }
+    statement
 }
 
 fn dataset(statement: Sql, column: &'static str, test: Test) -> Sql {

@@ -10,7 +10,8 @@ use crate::audit::Change;
 use crate::experiments::{active_experiment, read_experiment};
 use crate::tags::{self, PARAMS, RUN_TAGS};
 use crate::types::{
-    Dataset, DatasetInput, Lifecycle, Metric, ModelInput, ModelOutput, Run, RunData, RunInfo, RunInputs, RunOutputs, Tag,
+    Dataset, DatasetInput, Lifecycle, Metric, ModelInput, ModelOutput, Run, RunData, RunInfo, RunInputs, RunOutputs,
+    Tag,
 };
 use crate::{Registry, metrics, new_id};
 
@@ -51,7 +52,8 @@ impl Registry {
     /// # Errors
     /// `NotFound` for the experiment; `InvalidInput` for a deleted one or a key that none can have.
     pub async fn create_run(&self, who: &str, new: NewRun) -> Result<Run> {
-        tags::check(&new.tags)?;
+        // MLflow looks at the names of tags only when they are set later.
+        tags::check_lengths(&new.tags)?;
         let tagged = new.tags.iter().rev().find(|tag| tag.key == NAME_TAG).map(|tag| tag.value.clone());
         let named = new.run_name.filter(|name| !name.is_empty());
         if let (Some(named), Some(tagged)) = (&named, &tagged)
@@ -91,7 +93,8 @@ impl Registry {
         let mut tags = new.tags;
         tags.push(Tag { key: NAME_TAG.to_owned(), value: info.run_name.clone() });
         RUN_TAGS.set(&mut session, &info.run_id, &tags).await?;
-        self.note_run(&mut session, who, "run.create", &info.run_id, None, Some(json!({ "name": info.run_name }))).await?;
+        self.note_run(&mut session, who, "run.create", &info.run_id, None, Some(json!({ "name": info.run_name })))
+            .await?;
         let run = with_data(&mut session, vec![info]).await?.remove(0);
         session.commit().await?;
         Ok(run)
@@ -230,9 +233,9 @@ async fn write_dataset(session: &mut Session, run: &RunInfo, input: &DatasetInpu
     if input.tags.is_empty() {
         return Ok(());
     }
-    let rows = tags::distinct(&input.tags).into_iter().map(|tag| {
-        [&run.run_id, name, digest, &tag.key, &tag.value].map(Value::from)
-    });
+    let rows = tags::distinct(&input.tags)
+        .into_iter()
+        .map(|tag| [&run.run_id, name, digest, &tag.key, &tag.value].map(Value::from));
     let statement = sql("INSERT INTO dataset_input_tags VALUES ").rows(rows);
     let replace = " ON CONFLICT (run_id, name, digest, key) DO UPDATE SET value = excluded.value";
     session.execute(statement.then(replace)).await.map(drop)
@@ -244,9 +247,8 @@ async fn write_models(
     direction: &str,
     models: impl Iterator<Item = (&str, i64)>,
 ) -> Result<()> {
-    let rows: Vec<_> = models
-        .map(|(model_id, step)| [run_id.into(), model_id.into(), direction.into(), Value::from(step)])
-        .collect();
+    let rows: Vec<_> =
+        models.map(|(model_id, step)| [run_id.into(), model_id.into(), direction.into(), Value::from(step)]).collect();
     if rows.is_empty() {
         return Ok(());
     }
@@ -326,10 +328,11 @@ async fn datasets(session: &mut Session, run_ids: &[&str]) -> Result<HashMap<Str
         let owner = (row.text("run_id")?, row.text("name")?, row.text("digest")?);
         tags.entry(owner).or_default().push(Tag { key: row.text("key")?, value: row.text("value")? });
     }
-    let statement = sql("SELECT i.run_id, d.* FROM dataset_inputs i JOIN datasets d ON d.experiment_id = i.experiment_id \
+    let statement =
+        sql("SELECT i.run_id, d.* FROM dataset_inputs i JOIN datasets d ON d.experiment_id = i.experiment_id \
                          AND d.name = i.name AND d.digest = i.digest WHERE i.run_id IN ")
-    .list(run_ids.iter().copied())
-    .then(" ORDER BY d.name, d.digest");
+        .list(run_ids.iter().copied())
+        .then(" ORDER BY d.name, d.digest");
     let mut found: HashMap<String, Vec<DatasetInput>> = HashMap::new();
     for row in session.all(statement).await? {
         let run_id = row.text("run_id")?;
@@ -351,9 +354,8 @@ async fn datasets(session: &mut Session, run_ids: &[&str]) -> Result<HashMap<Str
 type Models = (Vec<ModelInput>, Vec<ModelOutput>);
 
 async fn models(session: &mut Session, run_ids: &[&str]) -> Result<HashMap<String, Models>> {
-    let statement = sql("SELECT * FROM run_models WHERE run_id IN ")
-        .list(run_ids.iter().copied())
-        .then(" ORDER BY step, model_id");
+    let statement =
+        sql("SELECT * FROM run_models WHERE run_id IN ").list(run_ids.iter().copied()).then(" ORDER BY step, model_id");
     let mut found: HashMap<String, Models> = HashMap::new();
     for row in session.all(statement).await? {
         let (inputs, outputs) = found.entry(row.text("run_id")?).or_default();

@@ -54,7 +54,8 @@ pub(crate) async fn resolve(session: &mut Session, new: &NewVersion) -> Result<O
             Ok(Origin { location, run_id: run_id.or(original_run) })
         }
         Some(("runs", rest)) => {
-            let (named, path) = rest.trim_start_matches('/').split_once('/').unwrap_or((rest.trim_start_matches('/'), ""));
+            let (named, path) =
+                rest.trim_start_matches('/').split_once('/').unwrap_or((rest.trim_start_matches('/'), ""));
             match &run {
                 Some(run) if run.run_id == named => origin(of_run(session, &run.artifact_uri, named, path).await?),
                 _ => Err(refused(source, "'run_id' must be the run that it names")),
@@ -122,6 +123,7 @@ async fn original(session: &mut Session, source: &str, named: &str) -> Result<(S
     let (name, version) = parts.ok_or_else(|| refused(source, "expected models:/NAME/VERSION or models:/m-ID"))?;
     let statement = sql("SELECT location, run_id FROM model_versions WHERE name = ? AND version = ?");
     let row = session.first(statement.bind(name).bind(version)).await?;
-    let row = row.ok_or_else(|| Error::not_found(format!("Model Version (name={name}, version={version}) not found")))?;
+    let row =
+        row.ok_or_else(|| Error::not_found(format!("Model Version (name={name}, version={version}) not found")))?;
     Ok((row.text("location")?, Some(row.text("run_id")?).filter(|run_id| !run_id.is_empty())))
 }

@@ -89,3 +89,14 @@ pub(crate) fn distinct(tags: &[Tag]) -> Vec<&Tag> {
 pub(crate) fn check(tags: &[Tag]) -> Result<()> {
     tags.iter().try_for_each(|tag| names::tag_key(&tag.key))
 }
+
+/// Checks that keys are there and not too long.
+///
+/// # Errors
+/// `InvalidInput`.
+pub(crate) fn check_lengths(tags: &[Tag]) -> Result<()> {
+    match tags.iter().find(|tag| tag.key.is_empty() || tag.key.chars().count() > names::MAX_KEY) {
+        Some(tag) => names::tag_key(&tag.key),
+        None => Ok(()),
+    }
+}

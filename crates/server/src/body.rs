@@ -68,7 +68,8 @@ pub(crate) struct GuardedBody<B = Incoming> {
     limit: usize,
     left: usize,
     rate: Option<MinRate>,
-    held: Arc<Held>,
+    /// None for a body that is not kept in memory.
+    held: Option<Arc<Held>>,
     /// Set while waiting for bytes.
     window: Option<Window>,
 }
@@ -81,7 +82,12 @@ struct Window {
 impl<B: Body<Data = Bytes, Error = hyper::Error> + Unpin> GuardedBody<B> {
     /// Bounds `inner` to `limit` bytes, to the room in `held` and, where given, to a least speed.
     pub(crate) fn new(inner: B, limit: usize, rate: Option<MinRate>, held: Arc<Held>) -> Self {
-        Self { inner, limit, left: limit, rate, held, window: None }
+        Self { inner, limit, left: limit, rate, held: Some(held), window: None }
+    }
+
+    /// Bounds `inner` to a least speed only: whoever reads it passes it on and keeps none of it.
+    pub(crate) fn passing(inner: B, rate: Option<MinRate>) -> Self {
+        Self { inner, limit: usize::MAX, left: usize::MAX, rate, held: None, window: None }
     }
 
     /// Waits for the next piece no longer than the least speed allows.
@@ -105,7 +111,7 @@ impl<B: Body<Data = Bytes, Error = hyper::Error> + Unpin> GuardedBody<B> {
     fn take(&mut self, frame: Frame<Bytes>) -> Result<Frame<Bytes>, BodyError> {
         let len = frame.data_ref().map_or(0, Bytes::len);
         self.left = self.left.checked_sub(len).ok_or(BodyError::TooLarge { limit: self.limit })?;
-        if !self.held.add(len) {
+        if self.held.as_ref().is_some_and(|held| !held.add(len)) {
             return Err(BodyError::NoRoom);
         }
         if let Some(window) = &mut self.window {

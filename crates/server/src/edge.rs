@@ -151,7 +151,11 @@ impl Edge {
         let certain = |routed: Result<_, Infallible>| routed.unwrap_or_else(|never| match never {});
         match family {
             Family::Http(_) => {
-                let request = request.map(|body| Body::new(guard(body, limits.body_bytes)));
+                let request = match routes::is_upload(&request) {
+                    // A file goes to its place as it comes: its size has no limit, only its speed.
+                    true => request.map(|body| Body::new(GuardedBody::passing(body, Some(rate)))),
+                    false => request.map(|body| Body::new(guard(body, limits.body_bytes))),
+                };
                 Box::pin(self.http.clone().oneshot(request).map(certain))
             }
             // A stream is as long as its client wants; each of its messages is bounded by tonic.
@@ -179,6 +183,7 @@ impl Family {
             "v1" => "tfserving",
             "invocations" | "ping" | "version" => "mlflow",
             "models" => "plain",
+            "api" | "ajax-api" if path.contains("/mlflow") => "mlflow",
             _ => "other",
         })
     }

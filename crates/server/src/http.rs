@@ -3,6 +3,7 @@
 mod api;
 mod exchange;
 mod home;
+mod mlflow;
 mod mlflow_scoring;
 pub(crate) mod oip;
 mod plain;
@@ -20,6 +21,7 @@ use salver_core::Error;
 use salver_protocol::{Reply, oip_rest};
 
 pub(crate) use self::exchange::plain_response;
+pub(crate) use self::mlflow::is_upload;
 pub(crate) use self::oip::infer_for as infer;
 use self::target::Target;
 use crate::app::App;
@@ -51,7 +53,7 @@ pub(crate) fn router(app: Arc<App>) -> Router {
         .route("/api/v1/models/{model}/unpin", post(api::unpin))
         .route("/v1", any(tfserving::dispatch))
         .route("/v1/{*rest}", any(tfserving::dispatch));
-    router = oip_routes(router);
+    router = mlflow::routes(oip_routes(router));
     if app.options.constant_route {
         router = router.route("/bench/constant", post(home::constant));
     }
@@ -126,6 +128,9 @@ async fn wrong_method(request: Request<Body>) -> Response<Body> {
 
 /// Renders an error in the shape that clients of the path expect.
 fn error_reply(path: &str, error: &Error) -> Reply {
+    if mlflow::is_path(path) {
+        return mlflow::encode_error(error);
+    }
     match path.trim_start_matches('/').split('/').next() {
         Some("invocations" | "ping" | "version") => salver_protocol::mlflow_scoring::encode_error(error),
         Some("models") => salver_protocol::plain::encode_error(error),

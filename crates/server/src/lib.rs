@@ -24,6 +24,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use salver_core::{Error, Infer, ModelControl, ModelName, Result};
+use salver_registry::Registry;
 use salver_telemetry::Metrics;
 use tokio::net::TcpListener;
 use tokio::task::JoinSet;
@@ -52,6 +53,8 @@ pub struct Services {
     pub server_version: String,
     /// The model of routes that name none; unset: the only one there is.
     pub default_model: Option<ModelName>,
+    /// What is known of models, and what MLflow's clients talk to.
+    pub registry: Option<Registry>,
 }
 
 /// How the server listens.

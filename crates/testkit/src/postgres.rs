@@ -33,11 +33,8 @@ impl Postgres {
     /// As [`Postgres::start`].
     pub fn shared() -> Option<&'static Self> {
         static SHARED: OnceLock<Option<Postgres>> = OnceLock::new();
-        let shared = SHARED.get_or_init(Self::start);
-        if shared.is_none() {
-            skip_postgres(); // Each test says it for itself.
-        }
-        shared.as_ref()
+        let shared = SHARED.get_or_init(Self::start_if_there);
+        shared.as_ref().or_else(skip_postgres)
     }
 
     /// Starts a PostgreSQL; none: there is none here, and the test is skipped.
@@ -45,10 +42,11 @@ impl Postgres {
     /// # Panics
     /// If it does not start, or is not there though `SALVER_REQUIRE_SERVICES=1`.
     pub fn start() -> Option<Self> {
-        let Some(programs) = Programs::find() else {
-            skip_postgres();
-            return None;
-        };
+        Self::start_if_there().or_else(skip_postgres)
+    }
+
+    fn start_if_there() -> Option<Self> {
+        let programs = Programs::find()?;
         let folder = TempDir::with_prefix("salver-postgres-").expect("a temporary folder");
         programs.make_cluster(folder.path());
         for _ in 0..10 {
@@ -77,8 +75,9 @@ impl Postgres {
     }
 }
 
-fn skip_postgres() {
+fn skip_postgres<T>() -> Option<T> {
     skip("postgres", "neither in PATH nor in /usr/lib/postgresql; Debian: apt-get install postgresql");
+    None
 }
 
 /// Where its programs are, and as whom they run.

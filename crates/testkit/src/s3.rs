@@ -30,11 +30,8 @@ impl S3 {
     /// As [`S3::start`].
     pub fn shared() -> Option<&'static Self> {
         static SHARED: OnceLock<Option<S3>> = OnceLock::new();
-        let shared = SHARED.get_or_init(Self::start);
-        if shared.is_none() {
-            skip_s3(); // Each test says it for itself.
-        }
-        shared.as_ref()
+        let shared = SHARED.get_or_init(Self::start_if_there);
+        shared.as_ref().or_else(skip_s3)
     }
 
     /// Starts an S3; none: there is none here, and the test is skipped.
@@ -42,10 +39,11 @@ impl S3 {
     /// # Panics
     /// If it does not start, or is not there though `SALVER_REQUIRE_SERVICES=1`.
     pub fn start() -> Option<Self> {
-        let Some(mut server) = moto() else {
-            skip_s3();
-            return None;
-        };
+        Self::start_if_there().or_else(skip_s3)
+    }
+
+    fn start_if_there() -> Option<Self> {
+        let mut server = moto()?;
         server.args(["-H", "127.0.0.1", "-p", "0"]);
         let (service, line) = Service::start(server, None, "Running on http://", "-KILL").expect("moto does not start");
         let (_, address) = line.split_once("http://").expect("an address after `Running on`");
@@ -91,8 +89,9 @@ impl S3 {
     }
 }
 
-fn skip_s3() {
+fn skip_s3<T>() -> Option<T> {
     skip("s3", "no moto; pip install 'moto[s3]' flask flask-cors, or set SALVER_TEST_PYTHON to a Python with them");
+    None
 }
 
 /// Returns a command that starts moto.

@@ -1,7 +1,7 @@
 //! The whole test run.
 //!
-//! Order: build, fetch ONNX Runtime, Rust tests, Python environment, Python clients. Everything
-//! that is made lies in the target folder.
+//! Order: Python environment, build, fetch ONNX Runtime, Rust tests, Python clients. Everything that
+//! is made lies in the target folder.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -15,28 +15,33 @@ use crate::root;
 /// Runs the chosen halves.
 pub(crate) fn run(rust: bool, python: bool, pytest: &[String]) -> Result<()> {
     let mut skipped = Vec::new();
+    let interpreter = match environment() {
+        Ok(interpreter) => Some(interpreter),
+        Err(reason) => {
+            skip(&mut skipped, "python clients and s3", &reason)?;
+            None
+        }
+    };
     if rust {
         say("building");
-        cargo(&["build", "--workspace", "--all-targets"])?;
+        cargo(&["build", "--workspace", "--all-targets"], None)?;
     }
     let binary = target().join("debug").join("salver");
-    if let Err(reason) = call(Command::new(&binary).args(["runtime", "install"])) {
-        skip(&mut skipped, "onnxruntime", &reason)?;
+    let runtime = call(Command::new(&binary).args(["runtime", "install"]));
+    if let Err(reason) = &runtime {
+        skip(&mut skipped, "onnxruntime", reason)?;
     }
     if rust {
         say("Rust tests");
-        cargo(&["test", "--workspace"])?;
-        if skipped.is_empty() {
+        cargo(&["test", "--workspace"], interpreter.as_deref())?;
+        if runtime.is_ok() {
             say("Rust tests that fetch ONNX Runtime");
-            cargo(&["test", "--workspace", "--test", "it", "--", "--ignored"])?;
+            cargo(&["test", "--workspace", "--test", "it", "--", "--ignored"], interpreter.as_deref())?;
         }
     }
-    if python {
+    if let Some(interpreter) = interpreter.filter(|_| python) {
         say("Python clients");
-        match environment() {
-            Ok(interpreter) => clients(&interpreter, &binary, pytest)?,
-            Err(reason) => skip(&mut skipped, "python clients", &reason)?,
-        }
+        clients(&interpreter, &binary, pytest)?;
     }
     for name in &skipped {
         say(&format!("SKIPPED: {name}"));
@@ -61,7 +66,7 @@ fn clients(interpreter: &Path, binary: &Path, pytest: &[String]) -> Result<()> {
     call(tests.env("SALVER_BIN", binary).env("PYTHONDONTWRITEBYTECODE", "1").current_dir(root()))
 }
 
-/// Returns the interpreter of an environment with the clients, made anew when the pins change.
+/// Returns the interpreter of an environment with the clients and moto, made anew when the pins change.
 fn environment() -> Result<PathBuf> {
     let pins = root().join("tests/conformance/requirements.txt");
     let text = fs::read(&pins).with_context(|| format!("read {}", pins.display()))?;
@@ -79,7 +84,7 @@ fn environment() -> Result<PathBuf> {
             .args(["-m", "pip", "install", "--quiet", "--disable-pip-version-check", "-r"])
             .arg(&pins),
     )
-    .context("install the Python clients with pip")?;
+    .context("install the Python packages with pip")?;
     fs::write(&complete, "").context("mark the environment as complete")?;
     Ok(interpreter)
 }
@@ -89,9 +94,11 @@ fn target() -> PathBuf {
     chosen.unwrap_or_else(|| root().join("target"))
 }
 
-fn cargo(arguments: &[&str]) -> Result<()> {
+/// Tests that start moto, an S3 in Python, find it with the `interpreter`.
+fn cargo(arguments: &[&str], interpreter: Option<&Path>) -> Result<()> {
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
-    call(Command::new(cargo).args(arguments).current_dir(root()))
+    let interpreter = interpreter.map(|path| ("SALVER_TEST_PYTHON", path));
+    call(Command::new(cargo).args(arguments).envs(interpreter).current_dir(root()))
 }
 
 fn call(command: &mut Command) -> Result<()> {

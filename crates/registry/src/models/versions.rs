@@ -161,10 +161,11 @@ impl Registry {
     /// # Errors
     /// `NotFound`.
     pub async fn describe_version(&self, who: &str, name: &str, version: i64, text: &str) -> Result<ModelVersion> {
-        let mut session = self.touched(name).await?;
+        let (mut session, now) = self.touched(name).await?;
         let before = read_version(&mut session, name, version).await?;
-        let statement = sql("UPDATE model_versions SET description = ?, last_update_time = ? WHERE name = ? AND version = ?");
-        session.execute(statement.bind(text).bind(self.now()).bind(name).bind(version)).await?;
+        let statement =
+            sql("UPDATE model_versions SET description = ?, last_update_time = ? WHERE name = ? AND version = ?");
+        session.execute(statement.bind(text).bind(now).bind(name).bind(version)).await?;
         let shown = |text: &str| Some(json!({ "description": text }));
         let change = (shown(&before.description), shown(text));
         self.note_version(&mut session, who, "version.describe", &before, change.0, change.1).await?;
@@ -178,11 +179,11 @@ impl Registry {
     /// # Errors
     /// `NotFound`.
     pub async fn delete_version(&self, who: &str, name: &str, version: i64) -> Result<()> {
-        let mut session = self.touched(name).await?;
+        let (mut session, now) = self.touched(name).await?;
         let before = read_version(&mut session, name, version).await?;
         let statement = sql("DELETE FROM model_versions WHERE name = ? AND version = ?").bind(name).bind(version);
         session.execute(statement).await?;
-        end_stage(&mut session, &before, self.now()).await?;
+        end_stage(&mut session, &before, now).await?;
         self.note_version(&mut session, who, "version.delete", &before, Some(json!(before)), None).await?;
         self.commit_change(session).await
     }
@@ -193,10 +194,10 @@ impl Registry {
     /// `NotFound`; `InvalidInput` for a key that none can have.
     pub async fn set_version_tag(&self, who: &str, name: &str, version: i64, tag: Tag) -> Result<()> {
         check_tags(std::slice::from_ref(&tag))?;
-        let mut session = self.touched(name).await?;
+        let (mut session, now) = self.touched(name).await?;
         let before = read_version(&mut session, name, version).await?;
         set_tags(&mut session, name, version, std::slice::from_ref(&tag)).await?;
-        touch_version(&mut session, name, version, self.now()).await?;
+        touch_version(&mut session, name, version, now).await?;
         self.note_version(&mut session, who, "version.tag", &before, None, Some(json!(tag))).await?;
         session.commit().await
     }
@@ -206,11 +207,11 @@ impl Registry {
     /// # Errors
     /// `NotFound` for the version.
     pub async fn delete_version_tag(&self, who: &str, name: &str, version: i64, key: &str) -> Result<()> {
-        let mut session = self.touched(name).await?;
+        let (mut session, now) = self.touched(name).await?;
         let before = read_version(&mut session, name, version).await?;
         let statement = sql("DELETE FROM model_version_tags WHERE name = ? AND version = ? AND key = ?");
         if session.execute(statement.bind(name).bind(version).bind(key)).await? > 0 {
-            touch_version(&mut session, name, version, self.now()).await?;
+            touch_version(&mut session, name, version, now).await?;
             let gone = json!({ "key": key });
             self.note_version(&mut session, who, "version.tag", &before, Some(gone), None).await?;
         }
@@ -229,7 +230,7 @@ impl Registry {
                 to.stage
             )));
         }
-        let mut session = self.touched(name).await?;
+        let (mut session, now) = self.touched(name).await?;
         let before = read_version(&mut session, name, version).await?;
         if let Some(expected) = to.replaces {
             let found = newest_in(&mut session, name, to.stage).await?.map_or(0, |newest| newest.version);
@@ -243,32 +244,38 @@ impl Registry {
         if to.archive_existing {
             let statement = sql("SELECT * FROM model_versions WHERE name = ? AND stage = ? AND version <> ?");
             let statement = statement.bind(name).bind(to.stage.as_str()).bind(version);
-            let others: Vec<ModelVersion> =
-                session.all(statement).await?.iter().map(read).collect::<Result<_>>()?;
+            let others: Vec<ModelVersion> = session.all(statement).await?.iter().map(read).collect::<Result<_>>()?;
             for other in others {
-                self.put_into(&mut session, who, &other, Stage::Archived).await?;
+                self.put_into(&mut session, who, &other, Stage::Archived, now).await?;
             }
         }
-        self.put_into(&mut session, who, &before, to.stage).await?;
+        self.put_into(&mut session, who, &before, to.stage, now).await?;
         let after = read_version(&mut session, name, version).await?;
         self.commit_change(session).await?;
         Ok(after)
     }
 
-    async fn put_into(&self, session: &mut Session, who: &str, version: &ModelVersion, stage: Stage) -> Result<()> {
-        let now = self.now();
+    async fn put_into(
+        &self,
+        session: &mut Session,
+        who: &str,
+        version: &ModelVersion,
+        stage: Stage,
+        now: i64,
+    ) -> Result<()> {
         let statement = sql("UPDATE model_versions SET stage = ?, last_update_time = ? WHERE name = ? AND version = ?");
         session.execute(statement.bind(stage.as_str()).bind(now).bind(&version.name).bind(version.version)).await?;
         if version.current_stage == stage {
             return Ok(());
         }
         end_stage(session, version, now).await?;
-        let statement = sql("INSERT INTO stage_times (name, version, stage, since, until, who) VALUES (?, ?, ?, ?, NULL, ?)")
-            .bind(&version.name)
-            .bind(version.version)
-            .bind(stage.as_str())
-            .bind(now)
-            .bind(who);
+        let statement =
+            sql("INSERT INTO stage_times (name, version, stage, since, until, who) VALUES (?, ?, ?, ?, NULL, ?)")
+                .bind(&version.name)
+                .bind(version.version)
+                .bind(stage.as_str())
+                .bind(now)
+                .bind(who);
         session.execute(statement).await?;
         let shown = |stage: Stage| Some(json!({ "stage": stage.as_str() }));
         let change = (shown(version.current_stage), shown(stage));
@@ -327,9 +334,9 @@ async fn set_tags(session: &mut Session, name: &str, version: i64, tags: &[Tag])
     if tags.is_empty() {
         return Ok(());
     }
-    let rows = crate::tags::distinct(tags).into_iter().map(|tag| {
-        [name.into(), Value::from(version), (&tag.key).into(), (&tag.value).into()]
-    });
+    let rows = crate::tags::distinct(tags)
+        .into_iter()
+        .map(|tag| [name.into(), Value::from(version), (&tag.key).into(), (&tag.value).into()]);
     let replace = " ON CONFLICT (name, version, key) DO UPDATE SET value = excluded.value";
     session.execute(sql("INSERT INTO model_version_tags VALUES ").rows(rows).then(replace)).await.map(drop)
 }

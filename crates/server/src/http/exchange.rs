@@ -184,6 +184,16 @@ pub(crate) async fn manage<F: Future<Output = Result<Reply>>>(
     request: Request<Body>,
     work: impl FnOnce(Bytes) -> F,
 ) -> Response<Body> {
+    manage_as(app, request, oip_rest::encode_error, work).await
+}
+
+/// The same, with errors in the shape that the protocol's clients read.
+pub(crate) async fn manage_as<F: Future<Output = Result<Reply>>>(
+    app: &Arc<App>,
+    request: Request<Body>,
+    render: impl FnOnce(&Error) -> Reply,
+    work: impl FnOnce(Bytes) -> F,
+) -> Response<Body> {
     let call = call_of(app, &request);
     let (parts, body) = request.into_parts();
     let outcome = async {
@@ -194,7 +204,7 @@ pub(crate) async fn manage<F: Future<Output = Result<Reply>>>(
         Ok(reply) => response(&parts.headers, reply).await,
         Err(refused) => {
             answer::log_failure(&call.id, call.traceparent.as_deref(), &refused.error);
-            refused.respond(oip_rest::encode_error)
+            refused.respond(render)
         }
     }
 }
