@@ -247,8 +247,7 @@ impl<F: Fn(&ModelName) + Send> Follower<'_, F> {
     fn publish(&self) {
         let before = self.production.entries.read().clone();
         let mut after = BTreeMap::new();
-        let (named, nameless): (Vec<_>, Vec<_>) =
-            self.held.iter().partition(|(name, _)| ModelName::new(name).is_ok());
+        let (named, nameless): (Vec<_>, Vec<_>) = self.held.iter().partition(|(name, _)| ModelName::new(name).is_ok());
         // A name that is none must not take the place of one.
         for (name, held) in named.into_iter().chain(nameless) {
             let name = shown_name(name);
@@ -315,7 +314,8 @@ fn is_alike(before: Option<&ModelEntry>, after: Option<&ModelEntry>) -> bool {
     before.labels == after.labels
         && match (&before.versions, &after.versions) {
             (Ok(before), Ok(after)) => {
-                before.len() == after.len() && before.iter().zip(after).all(|(before, after)| Arc::ptr_eq(before, after))
+                before.len() == after.len()
+                    && before.iter().zip(after).all(|(before, after)| Arc::ptr_eq(before, after))
             }
             (Err(before), Err(after)) => before.message() == after.message(),
             (Ok(_), Err(_)) | (Err(_), Ok(_)) => false,

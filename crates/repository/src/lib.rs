@@ -40,7 +40,7 @@ use std::path::{Path, PathBuf};
 use salver_core::{Error, ErrorKind, ModelEntry, ModelName, ModelSource, Result};
 
 pub use kind::Kind;
-pub use version::read_version;
+pub use version::{check_names, read_version};
 
 use places::{Place, Root};
 

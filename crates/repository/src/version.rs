@@ -2,7 +2,7 @@
 //!
 //! The folder says only how it is served. Numbered versions within it do not count: it is one.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use salver_core::{Error, ModelName, ModelSpec, Result};
 
@@ -26,21 +26,33 @@ pub fn read_version(name: &ModelName, version: u64, folder: &Path) -> Result<Mod
         return Ok(ModelSpec { version, ..model_toml::read_one(name, folder, &manifest)? });
     }
     let entries = files::list(folder)?;
-    let named = |wanted: &dyn Fn(&str) -> bool| -> Vec<PathBuf> {
-        entries.iter().filter(|entry| !entry.is_folder && wanted(&entry.name)).map(|entry| entry.path.clone()).collect()
-    };
-    match named(&files::is_onnx).as_slice() {
-        [only] => return places::read_file(name, version, only),
-        [] => {}
-        several => {
-            let count = several.len();
+    let names = || entries.iter().filter(|entry| !entry.is_folder).map(|entry| entry.name.as_str());
+    check_names(names())?;
+    let name_of_file = names().find(|name| files::is_onnx(name)).unwrap_or("model.onnx");
+    places::read_file(name, version, &folder.join(name_of_file))
+}
+
+/// Says from the names of a version's files whether it can be a model that is served; folders
+/// within it do not count. So nobody has to fetch what is refused anyway.
+///
+/// # Errors
+/// As [`read_version`].
+pub fn check_names<'a>(names: impl Iterator<Item = &'a str>) -> Result<()> {
+    let names: Vec<&str> = names.collect();
+    if names.iter().any(|name| [mlflow::MANIFEST, model_toml::MANIFEST].contains(name)) {
+        return Ok(());
+    }
+    match names.iter().filter(|name| files::is_onnx(name)).count() {
+        1 => return Ok(()),
+        0 => {}
+        count => {
             return Err(Error::invalid_input(format!(
                 "the version holds {count} .onnx files; put a model.toml beside them that names one as `artifact`"
             )));
         }
     }
-    Err(match named(&can_run_code).first().and_then(|path| path.file_name()) {
-        Some(file) => runs_code(&file.to_string_lossy()),
+    Err(match names.iter().find(|name| can_run_code(name)) {
+        Some(file) => runs_code(file),
         None => Error::unsupported(
             "the version holds no model that can be served: expected MLmodel, model.toml or one .onnx file",
         ),

@@ -69,6 +69,7 @@ impl Folders {
         name: &ModelName,
         version: u64,
     ) -> Result<ModelSpec> {
+        salver_repository::check_names(files.iter().map(|file| file.path.as_str()))?;
         let wanted = Arc::new(Wanted::new(digest, files)?);
         let folder = self.root.join(&wanted.digest);
         let (looked, at) = (wanted.clone(), folder.clone());
@@ -78,10 +79,8 @@ impl Folders {
         let name = name.clone();
         blocking(move || {
             let mut spec = salver_repository::read_version(&name, version, &folder)?;
-            let checksum = |(path, digest): &(PathBuf, Digest)| Checksum {
-                path: folder.join(path),
-                sha256: *digest.as_bytes(),
-            };
+            let checksum =
+                |(path, digest): &(PathBuf, Digest)| Checksum { path: folder.join(path), sha256: *digest.as_bytes() };
             spec.checksums = wanted.files.iter().map(checksum).collect();
             Ok(spec)
         })
@@ -181,7 +180,8 @@ impl Wanted {
 
     /// Whether the folder holds these files, every bit of them. Blocking.
     fn are_in(&self, folder: &Path) -> bool {
-        let fits = |(path, digest): &(PathBuf, Digest)| digest_of(&folder.join(path)).is_ok_and(|found| found == *digest);
+        let fits =
+            |(path, digest): &(PathBuf, Digest)| digest_of(&folder.join(path)).is_ok_and(|found| found == *digest);
         folder.is_dir() && self.files.iter().all(fits)
     }
 }
