@@ -5,10 +5,12 @@
 use std::sync::Arc;
 
 use ::http::header::{CONTENT_TYPE, RETRY_AFTER};
-use ::http::{HeaderMap, HeaderValue, Method, Request};
+use ::http::{HeaderMap, HeaderValue, Method, Request, Response};
 use bytes::Bytes;
 use futures::FutureExt as _;
+use http_body_util::combinators::UnsyncBoxBody;
 use http_body_util::{BodyExt as _, Full, Limited};
+use hyper::body::Incoming;
 use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::{TokioExecutor, TokioTimer};
@@ -34,7 +36,7 @@ const MAX_REPLY_BYTES: usize = 1 << 30;
 pub struct HttpClient {
     base: BaseUrl,
     form: Form,
-    pool: Client<HttpConnector, Full<Bytes>>,
+    pool: Client<HttpConnector, Sent>,
     known: Arc<Known>,
 }
 
@@ -213,19 +215,36 @@ impl HttpClient {
     /// # Errors
     /// `NotReady` for a server that is not reached or hangs up.
     pub async fn send(&self, method: Method, path: &str, headers: HeaderMap, body: Bytes) -> Result<HttpReply> {
-        let unreachable = |error: &dyn std::error::Error| {
-            Error::not_ready(format!("no answer from {}: {}; is `salver serve` running there?", self.base, root(error)))
-        };
-        let mut request = Request::new(Full::new(body));
+        let reply = self.send_body(method, path, headers, whole(body)).await?;
+        self.read(reply).await
+    }
+
+    /// Sends one request whose body may be a stream; the reply's body is still to be read.
+    pub(crate) async fn send_body(
+        &self,
+        method: Method,
+        path: &str,
+        headers: HeaderMap,
+        body: Sent,
+    ) -> Result<Response<Incoming>> {
+        let mut request = Request::new(body);
         *request.method_mut() = method;
         *request.headers_mut() = headers;
         let invalid =
             |error: ::http::uri::InvalidUri| Error::invalid_input("the request's path is not valid").with_source(error);
         *request.uri_mut() = self.base.url(path).parse().map_err(invalid)?;
-        let reply = self.pool.request(request).await.map_err(|error| unreachable(&error))?;
+        self.pool.request(request).await.map_err(|error| self.unreachable(&error))
+    }
+
+    /// Reads a reply to its end, up to a bound.
+    pub(crate) async fn read(&self, reply: Response<Incoming>) -> Result<HttpReply> {
         let (parts, body) = reply.into_parts();
-        let body = Limited::new(body, MAX_REPLY_BYTES).collect().await.map_err(|error| unreachable(&*error))?;
+        let body = Limited::new(body, MAX_REPLY_BYTES).collect().await.map_err(|error| self.unreachable(&*error))?;
         Ok(HttpReply { status: parts.status.as_u16(), headers: parts.headers, body: body.to_bytes() })
+    }
+
+    fn unreachable(&self, error: &dyn std::error::Error) -> Error {
+        Error::not_ready(format!("no answer from {}: {}; is `salver serve` running there?", self.base, root(error)))
     }
 
     async fn infer_now(&self, request: InferRequest, ctx: &Context) -> Result<InferResponse> {
@@ -256,6 +275,14 @@ impl Infer for HttpClient {
     fn describe(&self, model: &ModelRef) -> Result<Arc<ModelInfo>> {
         self.known.describe(model)
     }
+}
+
+/// What goes out: a whole body, or one in pieces.
+pub(crate) type Sent = UnsyncBoxBody<Bytes, std::io::Error>;
+
+/// Makes a body of bytes that are all there.
+pub(crate) fn whole(body: Bytes) -> Sent {
+    Full::new(body).map_err(|never| match never {}).boxed_unsync()
 }
 
 fn context_headers(ctx: &Context, header_len: Option<usize>) -> Result<HeaderMap> {

@@ -13,6 +13,7 @@ mod grpc;
 mod http;
 mod known;
 mod metadata;
+mod registry;
 mod status;
 
 pub use base::BaseUrl;

@@ -5,6 +5,7 @@
 
 use std::collections::BTreeSet;
 use std::ops::Range;
+use std::time::Duration;
 
 use bytes::Bytes;
 use futures::Stream;
@@ -74,6 +75,10 @@ impl Registry {
         let blob = self.blobs.put(bytes).await?;
         let (digest, size) = (blob.digest.to_string(), blob.size.cast_signed());
         let mut session = self.database.write().await?;
+        if session.first(sql("SELECT digest FROM condemned WHERE digest = ?").bind(&digest)).await?.is_some() {
+            return Err(Error::not_ready("the same bytes are being cleared away at the moment; send them again")
+                .with_retry_after(Duration::from_secs(1)));
+        }
         self.make_way(&mut session, &path, &digest).await?;
         let statement = sql("INSERT INTO artifacts VALUES (?, ?, ?, ?) ON CONFLICT (path) DO UPDATE \
                              SET digest = excluded.digest, size = excluded.size, written = excluded.written")
@@ -83,6 +88,11 @@ impl Registry {
         .bind(self.now());
         session.execute(statement).await?;
         session.commit().await?;
+        // Condemned, deleted and forgotten between the put and the row: rare, and found out here.
+        if !self.blobs.exists(&blob.digest).await? {
+            return Err(Error::not_ready("the bytes were cleared away before they had a name; send them again")
+                .with_retry_after(Duration::from_secs(1)));
+        }
         Ok(FileInfo { path, digest, size })
     }
 
@@ -224,7 +234,7 @@ async fn refuse_if_registered(session: &mut Session, path: &str) -> Result<()> {
     }
 }
 
-async fn read_files(session: &mut Session, name: &str, version: i64) -> Result<Vec<FileInfo>> {
+pub(crate) async fn read_files(session: &mut Session, name: &str, version: i64) -> Result<Vec<FileInfo>> {
     let statement =
         sql("SELECT path, digest, size FROM model_version_files WHERE name = ? AND version = ? ORDER BY path");
     let rows = session.all(statement.bind(name).bind(version)).await?;

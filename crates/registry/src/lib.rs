@@ -14,22 +14,28 @@ use salver_store::{Blobs, Database};
 use tokio::sync::watch;
 
 pub use self::audit::AuditEntry;
+pub use self::backup::Saved;
 pub use self::experiments::NewExperiment;
 pub use self::files::{FileInfo, Listed};
+pub use self::gc::Cleared;
 pub use self::logged::NewLoggedModel;
 pub use self::metrics::{Logged, MAX_BATCH, NewMetric};
 pub use self::models::{NewVersion, StageTime, Transition};
+pub use self::overview::VersionCard;
 pub use self::query::{LoggedOrder, Search};
 pub use self::runs::{NewRun, RunChange};
 
 mod audit;
+mod backup;
 mod experiments;
 mod files;
 pub mod fuzz;
+mod gc;
 mod logged;
 mod metrics;
 mod models;
 pub mod names;
+mod overview;
 mod query;
 mod runs;
 mod schema;

@@ -212,7 +212,7 @@ async fn exists(session: &mut Session, name: &str) -> Result<bool> {
     Ok(session.first(statement).await?.is_some())
 }
 
-async fn known(session: &mut Session, name: &str) -> Result<()> {
+pub(crate) async fn known(session: &mut Session, name: &str) -> Result<()> {
     if exists(session, name).await? { Ok(()) } else { Err(unknown(name)) }
 }
 

@@ -200,6 +200,116 @@ pub(crate) enum ModelsAction {
         /// The model (default: all).
         model: Option<String>,
     },
+    /// Register a file or folder as the next version of a model.
+    #[command(after_help = "Example: salver models push iris iris.onnx --metric accuracy=0.97 --stage staging")]
+    Push(PushOptions),
+    /// Copy the files of a registered version into a folder.
+    Pull {
+        /// NAME/VERSION or NAME@ALIAS; NAME alone is what is in production.
+        model: String,
+        /// Made if it is not there; files that are in it already are replaced.
+        folder: PathBuf,
+    },
+    /// Compare versions side by side: what was measured, and what they are made of.
+    Compare {
+        /// The registered model.
+        model: String,
+        /// Two versions or more.
+        #[arg(required = true, num_args = 2..)]
+        versions: Vec<i64>,
+    },
+    /// Put a version into production; the one that was there is archived.
+    #[command(after_help = "Servers of this registry serve it within a second, without losing a request.")]
+    Promote {
+        /// NAME/VERSION or NAME@ALIAS; NAME alone is its newest version.
+        model: String,
+        /// Where to: production or staging.
+        #[arg(long, default_value = "production")]
+        stage: String,
+    },
+    /// Put the version back into production that was there before.
+    Rollback {
+        /// The registered model.
+        model: String,
+    },
+    /// Put a version aside: out of production and staging, and still there.
+    Archive {
+        /// NAME/VERSION.
+        model: String,
+    },
+    /// Delete a version, or a model with all its versions; what was in production when stays known.
+    Delete {
+        /// NAME/VERSION, or NAME for all there is.
+        model: String,
+        /// Do not ask.
+        #[arg(long)]
+        yes: bool,
+    },
+    /// Show who changed what of a model, newest first, or what was in production when.
+    History {
+        /// The registered model (default: all).
+        model: Option<String>,
+        /// Show what was in production at this time (RFC 3339, such as 2026-11-22T10:00:00Z) instead.
+        #[arg(long, value_name = "TIME", requires = "model")]
+        at: Option<String>,
+        /// The most changes to show.
+        #[arg(long, value_name = "N", default_value_t = 50)]
+        limit: usize,
+    },
+    /// Describe a model or a version in Markdown.
+    Describe {
+        /// NAME or NAME/VERSION.
+        model: String,
+        /// The text, @FILE, or - for standard input.
+        text: String,
+    },
+}
+
+/// What becomes a version.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct PushOptions {
+    /// The registered model; registered now if it is not yet.
+    pub name: String,
+
+    /// A file such as model.onnx, or a folder (with model.toml, or as MLflow saves it).
+    pub path: PathBuf,
+
+    /// What was measured, such as accuracy=0.94. Repeatable.
+    #[arg(long, value_name = "KEY=NUMBER", value_parser = parse_metric)]
+    pub metric: Vec<(String, f64)>,
+
+    /// A parameter of the training. Repeatable.
+    #[arg(long, value_name = "KEY=TEXT", value_parser = parse_pair)]
+    pub param: Vec<(String, String)>,
+
+    /// A tag of the version. Repeatable.
+    #[arg(long, value_name = "KEY=TEXT", value_parser = parse_pair)]
+    pub tag: Vec<(String, String)>,
+
+    /// What it is, in Markdown: the text, or @FILE.
+    #[arg(long, value_name = "TEXT")]
+    pub description: Option<String>,
+
+    /// Put it into this stage at once: staging or production.
+    #[arg(long, value_name = "STAGE")]
+    pub stage: Option<String>,
+
+    /// Give it this alias.
+    #[arg(long, value_name = "ALIAS")]
+    pub alias: Option<String>,
+}
+
+fn parse_pair(text: &str) -> Result<(String, String), String> {
+    match text.split_once('=') {
+        Some((key, value)) if !key.is_empty() => Ok((key.to_owned(), value.to_owned())),
+        _ => Err("expected KEY=VALUE".to_owned()),
+    }
+}
+
+fn parse_metric(text: &str) -> Result<(String, f64), String> {
+    let (key, value) = parse_pair(text)?;
+    let value = value.parse().map_err(|_| format!("'{value}' is not a number"))?;
+    Ok((key, value))
 }
 
 #[derive(Debug, Args)]

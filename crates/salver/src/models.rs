@@ -4,8 +4,11 @@ use anyhow::{Context as _, Result};
 use salver_client::HttpClient;
 use serde_json::Value;
 
+use self::registered::Registered;
 use crate::cli::{ModelsAction, ModelsOptions};
 use crate::out;
+
+mod registered;
 
 /// Runs the command.
 ///
@@ -13,10 +16,22 @@ use crate::out;
 /// Where the server is not reached or says no.
 pub(crate) async fn run(options: &ModelsOptions) -> Result<()> {
     let client = HttpClient::new(&options.server.server)?;
+    let registered = Registered { client: &client, json: options.json };
     let (verb, model) = match options.action.as_ref().unwrap_or(&ModelsAction::List) {
-        ModelsAction::List => return list(options, &client.residency(None).await?),
-        ModelsAction::Show { model } => return list(options, &client.residency(Some(model)).await?),
+        ModelsAction::List => return overview(options, &client, &registered).await,
+        ModelsAction::Show { model } => return show(options, &client, &registered, model).await,
         ModelsAction::PurgeCache { model } => return purged(options, &client.purge_cache(model.as_deref()).await?),
+        ModelsAction::Push(push) => return registered.push(push).await,
+        ModelsAction::Pull { model, folder } => return registered.pull(model, folder).await,
+        ModelsAction::Compare { model, versions } => return registered.compare(model, versions).await,
+        ModelsAction::Promote { model, stage } => return registered.promote(model, stage).await,
+        ModelsAction::Rollback { model } => return registered.rollback(model).await,
+        ModelsAction::Archive { model } => return registered.archive(model).await,
+        ModelsAction::Delete { model, yes } => return registered.delete(model, *yes).await,
+        ModelsAction::History { model, at, limit } => {
+            return registered.history(model.as_deref(), at.as_deref(), *limit).await;
+        }
+        ModelsAction::Describe { model, text } => return registered.describe(model, text).await,
         ModelsAction::Load { model } => ("load", model),
         ModelsAction::Unload { model } => ("unload", model),
         ModelsAction::Pin { model } => ("pin", model),
@@ -24,6 +39,47 @@ pub(crate) async fn run(options: &ModelsOptions) -> Result<()> {
     };
     client.administer(model, verb).await?;
     list(options, &client.residency(Some(model)).await?)
+}
+
+/// Lists what is served and what is registered.
+async fn overview(options: &ModelsOptions, client: &HttpClient, registered: &Registered<'_>) -> Result<()> {
+    let (served, known) = (client.residency(None).await?, registered.list().await?);
+    if options.json {
+        let mut served = served;
+        if let Some(known) = known {
+            served["registered"] = known["models"].clone();
+        }
+        return out::json(&served);
+    }
+    list(options, &served)?;
+    if let Some(table) = known.as_ref().and_then(registered::models_table) {
+        out::line("");
+        table.print();
+    }
+    Ok(())
+}
+
+/// Shows one model: what is served of it, and its registered versions.
+async fn show(options: &ModelsOptions, client: &HttpClient, registered: &Registered<'_>, model: &str) -> Result<()> {
+    let (served, known) = (client.residency(Some(model)).await, registered.show(model).await?);
+    let Some(known) = known else {
+        return list(options, &served?);
+    };
+    if options.json {
+        let served = served.unwrap_or_else(|_| serde_json::json!({ "models": [] }));
+        return out::json(&serde_json::json!({ "models": served["models"], "registered": known }));
+    }
+    if let Ok(served) = &served {
+        list(options, served)?;
+        out::line("");
+    }
+    let description = known["model"]["description"].as_str().unwrap_or_default();
+    if !description.is_empty() {
+        out::line(out::printable(description));
+        out::line("");
+    }
+    registered::versions_table(&known).print();
+    Ok(())
 }
 
 fn purged(options: &ModelsOptions, reply: &Value) -> Result<()> {

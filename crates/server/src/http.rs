@@ -7,6 +7,7 @@ mod mlflow;
 mod mlflow_scoring;
 pub(crate) mod oip;
 mod plain;
+mod registry;
 mod target;
 mod tfserving;
 
@@ -53,7 +54,7 @@ pub(crate) fn router(app: Arc<App>) -> Router {
         .route("/api/v1/models/{model}/unpin", post(api::unpin))
         .route("/v1", any(tfserving::dispatch))
         .route("/v1/{*rest}", any(tfserving::dispatch));
-    router = mlflow::routes(oip_routes(router));
+    router = registry::routes(mlflow::routes(oip_routes(router)));
     if app.options.constant_route {
         router = router.route("/bench/constant", post(home::constant));
     }

@@ -9,6 +9,8 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures::StreamExt as _;
+use futures::stream::BoxStream;
 use percent_encoding::{AsciiSet, CONTROLS, utf8_percent_encode};
 use salver_core::{Error, ErrorKind, Result};
 use sqlx::any::{AnyConnectOptions, AnyPoolOptions};
@@ -17,7 +19,7 @@ use sqlx::pool::PoolConnection;
 use sqlx::{Any, AnyPool, AssertSqlSafe, Executor, SqlSafeStr, Transaction};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-pub use self::sql::{Row, Sql, Value, sql};
+pub use self::sql::{Kind, Row, Sql, Value, sql};
 
 mod sql;
 #[cfg(test)]
@@ -160,20 +162,16 @@ impl Database {
         Ok(Session { inner: Inner::Transaction(begun.map_err(failed)?), _turn: turn })
     }
 
-    /// Writes a consistent copy of the whole database to a new SQLite file.
+    /// Begins to read the database as it is at one moment, whatever others write meanwhile.
     ///
     /// # Errors
-    /// `Unsupported` for PostgreSQL, which has tools of its own for that.
-    pub async fn copy_to(&self, path: &str) -> Result<()> {
-        match self.dialect {
-            Dialect::Sqlite => {
-                let statement = sql("VACUUM INTO ?").bind(path);
-                self.read().await?.execute(statement).await.map(drop)
-            }
-            Dialect::Postgres => {
-                Err(Error::unsupported("a PostgreSQL database is backed up with its own tools, such as pg_dump"))
-            }
-        }
+    /// `NotReady` where there is no connection in time.
+    pub async fn snapshot(&self) -> Result<Session> {
+        let begun = match self.dialect {
+            Dialect::Sqlite => self.pool.begin_with("BEGIN").await,
+            Dialect::Postgres => self.pool.begin_with("BEGIN ISOLATION LEVEL REPEATABLE READ, READ ONLY").await,
+        };
+        Ok(Session { inner: Inner::Transaction(begun.map_err(failed)?), _turn: None })
     }
 
     /// Closes all connections, and waits until they are.
@@ -262,6 +260,13 @@ impl Session {
         let (text, values) = statement.into_parts();
         let row = sqlx::query_with(AssertSqlSafe(text), values).fetch_optional(self.connection()).await;
         Ok(row.map_err(failed)?.map(Row::new))
+    }
+
+    /// Returns the rows one after the other, for answers that are too long to hold.
+    pub fn stream(&mut self, statement: Sql) -> BoxStream<'_, Result<Row>> {
+        let (text, values) = statement.into_parts();
+        let rows = sqlx::query_with(AssertSqlSafe(text), values).fetch(self.connection());
+        rows.map(|row| row.map(Row::new).map_err(failed)).boxed()
     }
 
     /// Makes what a transaction wrote last. Nothing to do for a session that reads.

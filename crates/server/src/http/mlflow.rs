@@ -25,7 +25,7 @@ use self::wire::api;
 use super::AppState;
 use crate::app::App;
 
-pub(super) use self::wire::encode_error;
+pub(super) use self::wire::{Who, encode_error, registry};
 
 /// Where the Python client asks, and where MLflow's pages do.
 const BASES: [&str; 2] = ["/api/2.0", "/ajax-api/2.0"];

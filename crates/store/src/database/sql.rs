@@ -17,6 +17,17 @@ pub enum Value {
     Text(Option<Arc<str>>),
 }
 
+/// What a column holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// Whole numbers, or none.
+    Int,
+    /// Numbers.
+    Real,
+    /// Texts, or none.
+    Text,
+}
+
 impl From<i64> for Value {
     fn from(value: i64) -> Self {
         Self::Int(Some(value))
@@ -129,7 +140,7 @@ impl Sql {
 
     /// Appends `(?, …), (?, …), …`: the values of several rows.
     #[must_use]
-    pub fn rows<const N: usize>(mut self, rows: impl IntoIterator<Item = [Value; N]>) -> Self {
+    pub fn rows<R: IntoIterator<Item = Value>>(mut self, rows: impl IntoIterator<Item = R>) -> Self {
         for (idx, row) in rows.into_iter().enumerate() {
             self.text.push_str(if idx > 0 { ", " } else { "" });
             self = self.list(row);
@@ -207,6 +218,18 @@ impl Row {
     /// As [`Row::text`].
     pub fn maybe_int(&self, column: &str) -> Result<Option<i64>> {
         self.get(column)
+    }
+
+    /// Returns whatever a column of this kind holds.
+    ///
+    /// # Errors
+    /// As [`Row::text`].
+    pub fn value(&self, column: &str, kind: Kind) -> Result<Value> {
+        Ok(match kind {
+            Kind::Int => Value::Int(self.maybe_int(column)?),
+            Kind::Real => Value::Real(self.real(column)?),
+            Kind::Text => Value::Text(self.maybe_text(column)?.map(Arc::from)),
+        })
     }
 
     /// Returns a number.

@@ -45,10 +45,10 @@ pub(crate) fn encode_error(error: &Error) -> Reply {
 
 /// Who asks: the name of HTTP's Basic authorization. It is not checked.
 #[derive(Debug, Clone)]
-pub(super) struct Who(pub(super) String);
+pub(in crate::http) struct Who(pub(in crate::http) String);
 
 impl Who {
-    pub(super) fn of(headers: &HeaderMap) -> Self {
+    pub(in crate::http) fn of(headers: &HeaderMap) -> Self {
         let name = || {
             let value = headers.get(AUTHORIZATION)?.to_str().ok()?;
             let (scheme, rest) = value.split_once(' ')?;
@@ -64,7 +64,7 @@ impl Who {
 ///
 /// # Errors
 /// `Unsupported` where the server runs without one.
-pub(super) fn registry(app: &App) -> Result<Registry> {
+pub(in crate::http) fn registry(app: &App) -> Result<Registry> {
     let registry = app.services.registry.clone();
     registry.ok_or_else(|| Error::unsupported("this server runs without a registry (--registry=false)"))
 }
