@@ -36,8 +36,8 @@ pub use name::{ModelName, ModelRef, Selector};
 pub use shape::Shape;
 pub use signature::{Batching, Dim, Signature, TensorSpec};
 pub use spec::{
-    BatchRule, DynamicBatching, InstanceGroup, IoConfig, ModelConfig, ModelEntry, ModelSource, ModelSpec, Padding,
-    QueuePolicy, VersionPolicy, WarmupData, WarmupInput, WarmupRequest,
+    BatchRule, Checksum, DynamicBatching, InstanceGroup, IoConfig, ModelConfig, ModelEntry, ModelSource, ModelSpec,
+    Padding, QueuePolicy, VersionPolicy, WarmupData, WarmupInput, WarmupRequest,
 };
 pub use staging::StagingBuffer;
 pub use tensor::Tensor;

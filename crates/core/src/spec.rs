@@ -22,14 +22,26 @@ pub struct ModelSpec {
     pub fingerprint: u64,
     /// What the data means: `tensor`, `tabular`, …
     pub task: String,
-    /// Column names of an input, by input name.
+    /// Column names of an input, by input name; under the empty name: of the only input, if they fit.
     pub columns: BTreeMap<String, Vec<String>>,
     /// Class labels of an output, by output name; under the empty name: of every output that fits.
     pub labels: BTreeMap<String, Vec<String>>,
     /// Metrics measured when the model was made.
     pub metrics: BTreeMap<String, f64>,
+    /// What files must hold, where that is known: looked at before each load. Others are taken as
+    /// they are.
+    pub checksums: Vec<Checksum>,
     /// Batching, instances and declared tensors.
     pub config: ModelConfig,
+}
+
+/// What a file must hold.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Checksum {
+    /// The file.
+    pub path: PathBuf,
+    /// SHA-256 of its bytes.
+    pub sha256: [u8; 32],
 }
 
 /// The settings of a model, in the terms of Triton's `config.pbtxt`.

@@ -40,6 +40,7 @@ mod query;
 mod runs;
 mod schema;
 pub mod search;
+pub mod serving;
 mod sources;
 mod tags;
 pub mod types;
@@ -71,11 +72,29 @@ impl Registry {
     /// # Errors
     /// `Unsupported` where the database was written by a newer program; those of the database.
     pub async fn open(database: Database, blobs: Blobs, clock: Clock) -> Result<Self> {
-        database.migrate(schema::HISTORY).await?;
-        let registry = Self { database, blobs, clock, changes: watch::Sender::new(0) };
-        registry.make_default_experiment().await?;
-        registry.look_for_changes().await?;
+        let registry = Self::new(database, blobs, clock);
+        registry.prepare().await?;
         Ok(registry)
+    }
+
+    /// Makes a registry whose database may not be there yet: before [`Registry::prepare`], calls fail.
+    pub fn new(database: Database, blobs: Blobs, clock: Clock) -> Self {
+        Self { database, blobs, clock, changes: watch::Sender::new(0) }
+    }
+
+    /// Brings the schema up to date. Once is enough, and again does no harm.
+    ///
+    /// # Errors
+    /// As [`Registry::open`].
+    pub async fn prepare(&self) -> Result<()> {
+        self.database.migrate(schema::HISTORY).await?;
+        self.make_default_experiment().await?;
+        self.look_for_changes().await
+    }
+
+    /// Closes the database, and waits until that is done.
+    pub async fn close(&self) {
+        self.database.close().await;
     }
 
     fn now(&self) -> i64 {

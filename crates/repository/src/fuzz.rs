@@ -5,7 +5,7 @@
 
 use bytes::Bytes;
 
-use crate::{model_toml, onnx, pbtxt, tfserving};
+use crate::{mlflow, model_toml, onnx, pbtxt, tfserving};
 
 /// Reads Triton's `config.pbtxt`.
 pub fn pbtxt(data: &[u8]) {
@@ -25,6 +25,13 @@ pub fn models_config(data: &[u8]) {
 pub fn model_toml(data: &[u8]) {
     if let Ok(text) = std::str::from_utf8(data) {
         let _ = model_toml::parse(text);
+    }
+}
+
+/// Reads MLflow's `MLmodel`.
+pub fn mlmodel(data: &[u8]) {
+    if let Ok(text) = std::str::from_utf8(data) {
+        let _ = mlflow::parse(text);
     }
 }
 

@@ -8,11 +8,11 @@ use std::path::Path;
 use salver_core::{Error, ModelName, Result};
 
 use crate::files::{self, Numbering};
-use crate::{model_toml, triton};
+use crate::{mlflow, model_toml, triton};
 
 /// What a PATH may be, for messages.
-pub(crate) const FORMS: &str = "an .onnx file, a folder with model.toml, a folder with config.pbtxt, a folder of \
-    numbered versions (1/model.onnx), a TF Serving models.config file, or a folder of such models, as a Triton model \
+pub(crate) const FORMS: &str = "an .onnx file, a folder with model.toml, a folder with config.pbtxt, a \
+    folder with MLmodel, a folder of numbered versions (1/model.onnx), a TF Serving models.config file, or a folder of such models, as a Triton model \
     repository is";
 
 /// What a PATH was found to be.
@@ -24,6 +24,8 @@ pub enum Kind {
     SalverModel,
     /// One folder with `config.pbtxt`.
     TritonModel,
+    /// One folder with `MLmodel`.
+    MlflowModel,
     /// One folder of numbered versions.
     TfServingModel,
     /// A `models.config` file.
@@ -38,6 +40,7 @@ impl fmt::Display for Kind {
             Self::OnnxFile => "ONNX file",
             Self::SalverModel => "Salver model folder",
             Self::TritonModel => "Triton model folder",
+            Self::MlflowModel => "MLflow model folder",
             Self::TfServingModel => "folder of numbered versions",
             Self::TfServingConfig => "TF Serving models.config",
             Self::Models => "folder of models",
@@ -62,7 +65,7 @@ pub(crate) fn kind_of(path: &Path) -> Result<Kind> {
     }
     let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
     match name {
-        model_toml::MANIFEST | triton::CONFIG => {
+        model_toml::MANIFEST | triton::CONFIG | mlflow::MANIFEST => {
             Err(Error::invalid_input(format!("{shown} describes a model; give its folder instead")))
         }
         name if files::is_onnx(name) => Ok(Kind::OnnxFile),
@@ -77,8 +80,13 @@ fn folder_kind(folder: &Path) -> Result<Kind> {
     if files::is_there(&folder.join(triton::CONFIG)) {
         return Ok(Kind::TritonModel);
     }
+    if files::is_there(&folder.join(mlflow::MANIFEST)) {
+        return Ok(Kind::MlflowModel);
+    }
     let entries = files::list(folder)?;
-    let is_model = |path: &Path| files::is_there(&path.join(model_toml::MANIFEST)) || triton::is_model(path);
+    let manifests = [model_toml::MANIFEST, mlflow::MANIFEST];
+    let is_model =
+        |path: &Path| manifests.iter().any(|file| files::is_there(&path.join(file))) || triton::is_model(path);
     let has_models = entries.iter().any(|entry| entry.is_folder && is_model(&entry.path));
     let is_version = |name: &str| files::version_number(name, Numbering::Padded).is_some();
     if !has_models && entries.iter().any(|entry| entry.is_folder && is_version(&entry.name)) {

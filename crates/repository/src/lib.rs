@@ -7,11 +7,12 @@
 //! 2. Any other file: a TF Serving `models.config`.
 //! 3. A folder with `model.toml`: a Salver model.
 //! 4. A folder with `config.pbtxt`: one Triton model.
-//! 5. A folder with numbered folders (leading zeros allowed), none of whose subfolders is a model
+//! 5. A folder with `MLmodel`: a model that MLflow saved, version 1.
+//! 6. A folder with numbered folders (leading zeros allowed), none of whose subfolders is a model
 //!    itself: a TF Serving model, without a batch limit.
-//! 6. Any other folder: a folder of models, as a Triton repository is. A subfolder is a Salver
-//!    model (`model.toml`) or a Triton model (`config.pbtxt` or numbered versions); a loose
-//!    `*.onnx` file is a model as in 1. A folder with something in it but no model is refused.
+//! 7. Any other folder: a folder of models, as a Triton repository is. A subfolder is a Salver
+//!    model (`model.toml`), a Triton model (`config.pbtxt` or numbered versions) or one of MLflow
+//!    (`MLmodel`); a loose `*.onnx` file is a model as in 1. A folder with something in it but no model is refused.
 //!
 //! Hidden files and folders do not count. A broken model is an entry that says so; it never hides
 //! the others. Nothing here reads a graph to serve it: [`onnx`] does so for people.
@@ -19,6 +20,7 @@
 mod files;
 mod kind;
 mod limits;
+mod mlflow;
 mod model_toml;
 pub mod onnx;
 mod pbtxt;
@@ -27,6 +29,7 @@ mod schema;
 mod text;
 mod tfserving;
 mod triton;
+mod version;
 mod versions;
 
 pub mod fuzz;
@@ -37,6 +40,8 @@ use std::path::{Path, PathBuf};
 use salver_core::{Error, ErrorKind, ModelEntry, ModelName, ModelSource, Result};
 
 pub use kind::Kind;
+pub use version::{check_names, read_version};
+
 use places::{Place, Root};
 
 /// The models under a list of PATHs.

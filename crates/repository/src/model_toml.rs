@@ -171,8 +171,13 @@ pub(crate) fn read_manifest(folder: &Path) -> Result<Manifest> {
     parse(&text).map_err(|error| error.context(path.display()))
 }
 
-/// Makes the one version of a Salver folder.
+/// Makes the list of the one version of a Salver folder.
 pub(crate) fn read(name: &ModelName, folder: &Path, manifest: &Manifest) -> Result<Vec<Arc<ModelSpec>>> {
+    read_one(name, folder, manifest).map(|spec| vec![Arc::new(spec)])
+}
+
+/// Makes the one version of a Salver folder.
+pub(crate) fn read_one(name: &ModelName, folder: &Path, manifest: &Manifest) -> Result<ModelSpec> {
     let context = |error: Error| error.context(folder.join(MANIFEST).display());
     let filename = artifact_name(folder, manifest)?;
     let artifact = files::inside(folder, &filename).map_err(|error| context(error.context("artifact")))?;
@@ -184,7 +189,7 @@ pub(crate) fn read(name: &ModelName, folder: &Path, manifest: &Manifest) -> Resu
     if let Some(file) = &label_file {
         fingerprint.add(file);
     }
-    Ok(vec![Arc::new(ModelSpec {
+    Ok(ModelSpec {
         engine: manifest.engine.clone(),
         fingerprint: fingerprint.finish(),
         task: manifest.task.clone(),
@@ -192,7 +197,7 @@ pub(crate) fn read(name: &ModelName, folder: &Path, manifest: &Manifest) -> Resu
         labels: labels.into_iter().map(|labels| (String::new(), labels)).collect(),
         metrics: manifest.metrics.clone(),
         ..versions::spec(name, manifest.version, artifact, manifest.config(&filename))
-    })])
+    })
 }
 
 /// Returns what `artifact` says, else `model.onnx` or the only `.onnx` file.

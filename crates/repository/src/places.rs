@@ -13,7 +13,7 @@ use crate::files::{self, Fingerprint};
 use crate::kind::{FORMS, Kind, check_name, folder_name, kind_of, nearly_a_model, stem};
 use crate::model_toml::{self, Manifest};
 use crate::tfserving::{self, ListedModel};
-use crate::{triton, versions};
+use crate::{mlflow, triton, versions};
 
 /// How many warnings are remembered as said.
 const COMPLAINTS_KEPT: usize = 256;
@@ -47,6 +47,7 @@ enum Layout {
     OnnxFile,
     Salver(Result<Box<Manifest>>),
     Triton,
+    Mlflow,
     TfServing { policy: VersionPolicy, labels: BTreeMap<String, u64> },
     Broken(Error),
 }
@@ -58,7 +59,7 @@ impl Root {
         let root = Self { path: path.to_owned(), kind, memory: Mutex::default() };
         match kind {
             Kind::OnnxFile => check_name(path, &stem(path))?,
-            Kind::TritonModel | Kind::TfServingModel => check_name(path, &folder_name(path))?,
+            Kind::TritonModel | Kind::MlflowModel | Kind::TfServingModel => check_name(path, &folder_name(path))?,
             Kind::TfServingConfig => {
                 let listed = tfserving::read_config(path);
                 root.remember().listed = listed.map_err(|error| error.context(format!("a PATH is {FORMS}")))?;
@@ -74,6 +75,7 @@ impl Root {
         match self.kind {
             Kind::OnnxFile => self.named(stem(&self.path), &self.path, Layout::OnnxFile),
             Kind::TritonModel => self.named(folder_name(&self.path), &self.path, Layout::Triton),
+            Kind::MlflowModel => self.named(folder_name(&self.path), &self.path, Layout::Mlflow),
             Kind::TfServingModel => {
                 let layout = Layout::TfServing { policy: VersionPolicy::default(), labels: BTreeMap::new() };
                 self.named(folder_name(&self.path), &self.path, layout)
@@ -145,6 +147,9 @@ impl Root {
         if triton::is_model(folder) {
             return self.named(folder_name(folder), folder, Layout::Triton);
         }
+        if files::is_there(&folder.join(mlflow::MANIFEST)) {
+            return self.named(folder_name(folder), folder, Layout::Mlflow);
+        }
         match nearly_a_model(folder) {
             Some(error) => self.named(folder_name(folder), folder, Layout::Broken(error)),
             None => Vec::new(),
@@ -193,9 +198,10 @@ impl Place {
     pub(crate) fn read(self) -> ModelEntry {
         let (name, path) = (&self.name, self.path.as_path());
         let (labels, versions) = match self.layout {
-            Layout::OnnxFile => (BTreeMap::new(), read_file(name, path).map(|spec| vec![spec.into()])),
+            Layout::OnnxFile => (BTreeMap::new(), read_file(name, 1, path).map(|spec| vec![spec.into()])),
             Layout::Salver(Ok(manifest)) => (BTreeMap::new(), model_toml::read(name, path, &manifest)),
             Layout::Triton => (BTreeMap::new(), triton::read(name, path)),
+            Layout::Mlflow => (BTreeMap::new(), mlflow::read(name, 1, path).map(|spec| vec![spec.into()])),
             Layout::TfServing { policy, labels } => {
                 let versions = tfserving::read(name, path, &policy, &labels);
                 (labels, versions)
@@ -207,8 +213,8 @@ impl Place {
     }
 }
 
-/// Reads a bare file: version 1 of a model called as its stem.
-fn read_file(name: &ModelName, path: &Path) -> Result<ModelSpec> {
+/// Reads a bare file, of which nothing else is known.
+pub(crate) fn read_file(name: &ModelName, version: u64, path: &Path) -> Result<ModelSpec> {
     files::check_artifact(path)?;
     let mut fingerprint = Fingerprint::default();
     fingerprint.add_artifact(path);
@@ -218,5 +224,5 @@ fn read_file(name: &ModelName, path: &Path) -> Result<ModelSpec> {
         default_model_filename: filename,
         ..ModelConfig::default()
     };
-    Ok(ModelSpec { fingerprint: fingerprint.finish(), ..versions::spec(name, 1, path.to_owned(), config) })
+    Ok(ModelSpec { fingerprint: fingerprint.finish(), ..versions::spec(name, version, path.to_owned(), config) })
 }

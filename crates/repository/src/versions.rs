@@ -74,6 +74,7 @@ pub(crate) fn spec(name: &ModelName, version: u64, artifact: PathBuf, config: Mo
         columns: BTreeMap::new(),
         labels: BTreeMap::new(),
         metrics: BTreeMap::new(),
+        checksums: Vec::new(),
         config,
     }
 }

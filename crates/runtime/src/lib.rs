@@ -8,6 +8,7 @@ mod assemble;
 mod board;
 mod budget;
 mod cache;
+mod checksum;
 mod control;
 mod desk;
 pub mod fuzz;
@@ -39,7 +40,7 @@ mod worker;
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
@@ -81,6 +82,8 @@ pub struct Runtime {
     stop: CancellationToken,
     /// Whether the first look at the source is over; before it, nobody knows what should serve.
     started: AtomicBool,
+    /// How often the source was read. Readings overlap: of two, the one that began later counts.
+    readings: AtomicU64,
 }
 
 impl Runtime {
@@ -115,6 +118,7 @@ impl Runtime {
             tasks,
             stop: CancellationToken::new(),
             started: AtomicBool::new(false),
+            readings: AtomicU64::new(0),
         })
     }
 
@@ -136,6 +140,7 @@ impl Runtime {
             let stop = self.stop.clone();
             self.tasks.spawn(async move { cache.run(stop).await });
         }
+        let reading = self.next_reading();
         let entries = self.scan().await?;
         for entry in &entries {
             self.lifecycle.board.register(&entry.name);
@@ -153,9 +158,9 @@ impl Runtime {
         let wanted = |name: &str| !picks || named().any(|load| load == "*" || load == name);
         let (now, later): (Vec<_>, Vec<_>) = entries.into_iter().partition(|entry| wanted(&entry.name));
         if on_demand {
-            self.apply_all(later, Extent::InUse).await;
+            self.apply_all(later, Extent::InUse, reading).await;
         }
-        self.apply_all(now, Extent::Missing).await;
+        self.apply_all(now, Extent::Missing, reading).await;
         self.started.store(true, Ordering::Release);
         if let ControlMode::Poll(interval) = self.options.control {
             let this = self.clone();
@@ -186,19 +191,39 @@ impl Runtime {
     /// # Errors
     /// `Engine` if reading ended early.
     pub async fn sync(&self) -> Result<()> {
+        let (reading, known) = (self.next_reading(), self.lifecycle.board.names());
         let entries = self.scan().await?;
-        let present: BTreeSet<String> = entries.iter().map(|entry| entry.name.to_string()).collect();
-        for name in self.lifecycle.board.names().into_iter().filter(|name| !present.contains(name)) {
-            if let Ok(name) = ModelName::new(&name) {
-                self.lifecycle.unload(&name).await;
-            }
-            self.lifecycle.board.forget(&name);
-            self.lifecycle.residency.forget(&name);
-            self.lifecycle.metrics.model_forgotten(&name);
+        let present: BTreeSet<&str> = entries.iter().map(|entry| &*entry.name).collect();
+        for name in known.iter().filter(|name| !present.contains(name.as_str())) {
+            self.lifecycle.forget(name, reading).await;
         }
-        let extent = if self.options.residency.is_some() { Extent::InUse } else { Extent::Missing };
-        self.apply_all(entries, extent).await;
+        self.apply_all(entries, self.follows(), reading).await;
         Ok(())
+    }
+
+    /// Reads one model once more and follows its changes, whoever controls the others.
+    ///
+    /// Runs as a task of its own: a model that loads slowly holds up no other.
+    pub fn refresh(self: &Arc<Self>, name: ModelName) {
+        let this = self.clone();
+        self.tasks.spawn(async move {
+            let reading = this.next_reading();
+            match this.find(&name).await {
+                // The failure is logged and on the board already.
+                Ok(Some(entry)) => drop(this.lifecycle.apply(entry, this.follows(), reading).await),
+                Ok(None) => this.lifecycle.forget(&name, reading).await,
+                Err(error) => tracing::error!(model = %name, %error, "model cannot be read"),
+            }
+        });
+    }
+
+    /// What of a change is loaded at once.
+    fn follows(&self) -> Extent {
+        if self.options.residency.is_some() { Extent::InUse } else { Extent::Missing }
+    }
+
+    fn next_reading(&self) -> u64 {
+        self.readings.fetch_add(1, Ordering::Relaxed) + 1
     }
 
     async fn poll(&self, interval: Duration) {
@@ -217,8 +242,8 @@ impl Runtime {
     }
 
     /// Failures are logged and on the board already.
-    async fn apply_all(&self, entries: Vec<ModelEntry>, extent: Extent) {
-        let all = entries.into_iter().map(|entry| self.lifecycle.apply(entry, extent));
+    async fn apply_all(&self, entries: Vec<ModelEntry>, extent: Extent, reading: u64) {
+        let all = entries.into_iter().map(|entry| self.lifecycle.apply(entry, extent, reading));
         futures::future::join_all(all).await;
     }
 
@@ -226,6 +251,12 @@ impl Runtime {
         let source = self.source.clone();
         let scan = tokio::task::spawn_blocking(move || source.scan()).await;
         scan.map_err(|panic| Error::engine(format!("reading the model paths ended early: {panic}")))
+    }
+
+    async fn find(&self, name: &str) -> Result<Option<ModelEntry>> {
+        let (source, name) = (self.source.clone(), name.to_owned());
+        let find = tokio::task::spawn_blocking(move || source.find(&name)).await;
+        find.map_err(|panic| Error::engine(format!("reading the model paths ended early: {panic}")))
     }
 
     fn explicit(&self) -> Result<()> {
@@ -239,9 +270,7 @@ impl Runtime {
 
     async fn load_named(&self, name: &str) -> Result<()> {
         self.explicit()?;
-        let (source, wanted) = (self.source.clone(), name.to_owned());
-        let found = tokio::task::spawn_blocking(move || source.find(&wanted)).await;
-        let found = found.map_err(|panic| Error::engine(format!("reading the model paths ended early: {panic}")))?;
+        let (reading, found) = (self.next_reading(), self.find(name).await?);
         let shown = shown(name);
         let entry = found.ok_or_else(|| {
             Error::not_found(format!("failed to load '{shown}', failed to poll from model repository: no such model"))
@@ -251,7 +280,7 @@ impl Runtime {
         }
         // In a task of its own: a client that goes away does not leave half a load behind.
         let lifecycle = self.lifecycle.clone();
-        let applied = self.tasks.spawn(async move { lifecycle.apply(entry, Extent::All).await }).await;
+        let applied = self.tasks.spawn(async move { lifecycle.apply(entry, Extent::All, reading).await }).await;
         let applied = applied.unwrap_or_else(|panic| Err(Error::engine(format!("loading ended early: {panic}"))));
         applied.map_err(|error| error.context(format_args!("failed to load '{shown}'")))
     }

@@ -23,6 +23,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::board::Board;
 use crate::cache::{Loading, ResponseCache};
+use crate::checksum;
 use crate::interface::Interface;
 use crate::observer::Observer;
 use crate::reconcile::{Actual, Extent, reconcile};
@@ -59,8 +60,8 @@ pub(crate) struct LifecycleOptions {
     pub(crate) load_timeout: Option<Duration>,
 }
 
-/// Who changes a model; one at a time.
-pub(crate) type Turn = Arc<tokio::sync::Mutex<()>>;
+/// Who changes a model, one at a time, and the latest reading of the source that was applied to it.
+pub(crate) type Turn = Arc<tokio::sync::Mutex<u64>>;
 
 /// Why a version is loaded.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -111,10 +112,15 @@ impl Lifecycle {
     }
 
     /// Makes what serves equal to `entry`, as far as `extent` goes. Returns the first failure;
-    /// whatever could be loaded serves nevertheless.
-    pub(crate) async fn apply(self: &Arc<Self>, entry: ModelEntry, extent: Extent) -> Result<()> {
+    /// whatever could be loaded serves nevertheless. An entry of an earlier reading of the source
+    /// than the last one applied changes nothing.
+    pub(crate) async fn apply(self: &Arc<Self>, entry: ModelEntry, extent: Extent, reading: u64) -> Result<()> {
         let turn = self.turn(&entry.name);
-        let _turn = turn.lock().await;
+        let mut turn = turn.lock().await;
+        if reading < *turn {
+            return Ok(());
+        }
+        *turn = reading;
         let desired = match entry.versions {
             Ok(desired) => desired,
             Err(error) => {
@@ -147,10 +153,36 @@ impl Lifecycle {
         failure.map_or(Ok(()), Err)
     }
 
+    /// Forgets a model that its source no longer has, unless a later reading of it has.
+    pub(crate) async fn forget(self: &Arc<Self>, name: &str, reading: u64) {
+        if let Ok(name) = ModelName::new(name) {
+            let turn = self.turn(&name);
+            let mut turn = turn.lock().await;
+            if reading < *turn {
+                return;
+            }
+            *turn = reading;
+            self.take_all_down(&name);
+            self.forget_here(&name);
+        } else {
+            self.forget_here(name);
+        }
+    }
+
+    fn forget_here(&self, name: &str) {
+        self.board.forget(name);
+        self.residency.forget(name);
+        self.metrics.model_forgotten(name);
+    }
+
     /// Takes every version of a model down; what is in flight is finished in the background.
     pub(crate) async fn unload(self: &Arc<Self>, name: &ModelName) {
         let turn = self.turn(name);
         let _turn = turn.lock().await;
+        self.take_all_down(name);
+    }
+
+    fn take_all_down(self: &Arc<Self>, name: &ModelName) {
         self.publish(name, |served| served.dormant.clear());
         for actual in self.actual(name) {
             self.take_down(name, actual.version);
@@ -329,6 +361,7 @@ impl Lifecycle {
 
     /// Loads, warms up and starts workers. Blocking.
     fn bring_up(&self, spec: &Arc<ModelSpec>) -> Result<Arc<Slot>> {
+        checksum::check(&spec.checksums)?;
         let cached = Loading::begin(self.cache.as_ref(), spec);
         let (engine, model) = self.open(spec)?;
         let interface = Interface::new(model.signature(), &spec.config)?;
@@ -439,7 +472,12 @@ fn placements(group: &InstanceGroup) -> impl Iterator<Item = Placement> + use<> 
 }
 
 fn describe(spec: &ModelSpec, engine: &dyn Engine, wire: &Signature) -> ModelInfo {
-    let columns = |input: &TensorSpec| spec.columns.get(&*input.name).cloned().unwrap_or_default();
+    let columns = |input: &TensorSpec| {
+        let own = spec.columns.get(&*input.name);
+        let of_only =
+            || spec.columns.get("").filter(|columns| wire.inputs.len() == 1 && is_row_of(input, columns.len()));
+        own.or_else(of_only).cloned().unwrap_or_default()
+    };
     let labels = |output: &TensorSpec| {
         let own = spec.labels.get(&*output.name);
         let shared = || spec.labels.get("").filter(|labels| fits(output, wire.is_batched(), labels.len()));
@@ -457,6 +495,11 @@ fn describe(spec: &ModelSpec, engine: &dyn Engine, wire: &Signature) -> ModelInf
         metrics: spec.metrics.clone(),
         observer: None,
     }
+}
+
+/// Whether a row of an input is this many values.
+fn is_row_of(input: &TensorSpec, columns: usize) -> bool {
+    matches!(*input.shape, [_, last] if last == Dim::Fixed(columns) || last == Dim::Free)
 }
 
 /// Whether an output looks like one score per class.

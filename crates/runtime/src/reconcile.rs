@@ -77,6 +77,7 @@ mod tests {
             columns: BTreeMap::new(),
             labels: BTreeMap::new(),
             metrics: BTreeMap::new(),
+            checksums: Vec::new(),
             config: ModelConfig::default(),
         })
     }

@@ -9,6 +9,7 @@ use salver_testkit::{FakeEngine, Reaction, spec, tensor};
 use super::*;
 
 mod overload;
+mod refresh;
 mod scheduling;
 
 /// A source whose content a test changes.
@@ -22,6 +23,12 @@ impl Source {
         let mut entries = self.0.lock();
         entries.retain(|entry| entry.name != name);
         entries.push(ModelEntry { name, labels: [("stable".to_owned(), 1)].into(), versions });
+    }
+}
+
+impl Source {
+    pub(crate) fn remove(&self, name: &str) {
+        self.0.lock().retain(|entry| &*entry.name != name);
     }
 }
 

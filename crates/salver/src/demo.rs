@@ -70,6 +70,7 @@ fn settings(options: &DemoOptions, folder: &Path) -> Result<ServeOptions> {
         model_control: ControlMode::None,
         load_model: Vec::new(),
         default_model: None,
+        registry: false,
         log_level: "warn".to_owned(),
         ..defaults
     })

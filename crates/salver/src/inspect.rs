@@ -89,7 +89,7 @@ impl Inspected {
         }
         let mut table = out::Rows::new(&["", "name", "type", "columns or labels"]);
         for value in &summary.inputs {
-            let columns = self.spec.columns.get(&value.name).map(|columns| columns.join(", ")).unwrap_or_default();
+            let columns = columns(&self.spec, &value.name, summary.inputs.len()).join(", ");
             table.push(["input", &value.name, &value.kind.to_string(), &columns]);
         }
         for value in &summary.outputs {
@@ -160,7 +160,7 @@ fn describe(spec: &ModelSpec, summary: &OnnxSummary) -> ModelInfo {
         BatchRule::Derive { .. } => Batching::of(&inputs, &outputs),
         BatchRule::Max(_) => Batching::Rows { limit: None },
     };
-    let columns = |input: &TensorSpec| spec.columns.get(&*input.name).cloned().unwrap_or_default();
+    let columns = |input: &TensorSpec| columns(spec, &input.name, inputs.len());
     ModelInfo {
         name: spec.name.shared().clone(),
         version: spec.version,
@@ -173,6 +173,12 @@ fn describe(spec: &ModelSpec, summary: &OnnxSummary) -> ModelInfo {
         metrics: spec.metrics.clone(),
         observer: None,
     }
+}
+
+/// The names of an input's columns: its own, or those of the only input.
+fn columns(spec: &ModelSpec, input: &str, inputs: usize) -> Vec<String> {
+    let of_only = || spec.columns.get("").filter(|_| inputs == 1);
+    spec.columns.get(input).or_else(of_only).cloned().unwrap_or_default()
 }
 
 /// A value as a tensor that a request can carry, if it is one.

@@ -1,21 +1,25 @@
 //! `salver serve`: listens, loads, tells what is there, and stops without losing a request.
 //!
 //! Order at the start: listeners first, so that health and readiness answer while models load.
-//! Order at the end: the server finishes what is in flight, then the runtime takes models down.
+//! Order at the end: the server finishes what is in flight, the registry is left, then the runtime
+//! takes models down.
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use anyhow::{Context as _, Result, bail};
-use salver_core::{Infer as _, ModelControl as _, ModelName, ModelRef, ModelState, ModelStatus};
+use salver_core::{Infer as _, ModelControl as _, ModelName, ModelRef, ModelSource, ModelState, ModelStatus};
+use salver_repository::Repository;
 use salver_runtime::Runtime;
 use salver_telemetry::Metrics;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
+use crate::production::{Following, OpenRegistry};
 use crate::settings::ServeOptions;
+use crate::sources::Sources;
 use crate::{curl, out, wiring};
 
 /// Where models are looked for when no path is given.
@@ -57,6 +61,7 @@ pub(crate) fn init_logging(options: &ServeOptions) -> Result<()> {
 /// A server on its addresses, with its models.
 pub(crate) struct Serving {
     runtime: Arc<Runtime>,
+    following: Option<Following>,
     http: SocketAddr,
     grpc: Option<SocketAddr>,
     stop: CancellationToken,
@@ -76,18 +81,25 @@ impl Serving {
         // Before anybody can see the server and tell it to stop.
         let signals = Signals::listen().context("listen for signals")?;
         let metrics = Metrics::new();
-        let runtime = wiring::runtime(&options.paths, &options.engine, &metrics, wiring::runtime_options(options)?)?;
-        let services = wiring::services(&runtime, metrics, options);
+        let (paths, runtime_options) = (Repository::open(&options.paths)?, wiring::runtime_options(options)?);
+        let registry = OpenRegistry::open(options)?;
+        let in_production = registry.as_ref().map(|registry| registry.production.clone() as Arc<dyn ModelSource>);
+        let sources = Arc::new(Sources::new(paths, in_production));
+        let runtime = wiring::runtime_of(sources.clone(), &options.engine, &metrics, runtime_options);
+        let records = registry.as_ref().map(|registry| registry.registry.clone());
+        let services = wiring::services(&runtime, metrics, records, options);
         let bound = salver_server::bind(services, wiring::server_options(options)).await?;
         let (http, grpc) = (bound.http_addr(), bound.grpc_addr());
         let stop = CancellationToken::new();
         let signals = tokio::spawn(signals.pass_on(stop.clone()));
         let server = tokio::spawn(bound.serve(stop.clone()));
+        let following = registry.map(|registry| Following::begin(registry, sources, runtime.clone()));
         out::line(format!("http listening on {http}"));
         if let Some(grpc) = grpc {
             out::line(format!("grpc listening on {grpc}"));
         }
-        Ok(Self { runtime, http, grpc, stop, signals, server, has_paths: !options.paths.is_empty() })
+        let has_paths = !options.paths.is_empty();
+        Ok(Self { runtime, following, http, grpc, stop, signals, server, has_paths })
     }
 
     /// Loads what the settings say; models that do not load show in the index.
@@ -95,7 +107,14 @@ impl Serving {
     /// # Errors
     /// Where the settings contradict each other.
     pub(crate) async fn load(&self) -> Result<()> {
-        Ok(self.runtime.start().await?)
+        if let Some(following) = &self.following {
+            following.first_look(self.has_paths).await;
+        }
+        self.runtime.start().await?;
+        if let Some(following) = &self.following {
+            following.serve();
+        }
+        Ok(())
     }
 
     /// Returns the address of HTTP.
@@ -130,6 +149,9 @@ impl Serving {
     pub(crate) async fn finish(self) -> Result<()> {
         self.stop.cancel();
         let served = self.server.await.context("the server's task")?;
+        if let Some(following) = self.following {
+            following.end().await;
+        }
         self.runtime.shutdown().await;
         self.signals.abort();
         Ok(served?)
@@ -140,11 +162,17 @@ impl Serving {
         let index = self.runtime.index();
         let ready = index.iter().filter(|status| status.state == Some(ModelState::Ready)).count();
         tracing::info!(ready, failed = failures(&index).len(), "models loaded");
-        if !self.has_paths {
+        if !self.has_paths && index.is_empty() {
             out::line(format!(
                 "No models yet: give a model's path (salver serve iris.onnx), or put models into {DEFAULT_PATH} and \
                  start again."
             ));
+            if self.following.is_some() {
+                out::line(format!(
+                    "Or register one with MLflow (MLFLOW_TRACKING_URI=http://{}) and put it into production.",
+                    self.http
+                ));
+            }
         }
         if !out::is_terminal() || index.is_empty() {
             return;

@@ -22,10 +22,12 @@ use crate::cli::EngineArgs;
 /// Settings of `salver serve`.
 #[derive(Debug, Clone, Args)]
 pub(crate) struct ServeOptions {
-    /// What to serve: a .onnx file, a model folder (with model.toml), a folder of models, a Triton
-    /// model repository, a TF Serving folder of numbered versions or a TF Serving models.config.
+    /// What to serve: a .onnx file, a model folder (with model.toml or MLmodel), a folder of models,
+    /// a Triton model repository, a TF Serving folder of numbered versions or a TF Serving
+    /// models.config.
     ///
-    /// Without a PATH, ./models is served if it is there, else the server starts empty.
+    /// Without a PATH, ./models is served if it is there. What the registry has in production is
+    /// served besides; of two models with one name, that of the PATH.
     #[arg(value_name = "PATH")]
     pub paths: Vec<PathBuf>,
 
@@ -119,6 +121,21 @@ pub(crate) struct ServeOptions {
     /// Where Salver keeps what it stores itself.
     #[arg(long, value_name = "DIR", default_value = "./salver-data", help_heading = "Running")]
     pub data: PathBuf,
+
+    /// Keep a registry of models in --data, which MLflow's clients can use, and serve what it has in
+    /// production.
+    #[arg(long, value_name = "BOOL", default_value_t = true, num_args = 0..=1, require_equals = true, default_missing_value = "true", action = clap::ArgAction::Set, hide_possible_values = true, help_heading = "Registry")]
+    pub registry: bool,
+
+    /// Keep the registry's records here: postgres://USER:PASSWORD@HOST/NAME or sqlite:///PATH
+    /// (default: registry/registry.db in --data). A password is safer in SALVER_DATABASE or the file.
+    #[arg(long, value_name = "URL", value_parser = parse_secret, help_heading = "Registry")]
+    pub database: Option<Secret>,
+
+    /// Keep the files of models and runs here: a folder, file:///PATH or s3://BUCKET/PREFIX, whose
+    /// keys come from the AWS_… variables (default: registry/artifacts in --data).
+    #[arg(long, value_name = "URL", help_heading = "Registry")]
+    pub artifacts: Option<String>,
 
     /// What to log: error, warn, info, debug or trace; or directives such as
     /// "info,salver_runtime=debug".

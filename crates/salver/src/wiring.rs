@@ -5,9 +5,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail};
-use salver_core::{Engine, ModelControl as _, ModelEntry, ModelName, ModelSource as _, ModelState, SharedCache};
+use salver_core::{Engine, ModelControl as _, ModelEntry, ModelName, ModelSource, ModelState, SharedCache};
 use salver_engine_onnx::{Fetch, OnnxEngine, OnnxOptions};
 use salver_engine_rten::RtenEngine;
+use salver_registry::Registry;
 use salver_repository::Repository;
 use salver_runtime::{CacheOptions, ResidencyOptions, Runtime, RuntimeOptions, TuningOptions};
 use salver_server::{Limits, ServerOptions, Services};
@@ -44,7 +45,17 @@ pub(crate) fn runtime(
     options: RuntimeOptions,
 ) -> Result<Arc<Runtime>> {
     let source = Repository::open(paths)?;
-    Ok(Runtime::new(engines(args), Arc::new(source), metrics.clone(), options))
+    Ok(runtime_of(Arc::new(source), args, metrics, options))
+}
+
+/// Makes a runtime over any source; nothing is loaded yet.
+pub(crate) fn runtime_of(
+    source: Arc<dyn ModelSource>,
+    args: &EngineArgs,
+    metrics: &Arc<Metrics>,
+    options: RuntimeOptions,
+) -> Arc<Runtime> {
+    Runtime::new(engines(args), source, metrics.clone(), options)
 }
 
 /// Models loaded right here, without a server.
@@ -188,7 +199,12 @@ fn limits(options: &LimitOptions) -> Limits {
 }
 
 /// Joins the runtime with what the server needs besides.
-pub(crate) fn services(runtime: &Arc<Runtime>, metrics: Arc<Metrics>, options: &ServeOptions) -> Services {
+pub(crate) fn services(
+    runtime: &Arc<Runtime>,
+    metrics: Arc<Metrics>,
+    registry: Option<Registry>,
+    options: &ServeOptions,
+) -> Services {
     Services {
         infer: runtime.clone(),
         control: runtime.clone(),
@@ -196,6 +212,7 @@ pub(crate) fn services(runtime: &Arc<Runtime>, metrics: Arc<Metrics>, options: &
         server_name: "salver".to_owned(),
         server_version: env!("CARGO_PKG_VERSION").to_owned(),
         default_model: options.default_model.clone(),
+        registry,
     }
 }
 

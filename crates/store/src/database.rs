@@ -70,8 +70,7 @@ impl Database {
     /// `NotReady` where it cannot be opened.
     pub async fn sqlite(path: &Path) -> Result<Self> {
         let path = path.to_str().ok_or_else(|| Error::invalid_input("the database's path is not UTF-8"))?;
-        let url = format!("sqlite://{}?mode=rwc", utf8_percent_encode(path, IN_PATH));
-        Self::connect(&url, Dialect::Sqlite).await
+        Self::connect(&sqlite_url(path), Dialect::Sqlite).await
     }
 
     /// Connects to `postgres://USER:PASSWORD@HOST:PORT/NAME`, or opens `sqlite:///PATH`.
@@ -86,25 +85,30 @@ impl Database {
         }
     }
 
+    /// As [`Database::open`], but nothing is connected to before the first use.
+    ///
+    /// # Errors
+    /// `InvalidInput` for another scheme, or an address that is none.
+    pub fn lazy(url: &str) -> Result<Self> {
+        let expected = || Error::invalid_input("the database: expected postgres://USER@HOST/NAME or sqlite:///PATH");
+        let (url, dialect) = match url.split_once("://") {
+            Some(("postgres" | "postgresql", _)) => (url.to_owned(), Dialect::Postgres),
+            Some(("sqlite", path)) if !path.is_empty() => (sqlite_url(path), Dialect::Sqlite),
+            _ => return Err(expected()),
+        };
+        // What is wrong with it may quote a password.
+        let (pool, options) = pool(&url, dialect).map_err(|_| expected())?;
+        Ok(Self::new(pool.connect_lazy_with(options), dialect))
+    }
+
     async fn connect(url: &str, dialect: Dialect) -> Result<Self> {
-        sqlx::any::install_default_drivers();
-        let options: AnyConnectOptions = url.parse().map_err(failed)?;
-        let pool = AnyPoolOptions::new()
-            .max_connections(MAX_CONNECTIONS)
-            .acquire_timeout(ACQUIRE_TIMEOUT)
-            .after_connect(move |connection, _| {
-                Box::pin(async move {
-                    if dialect == Dialect::Sqlite {
-                        connection.execute(SQLITE_SETUP).await?;
-                    }
-                    Ok(())
-                })
-            })
-            .connect_with(options)
-            .await
-            .map_err(failed)?;
+        let (pool, options) = pool(url, dialect)?;
+        Ok(Self::new(pool.connect_with(options).await.map_err(failed)?, dialect))
+    }
+
+    fn new(pool: AnyPool, dialect: Dialect) -> Self {
         let writers = (dialect == Dialect::Sqlite).then(|| Arc::new(Semaphore::new(1)));
-        Ok(Self { pool, dialect, writers })
+        Self { pool, dialect, writers }
     }
 
     /// Brings the schema to its newest state. Several servers may do so at once.
@@ -174,6 +178,26 @@ impl Database {
     pub async fn close(&self) {
         self.pool.close().await;
     }
+}
+
+fn sqlite_url(path: &str) -> String {
+    format!("sqlite://{}?mode=rwc", utf8_percent_encode(path, IN_PATH))
+}
+
+fn pool(url: &str, dialect: Dialect) -> Result<(AnyPoolOptions, AnyConnectOptions)> {
+    sqlx::any::install_default_drivers();
+    let options: AnyConnectOptions = url.parse().map_err(failed)?;
+    let pool = AnyPoolOptions::new().max_connections(MAX_CONNECTIONS).acquire_timeout(ACQUIRE_TIMEOUT).after_connect(
+        move |connection, _| {
+            Box::pin(async move {
+                if dialect == Dialect::Sqlite {
+                    connection.execute(SQLITE_SETUP).await?;
+                }
+                Ok(())
+            })
+        },
+    );
+    Ok((pool, options))
 }
 
 impl Dialect {

@@ -34,6 +34,7 @@ pub fn spec(name: &str, artifact: &Path) -> ModelSpec {
         columns: BTreeMap::new(),
         labels: BTreeMap::new(),
         metrics: BTreeMap::new(),
+        checksums: Vec::new(),
         config: ModelConfig::default(),
     }
 }

@@ -17,7 +17,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("protocol", &["core"]),
     ("repository", &["core"]),
     ("store", &["core"]),
-    ("registry", &["core", "store"]),
+    ("registry", &["core", "repository", "store"]),
     ("client", &["core", "protocol"]),
     ("server", &["core", "protocol", "registry", "telemetry"]),
     (

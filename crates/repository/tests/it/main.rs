@@ -3,6 +3,8 @@
 #[cfg(test)]
 mod layouts;
 #[cfg(test)]
+mod mlflow;
+#[cfg(test)]
 mod robust;
 #[cfg(test)]
 mod salver_folders;

@@ -13,10 +13,11 @@ use crate::tree::Tree;
 
 type Target = fn(&[u8]);
 
-const TARGETS: [(&str, Target); 4] = [
+const TARGETS: [(&str, Target); 5] = [
     ("pbtxt", fuzz::pbtxt),
     ("models_config", fuzz::models_config),
     ("model_toml", fuzz::model_toml),
+    ("mlmodel", fuzz::mlmodel),
     ("onnx", fuzz::onnx),
 ];
 

@@ -7,6 +7,7 @@ mod cache;
 mod cli;
 mod demo;
 mod many_models;
+mod registry;
 mod serving;
 mod support;
 mod top;

@@ -1,0 +1,144 @@
+//! The registry of a server: opens it, serves what it has in production, and closes it.
+//!
+//! A registry that cannot be reached takes nothing away: models of paths are served, models in
+//! production as long as this process has them, and the registry is asked again and again.
+
+use std::fs;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use anyhow::{Context as _, Result};
+use salver_core::{ModelName, ModelSource as _};
+use salver_registry::Registry;
+use salver_registry::serving::{FirstLook, Production};
+use salver_runtime::Runtime;
+use salver_store::{Blobs, Database};
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+
+use crate::settings::ServeOptions;
+use crate::sources::Sources;
+
+/// How long models of paths wait for the registry's at the start.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// A registry and its models in production.
+pub(crate) struct OpenRegistry {
+    /// What the protocols of the registry work on.
+    pub registry: Registry,
+    /// What is served of it.
+    pub production: Arc<Production>,
+}
+
+impl OpenRegistry {
+    /// Opens what the settings say; none: they say not to. The database is not asked yet.
+    ///
+    /// # Errors
+    /// Where a folder cannot be written or a URL is none.
+    pub(crate) fn open(options: &ServeOptions) -> Result<Option<Self>> {
+        if !options.registry {
+            return Ok(None);
+        }
+        let folder = options.data.join("registry");
+        let hint = || format!("keep the registry in {} (--data DIR; --registry=false goes without)", folder.display());
+        fs::create_dir_all(&folder).with_context(hint)?;
+        let database = match &options.database {
+            Some(url) => Database::lazy(url.expose()).context("--database")?,
+            None => Database::lazy(&format!("sqlite://{}", text(&folder.join("registry.db"))?)).with_context(hint)?,
+        };
+        let blobs = match &options.artifacts {
+            Some(url) => Blobs::open(url).context("--artifacts")?,
+            None => Blobs::open(text(&folder.join("artifacts"))?).with_context(hint)?,
+        };
+        let registry = Registry::new(database, blobs, Arc::new(now));
+        let production = Production::open(registry.clone(), &folder.join("models")).with_context(hint)?;
+        Ok(Some(Self { registry, production: Arc::new(production) }))
+    }
+}
+
+/// Follows a registry for a runtime.
+pub(crate) struct Following {
+    registry: OpenRegistry,
+    follower: Arc<Follower>,
+    stop: CancellationToken,
+    task: JoinHandle<()>,
+}
+
+/// Who is told of changes.
+struct Follower {
+    sources: Arc<Sources>,
+    runtime: Arc<Runtime>,
+    /// Nothing is loaded before the runtime has begun.
+    is_serving: AtomicBool,
+}
+
+impl Following {
+    /// Begins to follow; what changes is served from [`Following::serve`] on.
+    pub(crate) fn begin(registry: OpenRegistry, sources: Arc<Sources>, runtime: Arc<Runtime>) -> Self {
+        let follower = Arc::new(Follower { sources, runtime, is_serving: AtomicBool::new(false) });
+        let stop = CancellationToken::new();
+        let (production, told, stopped) = (registry.production.clone(), follower.clone(), stop.clone());
+        let task = tokio::spawn(async move {
+            stopped.run_until_cancelled(production.follow(|name| told.refresh(name.clone()))).await;
+        });
+        Self { registry, follower, stop, task }
+    }
+
+    /// Waits until the models in production are known: without paths as long as it takes, since
+    /// there is nothing else to serve; else for a short time.
+    pub(crate) async fn first_look(&self, has_paths: bool) {
+        let mut look = self.registry.production.first_look();
+        if !has_paths {
+            let _ = look.wait_for(|look| *look == FirstLook::Done).await;
+            return;
+        }
+        let answered = look.wait_for(|look| *look != FirstLook::Pending);
+        if tokio::time::timeout(PATIENCE, answered).await.is_err() {
+            tracing::warn!("the registry takes its time; the models of the paths are served meanwhile");
+        }
+    }
+
+    /// Loads what is in production, also where other models are loaded on request only.
+    pub(crate) fn serve(&self) {
+        self.follower.is_serving.store(true, Ordering::Release);
+        for entry in self.registry.production.scan() {
+            self.follower.refresh(entry.name);
+        }
+    }
+
+    /// Ends, and closes the registry.
+    pub(crate) async fn end(self) {
+        self.stop.cancel();
+        if let Err(error) = self.task.await {
+            tracing::error!(%error, "following the registry ended early");
+        }
+        self.registry.registry.close().await;
+    }
+}
+
+impl Follower {
+    /// Has the runtime look at one model of the registry again. What a path has is left to the paths.
+    fn refresh(self: &Arc<Self>, name: ModelName) {
+        if !self.is_serving.load(Ordering::Acquire) {
+            return;
+        }
+        let this = self.clone();
+        // Whether a path has it is written in files.
+        tokio::task::spawn_blocking(move || {
+            if !this.sources.hides(&name) {
+                this.runtime.refresh(name);
+            }
+        });
+    }
+}
+
+fn text(path: &Path) -> Result<&str> {
+    path.to_str().with_context(|| format!("{} is not UTF-8", path.display()))
+}
+
+fn now() -> i64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
+}
