@@ -140,7 +140,9 @@ impl Registry {
         let saved: Saved = serde_json::from_slice(&manifest)
             .map_err(|error| Error::invalid_input(format!("{MANIFEST} of the backup is damaged: {error}")))?;
         if saved.schema > schema::HISTORY.len() as i64 {
-            return Err(Error::unsupported("the backup was written by a newer Salver; use that version or a newer one"));
+            return Err(Error::unsupported(
+                "the backup was written by a newer Salver; use that version or a newer one",
+            ));
         }
         let copies = Blobs::open(text(folder)?)?;
         let mut blobs = copies.list();
@@ -209,7 +211,8 @@ async fn read_table(session: &mut Session, table: &Table, file: &Path) -> Result
         if cells.len() != table.columns.len() {
             return Err(damaged());
         }
-        let values = cells.into_iter().zip(table.columns).map(|(cell, (_, kind))| value(cell, *kind).ok_or_else(damaged));
+        let values =
+            cells.into_iter().zip(table.columns).map(|(cell, (_, kind))| value(cell, *kind).ok_or_else(damaged));
         rows.push(values.collect::<Result<_>>()?);
     }
 }

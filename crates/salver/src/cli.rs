@@ -13,7 +13,7 @@ use clap::{Args, CommandFactory, Parser, Subcommand};
 pub(crate) use self::bench::{BenchOptions, BenchProtocol, RawShape};
 pub(crate) use self::top::{TopOptions, TopSort};
 use crate::settings::layers::with_env_names;
-use crate::settings::{GrpcAddr, ServeOptions, parse_addr, parse_grpc};
+use crate::settings::{GrpcAddr, Secret, ServeOptions, parse_addr, parse_grpc, parse_secret};
 
 const INTRO: &str = "\
 Salver serves trained models over HTTP and gRPC.
@@ -285,7 +285,14 @@ pub(crate) struct RegistryOptions {
 #[derive(Debug, Args)]
 pub(crate) struct RegistryPlace {
     /// The folder of the server's own files.
-    #[arg(long, value_name = "DIR", env = "SALVER_DATA", hide_env = true, default_value = "./salver-data", global = true)]
+    #[arg(
+        long,
+        value_name = "DIR",
+        env = "SALVER_DATA",
+        hide_env = true,
+        default_value = "./salver-data",
+        global = true
+    )]
     pub data: PathBuf,
 
     /// Where the records are (default: registry/registry.db in --data).

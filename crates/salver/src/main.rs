@@ -17,6 +17,7 @@ mod out;
 mod predict;
 mod production;
 mod progress;
+mod registry;
 mod runtime;
 mod serve;
 mod settings;

@@ -18,7 +18,7 @@ use salver_store::{Blobs, Database};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
-use crate::settings::ServeOptions;
+use crate::settings::{Secret, ServeOptions};
 use crate::sources::Sources;
 
 /// How long models of paths wait for the registry's at the start.
@@ -41,21 +41,32 @@ impl OpenRegistry {
         if !options.registry {
             return Ok(None);
         }
+        let registry = open_records(&options.data, options.database.as_ref(), options.artifacts.as_deref())
+            .context("open the registry (--registry=false goes without)")?;
         let folder = options.data.join("registry");
-        let hint = || format!("keep the registry in {} (--data DIR; --registry=false goes without)", folder.display());
-        fs::create_dir_all(&folder).with_context(hint)?;
-        let database = match &options.database {
-            Some(url) => Database::lazy(url.expose()).context("--database")?,
-            None => Database::lazy(&format!("sqlite://{}", text(&folder.join("registry.db"))?)).with_context(hint)?,
-        };
-        let blobs = match &options.artifacts {
-            Some(url) => Blobs::open(url).context("--artifacts")?,
-            None => Blobs::open(text(&folder.join("artifacts"))?).with_context(hint)?,
-        };
-        let registry = Registry::new(database, blobs, Arc::new(now));
+        let hint = || format!("keep models of the registry in {}", folder.display());
         let production = Production::open(registry.clone(), &folder.join("models")).with_context(hint)?;
         Ok(Some(Self { registry, production: Arc::new(production) }))
     }
+}
+
+/// Opens a registry's records and files. The database is not asked yet.
+///
+/// # Errors
+/// Where a folder cannot be written or a URL is none.
+pub(crate) fn open_records(data: &Path, database: Option<&Secret>, artifacts: Option<&str>) -> Result<Registry> {
+    let folder = data.join("registry");
+    let hint = || format!("keep the registry in {} (--data DIR)", folder.display());
+    fs::create_dir_all(&folder).with_context(hint)?;
+    let database = match database {
+        Some(url) => Database::lazy(url.expose()).context("--database")?,
+        None => Database::lazy(&format!("sqlite://{}", text(&folder.join("registry.db"))?)).with_context(hint)?,
+    };
+    let blobs = match artifacts {
+        Some(url) => Blobs::open(url).context("--artifacts")?,
+        None => Blobs::open(text(&folder.join("artifacts"))?).with_context(hint)?,
+    };
+    Ok(Registry::new(database, blobs, Arc::new(now)))
 }
 
 /// Follows a registry for a runtime.

@@ -361,7 +361,7 @@ fn parse_bytes(text: &str) -> Result<u64, String> {
 
 /// Takes any text: what is wrong with a secret is said without repeating it, by who uses it.
 #[expect(clippy::unnecessary_wraps, reason = "clap wants a result")]
-fn parse_secret(text: &str) -> Result<Secret, String> {
+pub(crate) fn parse_secret(text: &str) -> Result<Secret, String> {
     Ok(Secret(text.to_owned()))
 }
 
