@@ -30,6 +30,7 @@ sys.path.insert(0, str(ROOT / "benches/peers"))
 
 import many
 import peers
+import registry
 import soak
 import swap
 
@@ -369,6 +370,66 @@ def others(settings):
     return row
 
 
+# --- The model registry -------------------------------------------------------------------------
+
+
+def registry_at_size(settings):
+    """The model registry with 10,000 versions and a million metric points, on SQLite"""
+    row = Row()
+    common.record(["benches/registry.py", "registry"])
+    figures = registry.at_size(settings.quick)
+    for call in figures["calls"]:
+        times, goal = call["ms"], call["goal_ms"]
+        text = f"{times.median:.2f} ms (p99 {times.at(0.99):.2f} ms, n={times.n}, {call['bytes'] / 1000:,.1f} kB each)"
+        reaches = () if goal is None else (f"under {goal} ms", times.median < goal)
+        row.figure(f"{call['name']}: median", text, *reaches)
+    row.figure("filled with", f"{figures['versions']:,} versions and {figures['points']:,} points in {figures['fill_seconds']:.0f} s")
+    text = f"{figures['points_per_second']:,.0f} points/s; {figures['versions_per_second']:,.0f} versions/s"
+    row.figure(f"filling, {registry.N_WRITERS} connections", text)
+    row.figure("afterwards: on disk; resident", f"{figures['data_mb']:.0f} MB; {figures['resident_mb']:.0f} MB")
+    row.notes.append("One call at a time over one connection, the time of the caller's Python included (about 0.05 ms).")
+    return row
+
+
+def artifact(settings):
+    """A file of 500 MB up and down: memory"""
+    row = Row()
+    common.record(["benches/registry.py", "artifact"])
+    figures = registry.large_file(settings.quick)
+    for name in ("upload", "download"):
+        over = Spread(figures[f"{name}_over_idle_mb"])
+        # The worst of the rounds: a median would hide what grows.
+        text, goal = f"{over.max:.0f} MB (rounds: {', '.join(f'{mb:.0f}' for mb in figures[f'{name}_over_idle_mb'])})", 100
+        row.figure(f"{name} of {figures['megabytes']} MB: most memory over idle", text, f"at most {goal} MB", over.max <= goal)
+    row.figure("the kernel's highest, of all rounds, over idle", f"{figures['peak_over_idle_mb']:.0f} MB")
+    row.figure("idle", f"{figures['idle_mb']:.0f} MB")
+    for name in ("upload", "download"):
+        row.figure(f"{name}, MB/s", Spread(figures[f"{name}_mb_per_second"]).text(0))
+    return row
+
+
+def replay(settings):
+    """What MLflow's client sends, against MLflow's own server"""
+    row = Row()
+    common.record(["benches/registry.py", "replay"])
+    figures = registry.replays(settings.quick, settings.long_pairs)
+    for connections, goal in ((1, 3), (4, None)):
+        of, what = figures[f"connections_{connections}"], f"{connections} connection(s)"
+        name = f"{what}: MLflow's time / Salver's ({of['workers']} worker(s) of MLflow)"
+        if goal:
+            row.at_least(name, of["ratio"], goal, digits=2)
+        else:
+            row.figure(name, of["ratio"].text(2))
+        row.figure(f"{what}: Salver, requests/s", of["salver_per_second"].text(0))
+        row.figure(f"{what}: MLflow, requests/s", of["mlflow_per_second"].text(0))
+    lines = ["| over one connection | calls | Salver, ms each | MLflow, ms each | ratio |", "|---|---|---|---|---|"]
+    for kind in figures["connections_1"]["kinds"]:
+        times = f"{kind['salver_ms']:.2f} | {kind['mlflow_ms']:.2f} | {kind['ratio']:.1f}"
+        lines.append(f"| `{kind['kind']}` | {kind['calls']} | {times} |")
+    row.notes += [f"{figures['calls']:,} requests a connection, each answer compared with the recorded one.", "\n".join(lines)]
+    return row
+
+
 ROWS = {
     "transformer": transformer,
     "resnet50": resnet50,
@@ -384,6 +445,9 @@ ROWS = {
     "peers": others,
     "forms": forms,
     "start": start,
+    "registry": registry_at_size,
+    "artifact": artifact,
+    "replay": replay,
 }
 
 
