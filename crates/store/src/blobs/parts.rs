@@ -10,11 +10,16 @@ pub(super) struct Parts<S> {
     /// What is left of a piece that began in an earlier part.
     piece: Bytes,
     part_bytes: usize,
+    /// What the next part makes room for: little until one was full, since most streams are short.
+    room: usize,
 }
+
+/// A part that grows beyond this is likely to become full.
+const SMALL: usize = 256 << 10;
 
 impl<S> Parts<S> {
     pub(super) fn new(stream: S, part_bytes: usize) -> Self {
-        Self { stream, piece: Bytes::new(), part_bytes }
+        Self { stream, piece: Bytes::new(), part_bytes, room: 0 }
     }
 }
 
@@ -25,11 +30,16 @@ where
 {
     /// Returns the next part: `part_bytes` long, shorter at the end, then empty.
     pub(super) async fn next(&mut self) -> Result<Bytes> {
-        let mut part = BytesMut::new();
+        let mut part = BytesMut::with_capacity(self.room);
         while part.len() < self.part_bytes {
             if self.piece.is_empty() {
                 let Some(piece) = self.stream.next().await else { break };
                 self.piece = piece.map_err(|error| broken(error.into()))?;
+            }
+            // In one step: doubling would leave a trail of buffers half as large.
+            if part.len() + self.piece.len() > SMALL && part.capacity() < self.part_bytes {
+                part.reserve(self.part_bytes - part.len());
+                self.room = self.part_bytes;
             }
             let n_bytes = self.piece.len().min(self.part_bytes - part.len());
             part.extend_from_slice(&self.piece.split_to(n_bytes));
