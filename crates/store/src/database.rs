@@ -136,7 +136,7 @@ impl Database {
     /// `NotReady` where there is none in time.
     pub async fn read(&self) -> Result<Session> {
         let connection = self.pool.acquire().await.map_err(failed)?;
-        Ok(Session { inner: Inner::Connection(connection), _turn: None })
+        Ok(Session { inner: Inner::Connection(connection), dialect: self.dialect, _turn: None })
     }
 
     /// Begins a transaction that writes. Dropped before [`Session::commit`], it leaves no trace.
@@ -153,7 +153,7 @@ impl Database {
             Dialect::Sqlite => self.pool.begin_with("BEGIN IMMEDIATE").await,
             Dialect::Postgres => self.pool.begin().await,
         };
-        Ok(Session { inner: Inner::Transaction(begun.map_err(failed)?), _turn: turn })
+        Ok(Session { inner: Inner::Transaction(begun.map_err(failed)?), dialect: self.dialect, _turn: turn })
     }
 
     /// Writes a consistent copy of the whole database to a new SQLite file.
@@ -192,6 +192,7 @@ impl Dialect {
 #[derive(Debug)]
 pub struct Session {
     inner: Inner,
+    dialect: Dialect,
     _turn: Option<OwnedSemaphorePermit>,
 }
 
@@ -206,6 +207,22 @@ impl Session {
         match &mut self.inner {
             Inner::Connection(connection) => connection,
             Inner::Transaction(transaction) => transaction,
+        }
+    }
+
+    /// Waits until no other transaction holds `name`, and holds it until this one ends: what is read
+    /// from here on is what all that held it before have written. SQLite's writers take turns anyway.
+    ///
+    /// # Errors
+    /// As [`Session::execute`].
+    pub async fn hold(&mut self, name: &'static str) -> Result<()> {
+        match self.dialect {
+            Dialect::Sqlite => Ok(()),
+            Dialect::Postgres => {
+                // The function returns nothing, which is no type that every driver knows.
+                let statement = sql("SELECT CAST(pg_advisory_xact_lock(hashtextextended(?, 0)) AS TEXT)").bind(name);
+                self.first(statement).await.map(drop)
+            }
         }
     }
 

@@ -73,6 +73,7 @@ impl Registry {
                              WHERE name = ? RETURNING newest_version");
         let row = session.first(statement.bind(now).bind(&new.name)).await?;
         let version = row.ok_or_else(|| super::unknown(&new.name))?.int("newest_version")?;
+        session.hold(files::FILES).await?;
         let origin = sources::resolve(&mut session, &new).await?;
         let statement = sql("INSERT INTO model_versions VALUES (?, ?, ?, ?, ?, ?, 'None', ?, ?, ?, ?, ?, NULL, NULL)")
             .bind(&new.name)

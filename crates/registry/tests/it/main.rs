@@ -12,5 +12,6 @@ mod consistency;
 mod damage;
 mod dice;
 mod drops;
+mod files;
 mod linear;
 mod opening;
