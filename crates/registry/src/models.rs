@@ -170,10 +170,12 @@ impl Registry {
     pub async fn version_of_alias(&self, name: &str, alias: &str) -> Result<ModelVersion> {
         let mut session = self.database.read().await?;
         known(&mut session, name).await?;
-        match aliased(&mut session, name, alias).await? {
-            Some(version) => versions::read_version(&mut session, name, version).await,
-            None => Err(Error::invalid_input(format!("Registered model alias {alias} not found."))),
-        }
+        // One statement: the alias may move on and its version go before a second one.
+        let statement = sql("SELECT v.* FROM model_aliases a JOIN model_versions v ON v.name = a.name \
+                             AND v.version = a.version WHERE a.name = ? AND a.alias = ?");
+        let row = session.first(statement.bind(name).bind(alias)).await?;
+        let row = row.ok_or_else(|| Error::invalid_input(format!("Registered model alias {alias} not found.")))?;
+        Ok(versions_with_parts(&mut session, vec![read_version_row(&row)?]).await?.remove(0))
     }
 
     /// Begins a change of a model, which others that change it wait for; returns its time.

@@ -15,3 +15,4 @@ mod drops;
 mod files;
 mod linear;
 mod opening;
+mod versions;
