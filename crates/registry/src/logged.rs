@@ -132,7 +132,7 @@ impl Registry {
     /// `NotFound` for the model or the tag.
     pub async fn delete_logged_model_tag(&self, model_id: &str, key: &str) -> Result<()> {
         let mut session = self.touched_logged(model_id).await?;
-        if !LOGGED_TAGS.delete(&mut session, model_id, key).await? {
+        if LOGGED_TAGS.delete(&mut session, model_id, key).await?.is_none() {
             return Err(Error::not_found(format!("No tag with key '{key}' found for model with ID {model_id}")));
         }
         session.commit().await

@@ -9,7 +9,7 @@ use crate::runs::{NAME_TAG, active_run, read_metric, read_run};
 use crate::search::Page;
 use crate::tags::{self, PARAMS, RUN_TAGS};
 use crate::types::{Found, Metric, Tag};
-use crate::{Registry, logged, names};
+use crate::{Registry, logged, names, runs};
 
 /// Metrics, parameters and tags that one call may log together.
 pub const MAX_BATCH: usize = 1_000;
@@ -138,7 +138,7 @@ async fn write_params(session: &mut Session, run_id: &str, params: &[Tag]) -> Re
         return Ok(());
     }
     // Of two that give one parameter different values, the second has to see what the first wrote.
-    session.execute(sql("UPDATE runs SET status = status WHERE run_id = ?").bind(run_id)).await?;
+    runs::hold(session, run_id).await?;
     let known = PARAMS.of_texts(session, &[run_id]).await?.remove(run_id).unwrap_or_default();
     for param in params {
         if let Some(known) = known.iter().find(|known| known.key == param.key)

@@ -113,8 +113,9 @@ impl Registry {
     pub async fn set_model_tag(&self, who: &str, name: &str, tag: Tag) -> Result<()> {
         check_tags(std::slice::from_ref(&tag))?;
         let (mut session, _) = self.touched(name).await?;
+        let before = MODEL_TAGS.find(&mut session, name, &tag.key).await?.map(|tag| json!(tag));
         MODEL_TAGS.set(&mut session, name, std::slice::from_ref(&tag)).await?;
-        self.note_model(&mut session, who, "model.tag", name, None, Some(json!(tag))).await?;
+        self.note_model(&mut session, who, "model.tag", name, before, Some(json!(tag))).await?;
         session.commit().await
     }
 
@@ -124,8 +125,8 @@ impl Registry {
     /// `NotFound` for the model.
     pub async fn delete_model_tag(&self, who: &str, name: &str, key: &str) -> Result<()> {
         let (mut session, _) = self.touched(name).await?;
-        if MODEL_TAGS.delete(&mut session, name, key).await? {
-            self.note_model(&mut session, who, "model.tag", name, Some(json!({ "key": key })), None).await?;
+        if let Some(before) = MODEL_TAGS.delete(&mut session, name, key).await? {
+            self.note_model(&mut session, who, "model.tag", name, Some(json!(before)), None).await?;
         }
         session.commit().await
     }

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use salver_core::Result;
-use salver_store::database::{Session, Value, sql};
+use salver_store::database::{Session, Sql, Value, sql};
 
 use crate::names;
 use crate::types::Tag;
@@ -15,7 +15,9 @@ pub(crate) struct Tags {
     insert: &'static str,
     /// What follows them where a key may be there.
     replace: &'static str,
-    /// Deletes one key of one owner.
+    /// Selects the value of one key of one owner.
+    find: &'static str,
+    /// Deletes one key of one owner, and returns its value.
     delete: &'static str,
     /// Selects owner, key and value, up to the list of owners.
     select: &'static str,
@@ -26,7 +28,8 @@ macro_rules! table {
         Tags {
             insert: concat!("INSERT INTO ", $name, " (", $owner, ", key, value) VALUES "),
             replace: concat!(" ON CONFLICT (", $owner, ", key) DO UPDATE SET value = excluded.value"),
-            delete: concat!("DELETE FROM ", $name, " WHERE ", $owner, " = ? AND key = ?"),
+            find: concat!("SELECT value FROM ", $name, " WHERE ", $owner, " = ? AND key = ?"),
+            delete: concat!("DELETE FROM ", $name, " WHERE ", $owner, " = ? AND key = ? RETURNING value"),
             select: concat!("SELECT ", $owner, " AS owner, key, value FROM ", $name, " WHERE ", $owner, " IN "),
         }
     };
@@ -50,9 +53,14 @@ impl Tags {
         session.execute(sql(self.insert).rows(rows).then(self.replace)).await.map(drop)
     }
 
-    /// Deletes a key; false: it was not there.
-    pub(crate) async fn delete(self, session: &mut Session, owner: impl Into<Value>, key: &str) -> Result<bool> {
-        Ok(session.execute(sql(self.delete).bind(owner).bind(key)).await? > 0)
+    /// Returns one tag.
+    pub(crate) async fn find(self, session: &mut Session, owner: impl Into<Value>, key: &str) -> Result<Option<Tag>> {
+        one(session, sql(self.find).bind(owner).bind(key), key).await
+    }
+
+    /// Deletes a tag and returns it; none: it was not there.
+    pub(crate) async fn delete(self, session: &mut Session, owner: impl Into<Value>, key: &str) -> Result<Option<Tag>> {
+        one(session, sql(self.delete).bind(owner).bind(key), key).await
     }
 
     /// Returns the tags of each owner, by key.
@@ -74,6 +82,12 @@ impl Tags {
         }
         Ok(found)
     }
+}
+
+/// Runs a statement that returns the value of one key.
+pub(crate) async fn one(session: &mut Session, statement: Sql, key: &str) -> Result<Option<Tag>> {
+    let row = session.first(statement).await?;
+    row.map(|row| Ok(Tag { key: key.to_owned(), value: row.text("value")? })).transpose()
 }
 
 /// Leaves the last of each key.

@@ -8,6 +8,7 @@
 #[macro_use]
 mod place;
 
+mod audit;
 mod consistency;
 mod damage;
 mod dice;
@@ -15,4 +16,5 @@ mod drops;
 mod files;
 mod linear;
 mod opening;
+mod race;
 mod versions;
