@@ -183,8 +183,8 @@ async fn write_metrics(session: &mut Session, run_id: &str, metrics: &[NewMetric
     let statement = sql("INSERT INTO latest_metrics VALUES ").rows(rows).then(
         " ON CONFLICT (run_id, key) DO UPDATE SET timestamp = excluded.timestamp, step = excluded.step, \
          value = excluded.value, is_nan = excluded.is_nan \
-         WHERE (excluded.step, excluded.timestamp, excluded.value) \
-         > (latest_metrics.step, latest_metrics.timestamp, latest_metrics.value)",
+         WHERE (excluded.step, excluded.timestamp, excluded.value, excluded.is_nan) \
+         > (latest_metrics.step, latest_metrics.timestamp, latest_metrics.value, latest_metrics.is_nan)",
     );
     session.execute(statement).await.map(drop)
 }

@@ -1,6 +1,6 @@
 //! Runs: what a training did, with which parameters, and how it came out.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use salver_core::{Error, Result};
 use salver_store::database::{Row, Session, Value, sql};
@@ -8,7 +8,7 @@ use serde_json::json;
 
 use crate::audit::Change;
 use crate::experiments::{active_experiment, read_experiment};
-use crate::tags::{self, PARAMS, RUN_TAGS};
+use crate::tags::{self, CHUNK, PARAMS, RUN_TAGS};
 use crate::types::{
     Dataset, DatasetInput, Lifecycle, Metric, ModelInput, ModelOutput, Run, RunData, RunInfo, RunInputs, RunOutputs,
     Tag,
@@ -296,9 +296,6 @@ pub(crate) fn read(row: &Row) -> Result<RunInfo> {
     })
 }
 
-/// Owners in one statement: well below the number of values that SQLite takes.
-const CHUNK: usize = 500;
-
 /// Gives runs what they logged.
 pub(crate) async fn with_data(session: &mut Session, infos: Vec<RunInfo>) -> Result<Vec<Run>> {
     let mut runs = Vec::with_capacity(infos.len());
@@ -391,8 +388,9 @@ fn made_up_name(id: &str) -> String {
     format!("{}-{}-{}", FIRST[number % 16], SECOND[number / 16 % 16], number / 256 % 1000)
 }
 
-/// Reads the experiment of each id that there is; ids that name none are left out.
+/// Reads the experiment of each id that there is, once; ids that name none are left out.
 pub(crate) async fn known_experiments(session: &mut Session, ids: &[String]) -> Result<Vec<i64>> {
+    let ids: BTreeSet<&String> = ids.iter().collect();
     let mut known = Vec::with_capacity(ids.len());
     for id in ids {
         match read_experiment(session, id).await {

@@ -8,6 +8,9 @@ use salver_store::database::{Session, Sql, Value, sql};
 use crate::names;
 use crate::types::Tag;
 
+/// Owners in one statement: well below the number of values that SQLite takes.
+pub(crate) const CHUNK: usize = 500;
+
 /// Statements of one table of keys and values whose owner is one column.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Tags {
@@ -66,9 +69,12 @@ impl Tags {
     /// Returns the tags of each owner, by key.
     pub(crate) async fn of_texts(self, session: &mut Session, owners: &[&str]) -> Result<HashMap<String, Vec<Tag>>> {
         let mut found: HashMap<String, Vec<Tag>> = HashMap::new();
-        let statement = sql(self.select).list(owners.iter().copied()).then(" ORDER BY key");
-        for row in session.all(statement).await? {
-            found.entry(row.text("owner")?).or_default().push(Tag { key: row.text("key")?, value: row.text("value")? });
+        for owners in owners.chunks(CHUNK) {
+            let statement = sql(self.select).list(owners.iter().copied()).then(" ORDER BY key");
+            for row in session.all(statement).await? {
+                let tag = Tag { key: row.text("key")?, value: row.text("value")? };
+                found.entry(row.text("owner")?).or_default().push(tag);
+            }
         }
         Ok(found)
     }
@@ -76,9 +82,12 @@ impl Tags {
     /// Returns the tags of each owner that has a number, by key.
     pub(crate) async fn of_numbers(self, session: &mut Session, owners: &[i64]) -> Result<HashMap<i64, Vec<Tag>>> {
         let mut found: HashMap<i64, Vec<Tag>> = HashMap::new();
-        let statement = sql(self.select).list(owners.iter().copied()).then(" ORDER BY key");
-        for row in session.all(statement).await? {
-            found.entry(row.int("owner")?).or_default().push(Tag { key: row.text("key")?, value: row.text("value")? });
+        for owners in owners.chunks(CHUNK) {
+            let statement = sql(self.select).list(owners.iter().copied()).then(" ORDER BY key");
+            for row in session.all(statement).await? {
+                let tag = Tag { key: row.text("key")?, value: row.text("value")? };
+                found.entry(row.int("owner")?).or_default().push(tag);
+            }
         }
         Ok(found)
     }

@@ -9,6 +9,7 @@
 mod place;
 
 mod audit;
+mod basics;
 mod consistency;
 mod damage;
 mod dice;
@@ -17,4 +18,5 @@ mod files;
 mod linear;
 mod opening;
 mod race;
+mod search;
 mod versions;

@@ -59,6 +59,13 @@ impl Place {
         Some(Self::new(TempDir::new().unwrap(), url).await)
     }
 
+    /// The same place on another database of the same server.
+    pub(crate) async fn elsewhere(self, database: &str) -> Self {
+        let (server, _) = self.url.rsplit_once('/').unwrap();
+        let url = format!("{server}/{database}");
+        Self::new(self.folder, url).await
+    }
+
     async fn new(folder: TempDir, url: String) -> Self {
         let clock = Arc::new(AtomicI64::new(START));
         let registry = open(&url, &folder.path().join("blobs"), &clock).await.unwrap();
