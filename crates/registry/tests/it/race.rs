@@ -17,7 +17,8 @@ async fn changes_of_a_run_do_not_undo_each_other(place: Place) {
         let end = RunChange { status: Some("FINISHED".to_owned()), end_time: Some(9), ..RunChange::default() };
         let name = RunChange { run_name: Some("named".to_owned()), ..RunChange::default() };
         let (ended, named) = tokio::join!(registry.update_run(ANN, &run, end), other.update_run(ANN, &run, name));
-        (ended.unwrap(), named.unwrap());
+        ended.unwrap();
+        named.unwrap();
         let info = registry.run(&run).await.unwrap().info;
         assert_eq!(
             (info.status.as_str(), info.run_name.as_str(), info.end_time),
