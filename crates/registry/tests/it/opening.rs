@@ -95,13 +95,14 @@ async fn opening_changes_nothing(place: Place) {
 }
 
 async fn servers_may_open_at_once(place: Place) {
-    let mut session = place.database().await.write().await.unwrap();
-    // As new as it gets without another database.
-    session.execute(sql("DELETE FROM experiments")).await.unwrap();
-    session.commit().await.unwrap();
-    let opened = futures::future::join_all((0..4).map(|_| place.open_again())).await;
-    for registry in opened {
-        assert_eq!(registry.unwrap().experiment("0").await.unwrap().name, "Default");
+    for _ in 0..3 {
+        let place = place.new_database().await;
+        let opened = futures::future::join_all((0..4).map(|_| place.open())).await;
+        for registry in opened {
+            let registry = registry.unwrap();
+            assert_eq!(registry.experiment("0").await.unwrap().name, "Default");
+            assert_eq!(registry.history(None, 9).await.unwrap(), []);
+        }
     }
 }
 

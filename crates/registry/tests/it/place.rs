@@ -1,6 +1,6 @@
 //! A registry of a test's own: an empty database, an empty folder of blobs, a clock set by hand.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 
@@ -10,6 +10,7 @@ use salver_core::{Error, Result};
 use salver_registry::names::Stage;
 use salver_registry::types::{ModelVersion, RunInfo, Tag};
 use salver_registry::{FileInfo, NewRun, NewVersion, Registry, Transition};
+use salver_store::database::sql;
 use salver_store::{Blobs, Database};
 use salver_testkit::Postgres;
 use tempfile::TempDir;
@@ -36,63 +37,97 @@ macro_rules! contract {
 
 /// When every place begins.
 pub(crate) const START: i64 = 1_000_000;
+/// Numbers databases.
+static NEXT: AtomicI64 = AtomicI64::new(0);
 /// Who does what nobody asks after.
 pub(crate) const ANN: &str = "ann";
 
 pub(crate) struct Place {
     pub(crate) registry: Registry,
+    ground: Ground,
+}
+
+/// What a registry is opened on.
+pub(crate) struct Ground {
     folder: TempDir,
     url: String,
     clock: Arc<AtomicI64>,
 }
 
+impl Ground {
+    fn new(url: impl FnOnce(&Path) -> String) -> Self {
+        let folder = TempDir::new().unwrap();
+        let url = url(folder.path());
+        Self { folder, url, clock: Arc::new(AtomicI64::new(START)) }
+    }
+
+    fn sqlite() -> Self {
+        Self::new(|folder| format!("sqlite://{}", folder.join("registry.db").display()))
+    }
+
+    /// Opens the registry, with connections of its own, as another server would.
+    pub(crate) async fn open(&self) -> Result<Registry> {
+        let clock = self.clock.clone();
+        let now = Arc::new(move || clock.load(Ordering::SeqCst));
+        Registry::open(Database::open(&self.url).await?, self.blobs(), now).await
+    }
+
+    fn blobs(&self) -> Blobs {
+        Blobs::open(self.folder.path().join("blobs").to_str().unwrap()).unwrap()
+    }
+}
+
 impl Place {
     pub(crate) async fn sqlite() -> Self {
-        let folder = TempDir::new().unwrap();
-        let url = format!("sqlite://{}", folder.path().join("registry.db").display());
-        Self::new(folder, url).await
+        Self::on(Ground::sqlite()).await
     }
 
     /// None: there is no PostgreSQL here.
     pub(crate) async fn postgres() -> Option<Self> {
         let url = tokio::task::spawn_blocking(|| Some(Postgres::shared()?.database())).await.unwrap()?;
-        Some(Self::new(TempDir::new().unwrap(), url).await)
+        Some(Self::on(Ground::new(|_| url)).await)
     }
 
-    /// The same place on another database of the same server.
-    pub(crate) async fn elsewhere(self, database: &str) -> Self {
-        let (server, _) = self.url.rsplit_once('/').unwrap();
-        let url = format!("{server}/{database}");
-        Self::new(self.folder, url).await
+    pub(crate) async fn on(ground: Ground) -> Self {
+        Self { registry: ground.open().await.unwrap(), ground }
     }
 
-    async fn new(folder: TempDir, url: String) -> Self {
-        let clock = Arc::new(AtomicI64::new(START));
-        let registry = open(&url, &folder.path().join("blobs"), &clock).await.unwrap();
-        Self { registry, folder, url, clock }
+    /// Another database of the same kind that nobody has opened yet. In PostgreSQL it has a language
+    /// of its own: letters are not those of ASCII alone.
+    pub(crate) async fn new_database(&self) -> Ground {
+        let Some((server, own)) = self.ground.url.rsplit_once('/').filter(|(server, _)| server.starts_with("postgres"))
+        else {
+            return Ground::sqlite();
+        };
+        let name = format!("{own}_{}", NEXT.fetch_add(1, Ordering::SeqCst));
+        let make = format!("CREATE DATABASE {name} TEMPLATE template0 LC_COLLATE 'C.UTF-8' LC_CTYPE 'C.UTF-8'");
+        // A statement is fixed text; this one cannot have values.
+        let make = sql(Box::leak(make.into_boxed_str()));
+        self.database().await.read().await.unwrap().execute(make).await.unwrap();
+        Ground::new(|_| format!("{server}/{name}"))
     }
 
-    /// Opens the same registry once more, with connections of its own, as another server would.
+    /// Opens the same registry once more, as another server would.
     pub(crate) async fn open_again(&self) -> Result<Registry> {
-        open(&self.url, &self.folder.path().join("blobs"), &self.clock).await
+        self.ground.open().await
     }
 
     /// The rows, past the registry.
     pub(crate) async fn database(&self) -> Database {
-        Database::open(&self.url).await.unwrap()
+        Database::open(&self.ground.url).await.unwrap()
     }
 
     pub(crate) fn blobs(&self) -> Blobs {
-        Blobs::open(self.folder.path().join("blobs").to_str().unwrap()).unwrap()
+        self.ground.blobs()
     }
 
     /// Where the bytes of a blob lie.
     pub(crate) fn blob_file(&self, digest: &str) -> PathBuf {
-        self.folder.path().join("blobs/blobs/sha256").join(&digest[..2]).join(digest)
+        self.ground.folder.path().join("blobs/blobs/sha256").join(&digest[..2]).join(digest)
     }
 
     pub(crate) fn set_time(&self, now: i64) {
-        self.clock.store(now, Ordering::SeqCst);
+        self.ground.clock.store(now, Ordering::SeqCst);
     }
 
     pub(crate) async fn run(&self) -> RunInfo {
@@ -107,12 +142,6 @@ impl Place {
             self.registry.create_version(ANN, elsewhere(name)).await.unwrap();
         }
     }
-}
-
-async fn open(url: &str, blobs: &std::path::Path, clock: &Arc<AtomicI64>) -> Result<Registry> {
-    let clock = clock.clone();
-    let now = Arc::new(move || clock.load(Ordering::SeqCst));
-    Registry::open(Database::open(url).await?, Blobs::open(blobs.to_str().unwrap())?, now).await
 }
 
 /// A version whose files are not in this store.

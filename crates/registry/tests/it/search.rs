@@ -10,7 +10,6 @@ use salver_registry::search::{
 };
 use salver_registry::types::View;
 use salver_registry::{Logged, NewMetric, NewRun, RunChange, Search};
-use salver_store::database::sql;
 
 use crate::dice::{Dice, times};
 use crate::place::{ANN, Place, elsewhere, tag};
@@ -322,10 +321,7 @@ async fn versions_are_found_and_sorted(place: Place) {
 #[tokio::test]
 async fn the_language_of_the_database_does_not_matter() {
     let Some(place) = Place::postgres().await else { return };
-    let mut session = place.database().await.read().await.unwrap();
-    let make = sql("CREATE DATABASE language TEMPLATE template0 LC_COLLATE 'C.UTF-8' LC_CTYPE 'C.UTF-8'");
-    session.execute(make).await.unwrap();
-    let place = place.elsewhere("language").await;
+    let place = Place::on(place.new_database().await).await;
     let row = NewRun { experiment_id: "0".to_owned(), run_name: Some("ÄB".to_owned()), ..NewRun::default() };
     place.registry.create_run(ANN, row).await.unwrap();
     for (pattern, n_found) in [("Äb", 1), ("äb", 0), ("äB", 0), ("_b", 1), ("ÄB", 1)] {
