@@ -88,6 +88,7 @@ impl Registry {
     pub async fn rename_experiment(&self, who: &str, id: &str, name: &str) -> Result<()> {
         names::experiment_name(name)?;
         let mut session = self.database.write().await?;
+        hold(&mut session, id).await?;
         let before = active_experiment(&mut session, id).await?;
         if before.name == name {
             return Ok(());
@@ -107,6 +108,7 @@ impl Registry {
     /// `NotFound`; `InvalidInput` where it is so already.
     pub async fn set_experiment_lifecycle(&self, who: &str, id: &str, to: Lifecycle) -> Result<()> {
         let mut session = self.database.write().await?;
+        hold(&mut session, id).await?;
         let before = read_experiment(&mut session, id).await?;
         if before.lifecycle_stage == to {
             let text = format!("The experiment {id} is {} already", to.as_str());
@@ -130,10 +132,12 @@ impl Registry {
     pub async fn set_experiment_tag(&self, who: &str, id: &str, tag: Tag) -> Result<()> {
         tags::check(std::slice::from_ref(&tag))?;
         let mut session = self.database.write().await?;
+        hold(&mut session, id).await?;
         let (id, now) = (active_experiment(&mut session, id).await?.experiment_id, self.now());
+        let before = EXPERIMENT_TAGS.find(&mut session, id, &tag.key).await?.map(|tag| json!(tag));
         EXPERIMENT_TAGS.set(&mut session, id, std::slice::from_ref(&tag)).await?;
         touch(&mut session, id, now).await?;
-        note(&mut session, now, who, "experiment.tag", id, None, Some(json!(tag))).await?;
+        note(&mut session, now, who, "experiment.tag", id, before, Some(json!(tag))).await?;
         session.commit().await
     }
 
@@ -144,13 +148,22 @@ impl Registry {
     pub async fn delete_experiment_tag(&self, who: &str, id: &str, key: &str) -> Result<()> {
         let mut session = self.database.write().await?;
         let (id, now) = (active_experiment(&mut session, id).await?.experiment_id, self.now());
-        if !EXPERIMENT_TAGS.delete(&mut session, id, key).await? {
-            return Err(Error::not_found(format!("The experiment {id} has no tag '{key}'")));
-        }
+        let before = EXPERIMENT_TAGS.delete(&mut session, id, key).await?;
+        let before = before.ok_or_else(|| Error::not_found(format!("The experiment {id} has no tag '{key}'")))?;
         touch(&mut session, id, now).await?;
-        note(&mut session, now, who, "experiment.tag", id, Some(json!({ "key": key })), None).await?;
+        note(&mut session, now, who, "experiment.tag", id, Some(json!(before)), None).await?;
         session.commit().await
     }
+}
+
+/// Keeps others from changing an experiment until the transaction ends, so that what is read of it
+/// here is what is changed. One that is not there is for whoever reads it.
+async fn hold(session: &mut Session, id: &str) -> Result<()> {
+    let Ok(id) = id.parse::<i64>() else {
+        return Ok(());
+    };
+    let statement = sql("UPDATE experiments SET name = name WHERE experiment_id = ?").bind(id);
+    session.execute(statement).await.map(drop)
 }
 
 async fn touch(session: &mut Session, id: i64, now: i64) -> Result<()> {

@@ -19,6 +19,9 @@ use crate::{Registry, names};
 
 /// What locations in this store begin with.
 pub(crate) const ARTIFACTS: &str = "mlflow-artifacts:/";
+/// Held by whoever changes which files there are, or says what a version is made of: of the two, the
+/// second has to see what the first did.
+pub(crate) const FILES: &str = "files";
 /// Paths that are looked at together.
 const PAGE: i64 = 1_000;
 
@@ -75,6 +78,7 @@ impl Registry {
         let blob = self.blobs.put(bytes).await?;
         let (digest, size) = (blob.digest.to_string(), blob.size.cast_signed());
         let mut session = self.database.write().await?;
+        session.hold(FILES).await?;
         if session.first(sql("SELECT digest FROM condemned WHERE digest = ?").bind(&digest)).await?.is_some() {
             return Err(Error::not_ready("the same bytes are being cleared away at the moment; send them again")
                 .with_retry_after(Duration::from_secs(1)));
@@ -151,7 +155,8 @@ impl Registry {
             // A folder with many files below it is passed in one step.
             from = match last_folder {
                 Some(name) => format!("{prefix}{name}0"),
-                None => format!("{from}\0"),
+                // No path has a control character, and PostgreSQL takes no NUL.
+                None => format!("{from}\u{1}"),
             };
         }
     }
@@ -195,6 +200,7 @@ impl Registry {
     pub async fn delete_files(&self, path: &str) -> Result<()> {
         let path = names::artifact_path(path)?;
         let mut session = self.database.write().await?;
+        session.hold(FILES).await?;
         refuse_if_registered(&mut session, &path).await?;
         let [from, to] = below(&format!("{ARTIFACTS}{path}"));
         let statement = sql("SELECT name, version FROM model_versions WHERE location >= ? AND location < ? LIMIT 1");

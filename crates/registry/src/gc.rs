@@ -13,6 +13,7 @@ use salver_store::database::sql;
 use serde::Serialize;
 
 use crate::Registry;
+use crate::files::FILES;
 
 /// What a collection found.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
@@ -77,6 +78,7 @@ impl Registry {
                              (SELECT 1 FROM artifacts WHERE digest = ?) AND NOT EXISTS \
                              (SELECT 1 FROM model_version_files WHERE digest = ?) ON CONFLICT DO NOTHING")
         .bind_all([&digest, &digest, &digest]);
+        session.hold(FILES).await?;
         let is_marked = session.execute(statement).await? > 0;
         session.commit().await?;
         Ok(is_marked)

@@ -132,7 +132,7 @@ impl Registry {
     /// `NotFound` for the model or the tag.
     pub async fn delete_logged_model_tag(&self, model_id: &str, key: &str) -> Result<()> {
         let mut session = self.touched_logged(model_id).await?;
-        if !LOGGED_TAGS.delete(&mut session, model_id, key).await? {
+        if LOGGED_TAGS.delete(&mut session, model_id, key).await?.is_none() {
             return Err(Error::not_found(format!("No tag with key '{key}' found for model with ID {model_id}")));
         }
         session.commit().await
@@ -190,20 +190,22 @@ pub(crate) async fn with_data(session: &mut Session, infos: Vec<LoggedModelInfo>
     let ids: Vec<&str> = infos.iter().map(|info| info.model_id.as_str()).collect();
     let mut tags = LOGGED_TAGS.of_texts(session, &ids).await?;
     let mut params = LOGGED_PARAMS.of_texts(session, &ids).await?;
-    let statement = sql("SELECT * FROM logged_model_metrics WHERE model_id IN ")
-        .list(ids.iter().copied())
-        .then(" ORDER BY key, timestamp, step");
     let mut metrics: HashMap<String, Vec<Metric>> = HashMap::new();
-    for row in session.all(statement).await? {
-        let model_id = row.text("model_id")?;
-        let metric = Metric {
-            model_id: Some(model_id.clone()),
-            run_id: Some(row.text("run_id")?),
-            dataset_name: row.maybe_text("dataset_name")?,
-            dataset_digest: row.maybe_text("dataset_digest")?,
-            ..read_metric(&row)?
-        };
-        metrics.entry(model_id).or_default().push(metric);
+    for ids in ids.chunks(tags::CHUNK) {
+        let statement = sql("SELECT * FROM logged_model_metrics WHERE model_id IN ")
+            .list(ids.iter().copied())
+            .then(" ORDER BY key, timestamp, step");
+        for row in session.all(statement).await? {
+            let model_id = row.text("model_id")?;
+            let metric = Metric {
+                model_id: Some(model_id.clone()),
+                run_id: Some(row.text("run_id")?),
+                dataset_name: row.maybe_text("dataset_name")?,
+                dataset_digest: row.maybe_text("dataset_digest")?,
+                ..read_metric(&row)?
+            };
+            metrics.entry(model_id).or_default().push(metric);
+        }
     }
     let models = infos.into_iter().map(|mut info| {
         info.tags = tags.remove(&info.model_id).unwrap_or_default();

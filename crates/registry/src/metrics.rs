@@ -9,7 +9,7 @@ use crate::runs::{NAME_TAG, active_run, read_metric, read_run};
 use crate::search::Page;
 use crate::tags::{self, PARAMS, RUN_TAGS};
 use crate::types::{Found, Metric, Tag};
-use crate::{Registry, logged, names};
+use crate::{Registry, logged, names, runs};
 
 /// Metrics, parameters and tags that one call may log together.
 pub const MAX_BATCH: usize = 1_000;
@@ -138,7 +138,7 @@ async fn write_params(session: &mut Session, run_id: &str, params: &[Tag]) -> Re
         return Ok(());
     }
     // Of two that give one parameter different values, the second has to see what the first wrote.
-    session.execute(sql("UPDATE runs SET status = status WHERE run_id = ?").bind(run_id)).await?;
+    runs::hold(session, run_id).await?;
     let known = PARAMS.of_texts(session, &[run_id]).await?.remove(run_id).unwrap_or_default();
     for param in params {
         if let Some(known) = known.iter().find(|known| known.key == param.key)
@@ -183,8 +183,8 @@ async fn write_metrics(session: &mut Session, run_id: &str, metrics: &[NewMetric
     let statement = sql("INSERT INTO latest_metrics VALUES ").rows(rows).then(
         " ON CONFLICT (run_id, key) DO UPDATE SET timestamp = excluded.timestamp, step = excluded.step, \
          value = excluded.value, is_nan = excluded.is_nan \
-         WHERE (excluded.step, excluded.timestamp, excluded.value) \
-         > (latest_metrics.step, latest_metrics.timestamp, latest_metrics.value)",
+         WHERE (excluded.step, excluded.timestamp, excluded.value, excluded.is_nan) \
+         > (latest_metrics.step, latest_metrics.timestamp, latest_metrics.value, latest_metrics.is_nan)",
     );
     session.execute(statement).await.map(drop)
 }

@@ -113,8 +113,9 @@ impl Registry {
     pub async fn set_model_tag(&self, who: &str, name: &str, tag: Tag) -> Result<()> {
         check_tags(std::slice::from_ref(&tag))?;
         let (mut session, _) = self.touched(name).await?;
+        let before = MODEL_TAGS.find(&mut session, name, &tag.key).await?.map(|tag| json!(tag));
         MODEL_TAGS.set(&mut session, name, std::slice::from_ref(&tag)).await?;
-        self.note_model(&mut session, who, "model.tag", name, None, Some(json!(tag))).await?;
+        self.note_model(&mut session, who, "model.tag", name, before, Some(json!(tag))).await?;
         session.commit().await
     }
 
@@ -124,8 +125,8 @@ impl Registry {
     /// `NotFound` for the model.
     pub async fn delete_model_tag(&self, who: &str, name: &str, key: &str) -> Result<()> {
         let (mut session, _) = self.touched(name).await?;
-        if MODEL_TAGS.delete(&mut session, name, key).await? {
-            self.note_model(&mut session, who, "model.tag", name, Some(json!({ "key": key })), None).await?;
+        if let Some(before) = MODEL_TAGS.delete(&mut session, name, key).await? {
+            self.note_model(&mut session, who, "model.tag", name, Some(json!(before)), None).await?;
         }
         session.commit().await
     }
@@ -170,10 +171,12 @@ impl Registry {
     pub async fn version_of_alias(&self, name: &str, alias: &str) -> Result<ModelVersion> {
         let mut session = self.database.read().await?;
         known(&mut session, name).await?;
-        match aliased(&mut session, name, alias).await? {
-            Some(version) => versions::read_version(&mut session, name, version).await,
-            None => Err(Error::invalid_input(format!("Registered model alias {alias} not found."))),
-        }
+        // One statement: the alias may move on and its version go before a second one.
+        let statement = sql("SELECT v.* FROM model_aliases a JOIN model_versions v ON v.name = a.name \
+                             AND v.version = a.version WHERE a.name = ? AND a.alias = ?");
+        let row = session.first(statement.bind(name).bind(alias)).await?;
+        let row = row.ok_or_else(|| Error::invalid_input(format!("Registered model alias {alias} not found.")))?;
+        Ok(versions_with_parts(&mut session, vec![read_version_row(&row)?]).await?.remove(0))
     }
 
     /// Begins a change of a model, which others that change it wait for; returns its time.

@@ -176,7 +176,8 @@ impl Registry {
 
 fn default_order(subject: Subject) -> &'static str {
     match subject {
-        Subject::Runs => "t.start_time DESC, t.run_id",
+        // The databases disagree on where a run without a start comes.
+        Subject::Runs => "t.start_time DESC NULLS LAST, t.run_id",
         Subject::Experiments => "t.creation_time DESC, t.experiment_id DESC",
         Subject::RegisteredModels => "t.name",
         Subject::ModelVersions => "t.last_update_time DESC, t.name, t.version DESC",
@@ -307,8 +308,10 @@ fn compare(statement: Sql, column: &'static str, test: Test) -> Sql {
             statement.then(column).then(" LIKE ? ESCAPE '~'").bind(value.replace('~', "~~"))
         }
         Test::Text { op: TextOp::ILike, value } => {
-            let statement = statement.then("LOWER(").then(column).then(") LIKE LOWER(?) ESCAPE '~'");
-            statement.bind(value.replace('~', "~~"))
+            // Texts are compared by their bytes, so LOWER is about ASCII alone; that of a value would
+            // follow the language of the database.
+            let statement = statement.then("LOWER(").then(column).then(") LIKE ? ESCAPE '~'");
+            statement.bind(value.to_ascii_lowercase().replace('~', "~~"))
         }
         Test::Number { op, value } => {
             let op = match op {

@@ -1,6 +1,6 @@
 //! Runs: what a training did, with which parameters, and how it came out.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use salver_core::{Error, Result};
 use salver_store::database::{Row, Session, Value, sql};
@@ -8,7 +8,7 @@ use serde_json::json;
 
 use crate::audit::Change;
 use crate::experiments::{active_experiment, read_experiment};
-use crate::tags::{self, PARAMS, RUN_TAGS};
+use crate::tags::{self, CHUNK, PARAMS, RUN_TAGS};
 use crate::types::{
     Dataset, DatasetInput, Lifecycle, Metric, ModelInput, ModelOutput, Run, RunData, RunInfo, RunInputs, RunOutputs,
     Tag,
@@ -122,6 +122,7 @@ impl Registry {
             return Err(Error::invalid_input(text));
         }
         let mut session = self.database.write().await?;
+        hold(&mut session, run_id).await?;
         let before = active_run(&mut session, run_id).await?;
         let mut after = before.clone();
         after.status = change.status.unwrap_or(after.status);
@@ -143,7 +144,8 @@ impl Registry {
             let tag = Tag { key: NAME_TAG.to_owned(), value: after.run_name.clone() };
             RUN_TAGS.set(session, &after.run_id, &[tag]).await?;
         }
-        let shown = |info: &RunInfo| Some(json!({ "status": info.status, "name": info.run_name }));
+        let shown =
+            |info: &RunInfo| Some(json!({ "status": info.status, "end_time": info.end_time, "name": info.run_name }));
         self.note_run(session, who, "run.update", &after.run_id, shown(before), shown(after)).await
     }
 
@@ -153,6 +155,7 @@ impl Registry {
     /// `NotFound`.
     pub async fn set_run_lifecycle(&self, who: &str, run_id: &str, to: Lifecycle) -> Result<()> {
         let mut session = self.database.write().await?;
+        hold(&mut session, run_id).await?;
         let before = read_run(&mut session, run_id).await?;
         let statement = sql("UPDATE runs SET lifecycle_stage = ? WHERE run_id = ?").bind(to.as_str()).bind(run_id);
         session.execute(statement).await?;
@@ -168,7 +171,7 @@ impl Registry {
     pub async fn delete_run_tag(&self, run_id: &str, key: &str) -> Result<()> {
         let mut session = self.database.write().await?;
         active_run(&mut session, run_id).await?;
-        if !RUN_TAGS.delete(&mut session, run_id, key).await? {
+        if RUN_TAGS.delete(&mut session, run_id, key).await?.is_none() {
             return Err(Error::not_found(format!("No tag with name: {key} in run with id {run_id}")));
         }
         session.commit().await
@@ -255,6 +258,11 @@ async fn write_models(
     session.execute(sql("INSERT INTO run_models VALUES ").rows(rows).then(" ON CONFLICT DO NOTHING")).await.map(drop)
 }
 
+/// Keeps others from changing a run until the transaction ends: what is read of it then stays so.
+pub(crate) async fn hold(session: &mut Session, run_id: &str) -> Result<()> {
+    session.execute(sql("UPDATE runs SET status = status WHERE run_id = ?").bind(run_id)).await.map(drop)
+}
+
 /// Reads a run without what it logged.
 pub(crate) async fn read_run(session: &mut Session, run_id: &str) -> Result<RunInfo> {
     let row = session.first(sql("SELECT * FROM runs WHERE run_id = ?").bind(run_id)).await?;
@@ -287,9 +295,6 @@ pub(crate) fn read(row: &Row) -> Result<RunInfo> {
         lifecycle_stage: Lifecycle::read(&row.text("lifecycle_stage")?),
     })
 }
-
-/// Owners in one statement: well below the number of values that SQLite takes.
-const CHUNK: usize = 500;
 
 /// Gives runs what they logged.
 pub(crate) async fn with_data(session: &mut Session, infos: Vec<RunInfo>) -> Result<Vec<Run>> {
@@ -383,8 +388,9 @@ fn made_up_name(id: &str) -> String {
     format!("{}-{}-{}", FIRST[number % 16], SECOND[number / 16 % 16], number / 256 % 1000)
 }
 
-/// Reads the experiment of each id that there is; ids that name none are left out.
+/// Reads the experiment of each id that there is, once; ids that name none are left out.
 pub(crate) async fn known_experiments(session: &mut Session, ids: &[String]) -> Result<Vec<i64>> {
+    let ids: BTreeSet<&String> = ids.iter().collect();
     let mut known = Vec::with_capacity(ids.len());
     for id in ids {
         match read_experiment(session, id).await {

@@ -3,10 +3,13 @@
 use std::collections::HashMap;
 
 use salver_core::Result;
-use salver_store::database::{Session, Value, sql};
+use salver_store::database::{Session, Sql, Value, sql};
 
 use crate::names;
 use crate::types::Tag;
+
+/// Owners in one statement: well below the number of values that SQLite takes.
+pub(crate) const CHUNK: usize = 500;
 
 /// Statements of one table of keys and values whose owner is one column.
 #[derive(Debug, Clone, Copy)]
@@ -15,7 +18,9 @@ pub(crate) struct Tags {
     insert: &'static str,
     /// What follows them where a key may be there.
     replace: &'static str,
-    /// Deletes one key of one owner.
+    /// Selects the value of one key of one owner.
+    find: &'static str,
+    /// Deletes one key of one owner, and returns its value.
     delete: &'static str,
     /// Selects owner, key and value, up to the list of owners.
     select: &'static str,
@@ -26,7 +31,8 @@ macro_rules! table {
         Tags {
             insert: concat!("INSERT INTO ", $name, " (", $owner, ", key, value) VALUES "),
             replace: concat!(" ON CONFLICT (", $owner, ", key) DO UPDATE SET value = excluded.value"),
-            delete: concat!("DELETE FROM ", $name, " WHERE ", $owner, " = ? AND key = ?"),
+            find: concat!("SELECT value FROM ", $name, " WHERE ", $owner, " = ? AND key = ?"),
+            delete: concat!("DELETE FROM ", $name, " WHERE ", $owner, " = ? AND key = ? RETURNING value"),
             select: concat!("SELECT ", $owner, " AS owner, key, value FROM ", $name, " WHERE ", $owner, " IN "),
         }
     };
@@ -50,17 +56,25 @@ impl Tags {
         session.execute(sql(self.insert).rows(rows).then(self.replace)).await.map(drop)
     }
 
-    /// Deletes a key; false: it was not there.
-    pub(crate) async fn delete(self, session: &mut Session, owner: impl Into<Value>, key: &str) -> Result<bool> {
-        Ok(session.execute(sql(self.delete).bind(owner).bind(key)).await? > 0)
+    /// Returns one tag.
+    pub(crate) async fn find(self, session: &mut Session, owner: impl Into<Value>, key: &str) -> Result<Option<Tag>> {
+        one(session, sql(self.find).bind(owner).bind(key), key).await
+    }
+
+    /// Deletes a tag and returns it; none: it was not there.
+    pub(crate) async fn delete(self, session: &mut Session, owner: impl Into<Value>, key: &str) -> Result<Option<Tag>> {
+        one(session, sql(self.delete).bind(owner).bind(key), key).await
     }
 
     /// Returns the tags of each owner, by key.
     pub(crate) async fn of_texts(self, session: &mut Session, owners: &[&str]) -> Result<HashMap<String, Vec<Tag>>> {
         let mut found: HashMap<String, Vec<Tag>> = HashMap::new();
-        let statement = sql(self.select).list(owners.iter().copied()).then(" ORDER BY key");
-        for row in session.all(statement).await? {
-            found.entry(row.text("owner")?).or_default().push(Tag { key: row.text("key")?, value: row.text("value")? });
+        for owners in owners.chunks(CHUNK) {
+            let statement = sql(self.select).list(owners.iter().copied()).then(" ORDER BY key");
+            for row in session.all(statement).await? {
+                let tag = Tag { key: row.text("key")?, value: row.text("value")? };
+                found.entry(row.text("owner")?).or_default().push(tag);
+            }
         }
         Ok(found)
     }
@@ -68,12 +82,21 @@ impl Tags {
     /// Returns the tags of each owner that has a number, by key.
     pub(crate) async fn of_numbers(self, session: &mut Session, owners: &[i64]) -> Result<HashMap<i64, Vec<Tag>>> {
         let mut found: HashMap<i64, Vec<Tag>> = HashMap::new();
-        let statement = sql(self.select).list(owners.iter().copied()).then(" ORDER BY key");
-        for row in session.all(statement).await? {
-            found.entry(row.int("owner")?).or_default().push(Tag { key: row.text("key")?, value: row.text("value")? });
+        for owners in owners.chunks(CHUNK) {
+            let statement = sql(self.select).list(owners.iter().copied()).then(" ORDER BY key");
+            for row in session.all(statement).await? {
+                let tag = Tag { key: row.text("key")?, value: row.text("value")? };
+                found.entry(row.int("owner")?).or_default().push(tag);
+            }
         }
         Ok(found)
     }
+}
+
+/// Runs a statement that returns the value of one key.
+pub(crate) async fn one(session: &mut Session, statement: Sql, key: &str) -> Result<Option<Tag>> {
+    let row = session.first(statement).await?;
+    row.map(|row| Ok(Tag { key: key.to_owned(), value: row.text("value")? })).transpose()
 }
 
 /// Leaves the last of each key.

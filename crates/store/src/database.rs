@@ -121,7 +121,16 @@ impl Database {
             SqlxMigration::new(step.version, step.description.into(), MigrationType::Simple, sql, false)
         });
         let migrator = Migrator { migrations: steps.collect(), ..Migrator::DEFAULT };
-        migrator.run(&self.pool).await.map_err(|error| match error {
+        let mut done = migrator.run(&self.pool).await;
+        // PostgreSQL lets one server after the other do this. In SQLite the second to take a step
+        // fails; then somebody took it, so there are no more failures of that kind than steps.
+        for _ in 0..if self.dialect == Dialect::Sqlite { history.len() } else { 0 } {
+            if !matches!(done, Err(MigrateError::Execute(_) | MigrateError::ExecuteMigration(..))) {
+                break;
+            }
+            done = migrator.run(&self.pool).await;
+        }
+        done.map_err(|error| match error {
             MigrateError::VersionMissing(version) => Error::unsupported(format!(
                 "the database was written by a newer Salver (its schema has step {version}, this program knows {} \
                  steps); use that version or a newer one",
@@ -142,7 +151,7 @@ impl Database {
     /// `NotReady` where there is none in time.
     pub async fn read(&self) -> Result<Session> {
         let connection = self.pool.acquire().await.map_err(failed)?;
-        Ok(Session { inner: Inner::Connection(connection), _turn: None })
+        Ok(Session { inner: Inner::Connection(connection), dialect: self.dialect, _turn: None })
     }
 
     /// Begins a transaction that writes. Dropped before [`Session::commit`], it leaves no trace.
@@ -159,7 +168,7 @@ impl Database {
             Dialect::Sqlite => self.pool.begin_with("BEGIN IMMEDIATE").await,
             Dialect::Postgres => self.pool.begin().await,
         };
-        Ok(Session { inner: Inner::Transaction(begun.map_err(failed)?), _turn: turn })
+        Ok(Session { inner: Inner::Transaction(begun.map_err(failed)?), dialect: self.dialect, _turn: turn })
     }
 
     /// Begins to read the database as it is at one moment, whatever others write meanwhile.
@@ -171,7 +180,7 @@ impl Database {
             Dialect::Sqlite => self.pool.begin_with("BEGIN").await,
             Dialect::Postgres => self.pool.begin_with("BEGIN ISOLATION LEVEL REPEATABLE READ, READ ONLY").await,
         };
-        Ok(Session { inner: Inner::Transaction(begun.map_err(failed)?), _turn: None })
+        Ok(Session { inner: Inner::Transaction(begun.map_err(failed)?), _turn: None, dialect: self.dialect })
     }
 
     /// Closes all connections, and waits until they are.
@@ -214,6 +223,7 @@ impl Dialect {
 #[derive(Debug)]
 pub struct Session {
     inner: Inner,
+    dialect: Dialect,
     _turn: Option<OwnedSemaphorePermit>,
 }
 
@@ -228,6 +238,22 @@ impl Session {
         match &mut self.inner {
             Inner::Connection(connection) => connection,
             Inner::Transaction(transaction) => transaction,
+        }
+    }
+
+    /// Waits until no other transaction holds `name`, and holds it until this one ends: what is read
+    /// from here on is what all that held it before have written. SQLite's writers take turns anyway.
+    ///
+    /// # Errors
+    /// As [`Session::execute`].
+    pub async fn hold(&mut self, name: &'static str) -> Result<()> {
+        match self.dialect {
+            Dialect::Sqlite => Ok(()),
+            Dialect::Postgres => {
+                // The function returns nothing, which is no type that every driver knows.
+                let statement = sql("SELECT CAST(pg_advisory_xact_lock(hashtextextended(?, 0)) AS TEXT)").bind(name);
+                self.first(statement).await.map(drop)
+            }
         }
     }
 

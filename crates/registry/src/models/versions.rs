@@ -76,6 +76,7 @@ impl Registry {
                              WHERE name = ? RETURNING newest_version");
         let row = session.first(statement.bind(now).bind(&new.name)).await?;
         let version = row.ok_or_else(|| super::unknown(&new.name))?.int("newest_version")?;
+        session.hold(files::FILES).await?;
         let origin = sources::resolve(&mut session, &new).await?;
         let statement = sql("INSERT INTO model_versions VALUES (?, ?, ?, ?, ?, ?, 'None', ?, ?, ?, ?, ?, NULL, NULL)")
             .bind(&new.name)
@@ -196,9 +197,10 @@ impl Registry {
         check_tags(std::slice::from_ref(&tag))?;
         let (mut session, now) = self.touched(name).await?;
         let before = read_version(&mut session, name, version).await?;
+        let known = before.tags.iter().find(|known| known.key == tag.key).map(|known| json!(known));
         set_tags(&mut session, name, version, std::slice::from_ref(&tag)).await?;
         touch_version(&mut session, name, version, now).await?;
-        self.note_version(&mut session, who, "version.tag", &before, None, Some(json!(tag))).await?;
+        self.note_version(&mut session, who, "version.tag", &before, known, Some(json!(tag))).await?;
         session.commit().await
     }
 
@@ -212,8 +214,8 @@ impl Registry {
         let statement = sql("DELETE FROM model_version_tags WHERE name = ? AND version = ? AND key = ?");
         if session.execute(statement.bind(name).bind(version).bind(key)).await? > 0 {
             touch_version(&mut session, name, version, now).await?;
-            let gone = json!({ "key": key });
-            self.note_version(&mut session, who, "version.tag", &before, Some(gone), None).await?;
+            let gone = before.tags.iter().find(|known| known.key == key).map(|known| json!(known));
+            self.note_version(&mut session, who, "version.tag", &before, gone, None).await?;
         }
         session.commit().await
     }
