@@ -15,6 +15,7 @@ mod damage;
 mod dice;
 mod drops;
 mod files;
+mod keeping;
 mod linear;
 mod opening;
 mod race;

@@ -61,7 +61,7 @@ impl Ground {
         Self { folder, url, clock: Arc::new(AtomicI64::new(START)) }
     }
 
-    fn sqlite() -> Self {
+    pub(crate) fn sqlite() -> Self {
         Self::new(|folder| format!("sqlite://{}", folder.join("registry.db").display()))
     }
 
