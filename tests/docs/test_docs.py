@@ -2,7 +2,7 @@
 
 A shell block after `<!-- run -->` is run from the repository's root with `salver` on the PATH and
 must succeed. A text or JSON block right after it is its output: words must be equal, figures equal
-up to rounding, identifiers and durations may be any (`SALVER_DOCS_UPDATE=1` writes the real output
+up to rounding, identifiers, times and durations may be any (`SALVER_DOCS_UPDATE=1` writes the real output
 in). A block after `<!-- serve -->` is one `salver serve …` command that runs in the background, on
 free ports, until the next one or the end of the page; the documented ports 8080 and 8081 are
 replaced by the real ones. A block after `<!-- file PATH -->` shows that file.
@@ -125,6 +125,7 @@ NUMBER = re.compile(r"(?<![\w.])-?\d+(?:\.\d+)?(?:[eE][-+]?\d+)?(?![\w.])")
 def words_and_numbers(text):
     """What two outputs are compared by: words without column widths, and the numbers between them."""
     text = re.sub(r"\b[0-9a-f]{32}\b|\b[0-9a-f]{8}-[0-9a-f-]{27}\b", "ID", text)
+    text = re.sub(r"\b\d{4}-\d\d-\d\dT[\d:.]+Z", "WHEN", text)
     text = re.sub(r"\d+(\.\d+)? ?(ns|µs|us|ms|s)\b", "TIME", text)
     text = re.sub(r"[─━═╌┄-]{3,}", "---", text)
     text = re.sub(r"\s+", " ", text).strip()
