@@ -12,13 +12,15 @@ import random
 import threading
 import time
 
+import pytest
 import requests
-from harness import PATIENCE_S, RUNNING, Server
+from harness import MODELS, PATIENCE_S, Server, model_file
 from mlflow_server import API, ARTIFACTS
 
 RUNS = int(os.environ.get("SALVER_CRASH_RUNS", "10"))
 SEED = int(os.environ.get("SALVER_CRASH_SEED", "16"))
-MODELS = ["iris", "lily"]
+NAMES = ["iris", "lily"]
+MODEL = MODELS / model_file("identity_fp32")
 # More than one part of an upload.
 LARGE = 9 << 20
 
@@ -36,8 +38,8 @@ class Known:
         # By model and version: the run that it was made of.
         self.versions: dict[tuple[str, int], str] = {}
         # By model: what may be there.
-        self.production: dict[str, set[int]] = {name: {0} for name in MODELS}
-        self.champion: dict[str, set[int]] = {name: {0} for name in MODELS}
+        self.production: dict[str, set[int]] = {name: {0} for name in NAMES}
+        self.champion: dict[str, set[int]] = {name: {0} for name in NAMES}
 
     def made(self, name: str) -> list[int]:
         with self.lock:
@@ -83,9 +85,10 @@ class Client:
         """A run, two files and a version of them."""
         run = self.send("POST", f"{API}/runs/create", json={"experiment_id": "0"})["run"]["info"]
         folder = run["artifact_uri"].removeprefix("mlflow-artifacts:/") + "/model"
-        for file in ("MLmodel", "data/model.onnx"):
-            size = LARGE if self.rng.random() < 0.03 else self.rng.randrange(100_000)
-            path, content = f"{folder}/{file}", self.rng.randbytes(size)
+        size = LARGE if self.rng.random() < 0.03 else self.rng.randrange(100_000)
+        # What is in production is loaded, so it has to be a model; the other file tells versions apart.
+        for file, content in (("model.onnx", MODEL.read_bytes()), ("data/notes", self.rng.randbytes(size))):
+            path = f"{folder}/{file}"
             with self.known.lock:
                 self.known.sent[path] = content
             self.send("PUT", f"{ARTIFACTS}/{path}", data=content)
@@ -140,7 +143,7 @@ def check(server: Server, known: Known, everything: bool, seen: set[tuple[str, i
             found |= files_below(path) if file["is_dir"] else {path}
         return found
 
-    for name in MODELS:
+    for name in NAMES:
         there = ok(f"{API}/model-versions/search", filter=f"name = '{name}'")
         versions = {int(version["version"]): version for version in there.get("model_versions", [])}
         missing = set(known.made(name)) - versions.keys()
@@ -153,7 +156,7 @@ def check(server: Server, known: Known, everything: bool, seen: set[tuple[str, i
             seen.add((name, number))
             uri = ok(f"{API}/model-versions/get-download-uri", name=name, version=str(number))["artifact_uri"]
             folder = uri.removeprefix("mlflow-artifacts:/")
-            assert files_below(folder) == {f"{folder}/MLmodel", f"{folder}/data/model.onnx"}, f"{name}/{number}"
+            assert files_below(folder) == {f"{folder}/model.onnx", f"{folder}/data/notes"}, f"{name}/{number}"
             for path in files_below(folder):
                 answer = get(f"{ARTIFACTS}/{path}")
                 assert answer.status_code == 200 and answer.content == known.sent[path], f"{name}/{number}: {path}"
@@ -173,16 +176,32 @@ def check(server: Server, known: Known, everything: bool, seen: set[tuple[str, i
     session.close()
 
 
-def test_what_was_acknowledged_survives_a_kill(tmp_path):
+@pytest.fixture
+def start(tmp_path):
+    """start(): a server on what the one before has left; none stays, however the test ends."""
+    started: list[Server] = []
+
+    def anew() -> Server:
+        started.append(Server(tmp_path, "--grpc", "off"))
+        return started[-1]
+
+    yield anew
+    for server in started:
+        if server.process.poll() is None:
+            server.process.kill()
+            server.wait()
+
+
+def test_what_was_acknowledged_survives_a_kill(start):
     rng, known, seen = random.Random(SEED), Known(), set()
-    server = Server(tmp_path, "--grpc", "off")
-    for name in MODELS:
+    server = start()
+    for name in NAMES:
         assert server.post(f"{API}/registered-models/create", {"name": name}).status_code == 200
     for run in range(RUNS):
         enough, quota = threading.Event(), known.acknowledged + rng.randrange(1, 60)
         clients = [
             Client(server.url, known, work, name, rng.random(), enough, quota)
-            for name in MODELS
+            for name in NAMES
             for work in (Client.push, Client.promote, Client.crown)
         ]
         assert enough.wait(PATIENCE_S), f"kill {run}: only {known.acknowledged} calls were answered\n{server.log()[-4000:]}"
@@ -195,9 +214,8 @@ def test_what_was_acknowledged_survives_a_kill(tmp_path):
             assert not client.thread.is_alive(), f"kill {run}: a client waits for a server that is gone"
         assert not known.problems, f"kill {run}: {known.problems}"
         assert not server.errors(), f"kill {run}: {server.errors()}"
-        server = Server(tmp_path, "--grpc", "off")
+        server = start()
         check(server, known, run == RUNS - 1, seen)
     assert not server.errors()
     server.stop()
-    assert server not in RUNNING
     assert len(known.versions) >= RUNS, f"only {len(known.versions)} versions were pushed"

@@ -198,10 +198,8 @@ async fn read_table(session: &mut Session, table: &Table, file: &Path) -> Result
     let mut rows: Vec<Vec<Value>> = Vec::with_capacity(ROWS);
     loop {
         let line = lines.next_line().await.map_err(|error| unusable(file, error))?;
-        if line.is_none() || rows.len() == ROWS {
-            if !rows.is_empty() {
-                session.execute(sql(table.insert).rows(std::mem::take(&mut rows))).await?;
-            }
+        if (line.is_none() || rows.len() == ROWS) && !rows.is_empty() {
+            session.execute(sql(table.insert).rows(std::mem::take(&mut rows))).await?;
         }
         let Some(line) = line else {
             return Ok(());
