@@ -79,8 +79,9 @@ impl Registry {
         let (digest, size) = (blob.digest.to_string(), blob.size.cast_signed());
         let mut session = self.database.write().await?;
         session.hold(FILES).await?;
-        if session.first(sql("SELECT digest FROM condemned WHERE digest = ?").bind(&digest)).await?.is_some() {
-            return Err(Error::not_ready("the same bytes are being cleared away at the moment; send them again")
+        // Cleared away between the put and now: rare, and the collector does so under the same hold.
+        if !self.blobs.exists(&blob.digest).await? {
+            return Err(Error::not_ready("the bytes were cleared away before they had a name; send them again")
                 .with_retry_after(Duration::from_secs(1)));
         }
         self.make_way(&mut session, &path, &digest).await?;
@@ -92,11 +93,6 @@ impl Registry {
         .bind(self.now());
         session.execute(statement).await?;
         session.commit().await?;
-        // Condemned, deleted and forgotten between the put and the row: rare, and found out here.
-        if !self.blobs.exists(&blob.digest).await? {
-            return Err(Error::not_ready("the bytes were cleared away before they had a name; send them again")
-                .with_retry_after(Duration::from_secs(1)));
-        }
         Ok(FileInfo { path, digest, size })
     }
 

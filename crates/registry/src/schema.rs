@@ -222,11 +222,6 @@ CREATE TABLE artifacts (
 );
 CREATE INDEX artifacts_by_digest ON artifacts (digest);
 
--- Blobs on their way out: nothing may begin to refer to them.
-CREATE TABLE condemned (
-    digest {text} PRIMARY KEY
-);
-
 CREATE TABLE audit (
     id {serial},
     time BIGINT NOT NULL,

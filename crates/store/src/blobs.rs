@@ -6,18 +6,13 @@
 //! the blob is young again.
 //!
 //! # What a garbage collector must do
-//! This module knows no references, so it deletes what it is told to. These rules together keep a
+//! This module knows no references, so it deletes what it is told to. Two rules together keep a
 //! blob that somebody acknowledged:
 //!
-//! 1. Only blobs older than a grace of hours are candidates. A put makes its blob young, so one
-//!    that waits for its row in the database is none.
-//! 2. The collector marks a candidate as condemned in the database, in a transaction that fails if
-//!    a row refers to it; deletes it here; and removes the mark once that was confirmed.
-//! 3. A writer puts its blob, then commits the row that refers to it, in a transaction that fails
-//!    if the blob is condemned, and says "done" only after [`Blobs::exists`] has agreed.
-//!
-//! Whichever transaction is first wins: after the row there is no mark; after the mark there is no
-//! row; and where mark, deletion and unmarking all fell between put and row, `exists` finds out.
+//! 1. The collector asks whether something refers to a blob, and deletes it, under one lock. Only
+//!    blobs older than a grace are candidates; a put makes its blob young.
+//! 2. A writer puts its blob, then takes that lock, asks [`Blobs::exists`], and commits the row that
+//!    refers to it before it lets go.
 
 mod backend;
 mod copy;

@@ -10,6 +10,7 @@ use crate::place::{ANN, Ground, Place, alone_in, elsewhere, of_run, path_of, put
 
 contract!(
     only_what_nothing_refers_to_is_cleared_away,
+    what_was_acknowledged_while_clearing_away_is_there,
     a_backup_brings_back_everything_into_either_database,
     a_rollback_goes_to_the_version_before_and_says_when_there_is_none,
     cards_show_what_was_measured,
@@ -36,18 +37,31 @@ async fn only_what_nothing_refers_to_is_cleared_away(place: Place) {
     // The same bytes may come again.
     put(registry, &path_of(&run, "other/b.bin"), "lost").await.unwrap();
     assert_eq!(read(registry, &path_of(&run, "other/b.bin")).await.unwrap(), b"lost");
-    // A collection that was stopped after the mark goes on with it; nothing refers to it meanwhile.
-    let gone = put(registry, &path_of(&run, "gone.bin"), "gone").await.unwrap();
-    registry.delete_files(&path_of(&run, "gone.bin")).await.unwrap();
-    let mut session = place.database().await.write().await.unwrap();
-    let mark = salver_store::database::sql("INSERT INTO condemned VALUES (?)").bind(&gone.digest);
-    session.execute(mark).await.unwrap();
-    session.commit().await.unwrap();
-    let refused = put(registry, &path_of(&run, "gone.bin"), "gone").await.unwrap_err();
-    assert_eq!(refused.kind(), ErrorKind::NotReady);
-    registry.collect_garbage(Duration::from_secs(3600), false).await.unwrap();
-    assert!(!place.blob_file(&gone.digest).exists());
-    put(registry, &path_of(&run, "gone.bin"), "gone").await.unwrap();
+}
+
+/// Everybody puts, loses and clears away the same bytes at once.
+async fn what_was_acknowledged_while_clearing_away_is_there(place: Place) {
+    let run = place.run().await;
+    let tasks = (0..4).map(|task| {
+        let (registry, run) = (place.registry.clone(), run.clone());
+        tokio::spawn(async move {
+            let path = path_of(&run, &format!("{task}.bin"));
+            for _ in 0..15 {
+                if task == 0 {
+                    registry.collect_garbage(NOW, false).await.unwrap();
+                    continue;
+                }
+                match put(&registry, &path, "the same").await {
+                    Ok(_) => assert_eq!(read(&registry, &path).await.unwrap(), b"the same"),
+                    Err(error) => assert_eq!(error.kind(), ErrorKind::NotReady, "{error:?}"),
+                }
+                registry.delete_files(&path).await.unwrap();
+            }
+        })
+    });
+    for task in tasks.collect::<Vec<_>>() {
+        task.await.unwrap();
+    }
 }
 
 async fn filled(place: &Place) {

@@ -158,7 +158,7 @@ async fn many_models_fit_into_little_memory() {
     write_models(folder.path(), count, width);
     let model_bytes = fs::metadata(folder.path().join("m0/1/model.onnx")).unwrap().len();
     // What the process holds with the library and one model, and the other models beside it.
-    let limit = 64 * 1024 * 1024 + room as u64 * model_bytes;
+    let limit = 76 * 1024 * 1024 + room as u64 * model_bytes;
 
     let limit_text = limit.to_string();
     let server = options().arg(folder.path().to_str().unwrap()).arg("--memory-limit").arg(&limit_text).without_grpc();
