@@ -44,6 +44,7 @@ def test_a_model_that_needs_python_is_kept_and_says_so(server):
     mlflow = pytest.importorskip("mlflow")
     mlflow.set_tracking_uri(server.url)
     mlflow.set_registry_uri(server.url)
+    mlflow.set_experiment("needs-python")
     model = sklearn.LogisticRegression().fit([[0.0], [1.0]], [0, 1])
     with mlflow.start_run():
         mlflow.sklearn.log_model(model, name="model", registered_model_name="needs-python")

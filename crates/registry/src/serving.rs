@@ -21,8 +21,8 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, MissedTickBehavior, interval};
 
 use self::folders::Folders;
-use crate::Registry;
 use crate::types::ModelVersion;
+use crate::{Registry, files};
 
 /// How often other servers' changes are looked for.
 const INTERVAL: Duration = Duration::from_millis(500);
@@ -337,6 +337,12 @@ fn shown_name(name: &str) -> ModelName {
 async fn fetch(registry: &Registry, folders: &Arc<Folders>, version: &ModelVersion) -> Result<ModelSpec> {
     let name = ModelName::new(&version.name).map_err(|error| error.context("it cannot be served under its name"))?;
     let Some(digest) = &version.digest else {
+        if files::path_of(&version.location).is_some() {
+            return Err(Error::unsupported(format!(
+                "it has no files: nothing was at '{}' when it was registered",
+                version.location.escape_debug()
+            )));
+        }
         return Err(Error::unsupported(format!(
             "its files are kept at '{}', outside of this server's store, and nothing is fetched from there; log the \
              model to this server and register that",

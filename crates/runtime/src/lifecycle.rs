@@ -14,8 +14,8 @@ use std::time::{Duration, Instant};
 use arc_swap::ArcSwap;
 use parking_lot::Mutex;
 use salver_core::{
-    BatchRule, DataType, Dim, DynamicBatching, Engine, Error, Instance, InstanceGroup, Model, ModelEntry, ModelInfo,
-    ModelName, ModelSpec, ModelState, Placement, Result, Signature, TensorSpec,
+    BatchRule, DataType, Dim, DynamicBatching, Engine, Error, ErrorKind, Instance, InstanceGroup, Model, ModelEntry,
+    ModelInfo, ModelName, ModelSpec, ModelState, Placement, Result, Signature, TensorSpec,
 };
 use salver_telemetry::Metrics;
 use tokio::sync::Semaphore;
@@ -126,7 +126,13 @@ impl Lifecycle {
             Err(error) => {
                 // Whatever served before goes on serving.
                 if self.board.set_problem(&entry.name, Some(error.message().to_owned())) {
-                    tracing::error!(model = %entry.name, %error, "model cannot be read");
+                    match error.kind() {
+                        // Somebody asked for what this server does not do; nothing is broken.
+                        ErrorKind::Unsupported => {
+                            tracing::warn!(model = %entry.name, %error, "model cannot be served");
+                        }
+                        _ => tracing::error!(model = %entry.name, %error, "model cannot be read"),
+                    }
                 }
                 return Err(error);
             }
