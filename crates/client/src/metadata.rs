@@ -74,6 +74,7 @@ fn assemble(
         signature: Signature { batching: Batching::of(&inputs, &outputs), inputs, outputs },
         task: "tensor".to_owned(),
         metrics: Default::default(),
+        example: Vec::new(),
         observer: None,
     }
 }

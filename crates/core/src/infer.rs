@@ -93,6 +93,8 @@ pub struct ModelInfo {
     pub labels: Vec<Vec<String>>,
     /// Metrics measured when the model was made.
     pub metrics: BTreeMap<String, f64>,
+    /// Inputs of one row that the model accepts, where it has a task that knows; else empty.
+    pub example: Vec<Tensor>,
     /// Who is told what the protocols know of its requests.
     pub observer: Option<Arc<dyn Observe>>,
 }

@@ -2,7 +2,7 @@
 //!
 //! Tensors, signatures, requests and errors, and the traits between the parts: [`Infer`] (one
 //! request in, one response out), [`ModelControl`] (what is loaded), [`ModelSource`] (what could
-//! be), [`SharedCache`] (answers that servers share), and [`Engine`] / [`Model`] / [`Instance`] (who
+//! be), [`SharedCache`] (answers that servers share), [`Task`] (people's data to tensors and back), and [`Engine`] / [`Model`] / [`Instance`] (who
 //! computes). No sockets, files or threads
 //! live here, and no wire format: everything depends on this crate, so it depends on nothing.
 
@@ -19,6 +19,7 @@ mod shape;
 mod signature;
 mod spec;
 mod staging;
+mod task;
 mod tensor;
 
 pub use cache::{CacheKey, CacheOutcome, CacheUse, SharedCache, SharedEntry};
@@ -40,4 +41,9 @@ pub use spec::{
     Padding, QueuePolicy, VersionPolicy, WarmupData, WarmupInput, WarmupRequest,
 };
 pub use staging::StagingBuffer;
+pub use task::{
+    CategoryEncoding, Colours, ColumnKind, ColumnSpec, Encoded, Filling, Filter, ImageSpec, Notes, Overlong,
+    PartLimits, Pooling, PoolingMode, Resize, ScoreRule, TabularSpec, Task, TaskMaker, TaskSpec, TextSpec, TextTask,
+    UnknownCategory, bucket, quarter_steps,
+};
 pub use tensor::Tensor;

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::{DataType, Dim, ModelName, Result};
+use crate::{DataType, Dim, ModelName, Result, TaskSpec};
 
 /// One version of a model, ready to be loaded.
 #[derive(Debug, Clone)]
@@ -20,8 +20,8 @@ pub struct ModelSpec {
     pub artifact: PathBuf,
     /// Changes whenever the files behind this spec change.
     pub fingerprint: u64,
-    /// What the data means: `tensor`, `tabular`, …
-    pub task: String,
+    /// What the data means.
+    pub task: TaskSpec,
     /// Column names of an input, by input name; under the empty name: of the only input, if they fit.
     pub columns: BTreeMap<String, Vec<String>>,
     /// Class labels of an output, by output name; under the empty name: of every output that fits.

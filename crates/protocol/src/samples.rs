@@ -19,6 +19,7 @@ pub(crate) fn model(inputs: Vec<TensorSpec>, outputs: Vec<TensorSpec>) -> ModelI
         signature: Signature { inputs, outputs, batching: Batching::Rows { limit: None } },
         task: "tensor".to_owned(),
         metrics: BTreeMap::new(),
+        example: Vec::new(),
         observer: None,
     }
 }

@@ -8,7 +8,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
-use salver_core::{Error, ModelConfig, ModelName, ModelSpec, Result};
+use salver_core::{Error, ModelConfig, ModelName, ModelSpec, Result, TaskSpec};
 use serde::Deserialize;
 use serde::de::IgnoredAny;
 use serde_saphyr::{DuplicateKeyPolicy, Options};
@@ -163,7 +163,7 @@ pub(crate) fn read(name: &ModelName, version: u64, folder: &Path) -> Result<Mode
     let config = ModelConfig { default_model_filename: manifest.artifact, ..ModelConfig::default() };
     let mut spec = ModelSpec { fingerprint: fingerprint.finish(), ..versions::spec(name, version, artifact, config) };
     if !manifest.columns.is_empty() {
-        "tabular".clone_into(&mut spec.task);
+        spec.task = TaskSpec::Rows;
         spec.columns.insert(String::new(), manifest.columns);
     }
     Ok(spec)

@@ -14,7 +14,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use salver_core::{DynamicBatching, Error, InstanceGroup, ModelConfig, ModelName, ModelSpec, Result};
+use salver_core::{DynamicBatching, Error, InstanceGroup, ModelConfig, ModelName, ModelSpec, Result, TaskSpec};
 use toml::Spanned;
 
 use self::fault::Fault;
@@ -37,7 +37,7 @@ pub(crate) struct Manifest {
     version: u64,
     engine: Option<String>,
     artifact: Option<String>,
-    task: String,
+    task: TaskSpec,
     labels: Option<Labels>,
     columns: BTreeMap<String, Vec<String>>,
     metrics: BTreeMap<String, f64>,
@@ -70,7 +70,11 @@ impl Manifest {
         check_choice(file.engine.as_ref(), &ENGINES, &LATER_ENGINES)?;
         check_choice(file.task.as_ref(), &TASKS, &[])?;
         let columns = columns(file.input)?;
-        let task = if columns.is_empty() { "tensor" } else { "tabular" };
+        let task = match file.task.as_ref().map(|task| task.get_ref().as_str()) {
+            Some("tabular") => TaskSpec::Rows,
+            None if !columns.is_empty() => TaskSpec::Rows,
+            _ => TaskSpec::Tensor,
+        };
         let run_timeout = file.instances.as_ref().and_then(|instances| instances.run_timeout_ms);
         Ok(Self {
             version: file.version.as_ref().map_or(Ok(1), version)?,
@@ -84,7 +88,7 @@ impl Manifest {
             cache: file
                 .cache
                 .map(|cache| Caching { ttl: cache.ttl_s.map(|ttl| Duration::from_secs(ttl.get().into())) }),
-            task: file.task.map_or_else(|| task.to_owned(), Spanned::into_inner),
+            task,
             name: file.name.map(Spanned::into_inner),
             engine: file.engine.map(Spanned::into_inner),
             artifact: file.artifact,

@@ -5,7 +5,7 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use salver_core::{Error, ModelConfig, ModelName, ModelSpec, Result};
+use salver_core::{Error, ModelConfig, ModelName, ModelSpec, Result, TaskSpec};
 
 use crate::files::{self, Numbering};
 
@@ -70,7 +70,7 @@ pub(crate) fn spec(name: &ModelName, version: u64, artifact: PathBuf, config: Mo
         engine: None,
         artifact,
         fingerprint: 0,
-        task: "tensor".to_owned(),
+        task: TaskSpec::Tensor,
         columns: BTreeMap::new(),
         labels: BTreeMap::new(),
         metrics: BTreeMap::new(),

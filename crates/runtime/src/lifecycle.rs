@@ -495,10 +495,11 @@ fn describe(spec: &ModelSpec, engine: &dyn Engine, wire: &Signature) -> ModelInf
         engine: engine.name().into(),
         platform: engine.platform().to_owned(),
         signature: wire.clone(),
-        task: spec.task.clone(),
+        task: spec.task.name().to_owned(),
         columns: wire.inputs.iter().map(columns).collect(),
         labels: wire.outputs.iter().map(labels).collect(),
         metrics: spec.metrics.clone(),
+        example: Vec::new(),
         observer: None,
     }
 }

@@ -62,7 +62,7 @@ mod tests {
     use std::collections::BTreeMap;
     use std::path::PathBuf;
 
-    use salver_core::{ModelConfig, ModelName};
+    use salver_core::{ModelConfig, ModelName, TaskSpec};
 
     use super::*;
 
@@ -73,7 +73,7 @@ mod tests {
             engine: None,
             artifact: PathBuf::new(),
             fingerprint,
-            task: String::new(),
+            task: TaskSpec::Tensor,
             columns: BTreeMap::new(),
             labels: BTreeMap::new(),
             metrics: BTreeMap::new(),

@@ -52,6 +52,7 @@ mod tests {
             signature: Signature { inputs, outputs: Vec::new(), batching: Batching::Rows { limit: None } },
             task: "tensor".to_owned(),
             metrics: BTreeMap::new(),
+            example: Vec::new(),
             observer: None,
         };
         assert_eq!(predict("http://h:1", &info), format!("curl http://h:1/models/gr%C3%B6%C3%9Fe{expected}"));

@@ -171,6 +171,7 @@ mod tests {
             columns: vec![],
             labels: vec![],
             metrics: [("accuracy".to_owned(), 0.9778)].into(),
+            example: Vec::new(),
             observer: None,
         };
         let round = |right: usize| {

@@ -169,8 +169,9 @@ fn describe(spec: &ModelSpec, summary: &OnnxSummary) -> ModelInfo {
         columns: inputs.iter().map(columns).collect(),
         labels: vec![Vec::new(); outputs.len()],
         signature: Signature { inputs, outputs, batching },
-        task: spec.task.clone(),
+        task: spec.task.name().to_owned(),
         metrics: spec.metrics.clone(),
+        example: Vec::new(),
         observer: None,
     }
 }

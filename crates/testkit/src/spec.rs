@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use salver_core::{ModelConfig, ModelName, ModelSpec, Result};
+use salver_core::{ModelConfig, ModelName, ModelSpec, Result, TaskSpec};
 
 /// Makes the spec of version 1 of a bare file; its name is the file's stem, or its folder's where
 /// that is `model`.
@@ -30,7 +30,7 @@ pub fn spec(name: &str, artifact: &Path) -> ModelSpec {
         engine: None,
         artifact: artifact.to_owned(),
         fingerprint: 0,
-        task: "tensor".to_owned(),
+        task: TaskSpec::Tensor,
         columns: BTreeMap::new(),
         labels: BTreeMap::new(),
         metrics: BTreeMap::new(),

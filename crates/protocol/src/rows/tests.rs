@@ -21,6 +21,7 @@ fn model(inputs: Vec<TensorSpec>, columns: &[&[&str]]) -> ModelInfo {
         task: "tensor".to_owned(),
         labels: Vec::new(),
         metrics: Default::default(),
+        example: Vec::new(),
         observer: None,
     }
 }

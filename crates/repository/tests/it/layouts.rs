@@ -45,7 +45,7 @@ fn a_bare_file_is_version_one_without_a_batch_limit() {
     let repository = open(&[project("examples/demo/iris/model.onnx")]);
     let model = spec(&repository, "model");
     assert_eq!((model.version, model.config.batch), (1, BatchRule::Derive { limit: None }));
-    assert_eq!((model.task.as_str(), model.config.default_model_filename.as_str()), ("tensor", "model.onnx"));
+    assert_eq!((model.task.name(), model.config.default_model_filename.as_str()), ("tensor", "model.onnx"));
 }
 
 #[test]

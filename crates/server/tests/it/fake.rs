@@ -146,6 +146,7 @@ impl Infer for Fake {
             columns: vec![vec!["a".to_owned(), "b".to_owned()]],
             labels: vec![Vec::new()],
             metrics: BTreeMap::new(),
+            example: Vec::new(),
             observer: (name == "echo").then(|| self.observed.clone() as Arc<dyn Observe>),
         }))
     }

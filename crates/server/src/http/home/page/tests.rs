@@ -24,6 +24,7 @@ fn info(name: &str, inputs: Vec<TensorSpec>, columns: &[&str]) -> ModelInfo {
         columns: vec![columns.iter().map(|&column| column.to_owned()).collect()],
         labels: vec![vec!["no".to_owned(), "yes".to_owned()]],
         metrics: BTreeMap::from([("accuracy".to_owned(), 0.9778)]),
+        example: Vec::new(),
         observer: None,
     }
 }
