@@ -15,10 +15,10 @@ fn a_saved_model_is_served_under_its_folders_name() {
     let repository = tree.open("iris");
     assert_eq!(repository.kinds().map(|(_, kind)| kind).collect::<Vec<_>>(), [Kind::MlflowModel]);
     let found = spec(&repository, "iris");
-    assert_eq!((found.version, &found.artifact, found.task.as_str()), (1, &tree.path("iris/model.onnx"), "tensor"));
+    assert_eq!((found.version, &found.artifact, found.task.name()), (1, &tree.path("iris/model.onnx"), "tensor"));
     tree.write("iris/MLmodel", COLUMNS);
     let changed = spec(&repository, "iris");
-    assert_eq!((changed.columns[""].len(), changed.task.as_str()), (2, "tabular"));
+    assert_eq!((changed.columns[""].len(), changed.task.name()), (2, "tabular"));
     assert_ne!(changed.fingerprint, found.fingerprint);
 }
 

@@ -10,7 +10,7 @@ fn the_demo_models_are_read() {
     let repository = open(&[project("examples/demo")]);
     assert_eq!(outline(&repository), "digits: 1; iris: 1");
     let iris = spec(&repository, "iris");
-    assert_eq!((iris.task.as_str(), iris.engine.as_deref()), ("tabular", None));
+    assert_eq!((iris.task.name(), iris.engine.as_deref()), ("tabular", None));
     assert_eq!(iris.columns["X"].len(), 4);
     assert_eq!(iris.labels[""], ["setosa", "versicolor", "virginica"]);
     assert!(iris.metrics["accuracy"] > 0.9);
@@ -25,7 +25,7 @@ fn an_empty_manifest_is_enough() {
     let repository = tree.open("flowers");
     let flowers = spec(&repository, "flowers");
     assert_eq!((flowers.version, flowers.artifact.clone()), (1, tree.path("flowers/net.onnx")));
-    assert_eq!((flowers.task.as_str(), flowers.labels.len()), ("tensor", 0));
+    assert_eq!((flowers.task.name(), flowers.labels.len()), ("tensor", 0));
     tree.write("flowers/other.onnx", "a");
     assert!(error(&repository, "flowers").message().ends_with("model.onnx does not exist"), "which of the two?");
     tree.write("flowers/model.onnx", "a");

@@ -12,7 +12,7 @@ fn a_repository_made_for_triton_is_read_whole() {
     let entries = repository.scan();
     for entry in &entries {
         let specs = entry.versions.as_ref().unwrap_or_else(|error| panic!("{error}"));
-        assert!(specs.iter().all(|spec| spec.artifact.is_file() && spec.task == "tensor"), "{}", entry.name);
+        assert!(specs.iter().all(|spec| spec.artifact.is_file() && spec.task.name() == "tensor"), "{}", entry.name);
     }
     let names: Vec<&str> = entries.iter().map(|entry| &*entry.name).collect();
     assert!(names.is_sorted() && names.len() == std::fs::read_dir(project("tests/models/triton")).unwrap().count());
