@@ -4,6 +4,7 @@ import re
 
 import numpy as np
 import pytest
+import requests
 from harness import MODELS
 from openapi_spec_validator import validate
 from prometheus_client.parser import text_string_to_metric_families
@@ -199,8 +200,19 @@ def test_concurrent_rows_are_batched_and_each_gets_its_own_answer(triton):
 def test_only_the_named_origin_may_call_from_a_browser(start, origin, allowed):
     server = start(MODELS / "triton" / "identity_fp32", "--cors", "https://app.example", ready=False)
     headers = {"Origin": origin, "Access-Control-Request-Method": "POST"}
-    import requests
-
     answer = requests.options(server.url + INFER.format("identity_fp32"), headers=headers, timeout=60)
     assert (answer.headers.get("access-control-allow-origin") == origin) == allowed
+    server.stop()
+
+
+def test_a_page_whose_name_leads_here_reaches_nothing(start):
+    """DNS rebinding: the connection is to this machine, the name is the page's; and a form of another origin."""
+    server = start(MODELS / "triton" / "identity_fp32", "--allowed-host", "models.example")
+    for host, status in (("evil.example", 403), ("models.example:1234", 200), ("localhost", 200)):
+        answer = server.get("/v2/models/identity_fp32", headers={"Host": host})
+        assert answer.status_code == status, f"{host}: {answer.text}"
+    assert "--allowed-host" in server.get("/", headers={"Host": "evil.example"}).json()["error"]
+    for origin, status in (("http://evil.example", 403), ("null", 403), (server.url, 200)):
+        answer = server.post("/api/2.0/mlflow/experiments/search", {"max_results": 1}, headers={"Origin": origin})
+        assert answer.status_code == status, f"{origin}: {answer.text}"
     server.stop()

@@ -21,7 +21,7 @@ async fn connect(server: &TestServer) -> (SendRequest<Full<Bytes>>, JoinHandle<h
 }
 
 fn post(path: &str, body: impl Into<Bytes>) -> Request<Full<Bytes>> {
-    Request::post(format!("http://t{path}")).body(Full::new(body.into())).unwrap()
+    Request::post(format!("http://localhost{path}")).body(Full::new(body.into())).unwrap()
 }
 
 async fn send(sender: &mut SendRequest<Full<Bytes>>, request: Request<Full<Bytes>>) -> (StatusCode, HeaderMap, Bytes) {
