@@ -43,7 +43,7 @@ def assert_answers(server: Server) -> None:
 
 
 def fields(path: str = V2, method: str = "POST", *more) -> list:
-    return [(":method", method), (":scheme", "http"), (":authority", "x"), (":path", path), *more]
+    return [(":method", method), (":scheme", "http"), (":authority", "localhost"), (":path", path), *more]
 
 
 GRPC = (("content-type", "application/grpc"), ("te", "trailers"))
