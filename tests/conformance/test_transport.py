@@ -492,8 +492,9 @@ def test_a_reply_that_nobody_reads_is_dropped(start):
     server = start(MODELS / "triton" / "identity_fp32", "--max-connections", "1", "--idle-timeout-ms", "500",
                    ready=False)
     server.until(lambda: server.get("/v2/health/ready").status_code == 200, "ready")
+    request = large_reply()
     with server.connect() as unread:
-        unread.sendall(large_reply())
+        unread.sendall(request)
         assert_answers(server)
         received = 0
         try:

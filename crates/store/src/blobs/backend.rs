@@ -38,7 +38,7 @@ pub(super) struct Backend {
 pub(super) struct Shards([AtomicBool; 256]);
 
 pub(super) enum Place {
-    Folder { store: LocalFileSystem, root: PathBuf, shards: Shards },
+    Folder { store: LocalFileSystem, root: PathBuf, shards: Box<Shards> },
     Bucket { store: Box<AmazonS3>, name: String },
 }
 
@@ -143,7 +143,7 @@ fn open_folder(folder: PathBuf) -> Result<Backend> {
     make_folder(&folder).map_err(refuse)?;
     let root = folder.canonicalize().map_err(refuse)?;
     let store = LocalFileSystem::new_with_prefix(&root).map_err(|error| refuse(error.into()))?.with_fsync(true);
-    let shards = Shards([const { AtomicBool::new(false) }; 256]);
+    let shards = Box::new(Shards([const { AtomicBool::new(false) }; 256]));
     Ok(Backend { place: Place::Folder { store, root, shards }, prefix: Path::default() })
 }
 
