@@ -3,7 +3,6 @@
 //! A registry that cannot be reached takes nothing away: models of paths are served, models in
 //! production as long as this process has them, and the registry is asked again and again.
 
-use std::fs;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -14,7 +13,7 @@ use salver_core::{ModelName, ModelSource as _};
 use salver_registry::Registry;
 use salver_registry::serving::{FirstLook, Production};
 use salver_runtime::Runtime;
-use salver_store::{Blobs, Database};
+use salver_store::{Blobs, Database, make_folder};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
@@ -57,7 +56,7 @@ impl OpenRegistry {
 pub(crate) fn open_records(data: &Path, database: Option<&Secret>, artifacts: Option<&str>) -> Result<Registry> {
     let folder = data.join("registry");
     let hint = || format!("keep the registry in {} (--data DIR)", folder.display());
-    fs::create_dir_all(&folder).with_context(hint)?;
+    make_folder(data).and_then(|()| make_folder(&folder)).with_context(hint)?;
     let database = match database {
         Some(url) => Database::lazy(url.expose()).context("--database")?,
         None => Database::lazy(&format!("sqlite://{}", text(&folder.join("registry.db"))?)).with_context(hint)?,

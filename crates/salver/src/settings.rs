@@ -56,6 +56,14 @@ pub(crate) struct ServeOptions {
     #[arg(long, value_name = "ORIGIN", value_delimiter = ',', help_heading = "Listening")]
     pub cors: Vec<String>,
 
+    /// Answer requests for this host besides localhost ("*": any host). Repeatable.
+    ///
+    /// A server on loopback answers to no other name, because a web page can make its own name lead
+    /// to this machine. A server that other machines can reach answers to every name, unless some
+    /// are given here.
+    #[arg(long, value_name = "NAME", value_delimiter = ',', help_heading = "Listening")]
+    pub allowed_host: Vec<String>,
+
     /// Threads that serve connections (default: one per core).
     #[arg(long, value_name = "N", value_parser = RangedU64ValueParser::<usize>::new().range(1..=1024), help_heading = "Listening")]
     pub threads: Option<usize>,
