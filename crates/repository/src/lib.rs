@@ -15,7 +15,7 @@
 //!    (`MLmodel`); a loose `*.onnx` file is a model as in 1. A folder with something in it but no model is refused.
 //!
 //! Hidden files and folders do not count. A broken model is an entry that says so; it never hides
-//! the others. Nothing here reads a graph to serve it: [`onnx`] does so for people.
+//! the others. Nothing here reads a graph to serve it: [`onnx`] and [`signature`] do so for people.
 
 mod files;
 mod kind;
@@ -26,6 +26,7 @@ pub mod onnx;
 mod pbtxt;
 mod places;
 mod schema;
+pub mod signature;
 mod text;
 mod tfserving;
 mod triton;
