@@ -3,6 +3,7 @@
 import http.server
 import json
 import os
+import signal
 import subprocess
 import threading
 import urllib.error
@@ -299,6 +300,30 @@ def test_a_server_that_dies_in_between_leaves_nothing_and_the_next_try_has_all(f
         # Nobody there any more.
     gone = salver(server, "import", "models:/flowers", "--from", proxy.url, code=1).stderr
     assert f"no answer from {proxy.url}" in gone and "tracking server" in gone
+
+
+@pytest.mark.announced_errors("")
+def test_an_import_that_is_interrupted_leaves_nothing(foreign, server):
+    asked, go_on = threading.Event(), threading.Event()
+
+    def keeps_waiting(path, body):
+        if is_file(path) and path.endswith("model.onnx"):
+            asked.set()
+            go_on.wait(PATIENCE_S)
+        return len(body), body
+
+    with Between(foreign.url, keeps_waiting) as proxy:
+        command = [str(BINARY), "models", "import", "models:/flowers", "--from", proxy.url, "--server", server.url]
+        process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        try:
+            assert asked.wait(PATIENCE_S)
+            process.send_signal(signal.SIGINT)
+            out, err = process.communicate(timeout=PATIENCE_S)
+        finally:
+            go_on.set()
+            process.kill()
+    assert process.returncode == 1 and "interrupted" in err and "models:/flowers/1" in err, (process.returncode, out, err)
+    nothing_is_left(server)
 
 
 def test_names_that_lead_elsewhere_are_refused(foreign, server):

@@ -5,6 +5,7 @@
 //! from stands in its tags: by them it is known again, so that nothing is imported twice.
 
 mod foreign;
+mod incoming;
 mod source;
 
 use std::collections::BTreeSet;
@@ -20,22 +21,16 @@ use salver_protocol::paths::segment;
 use serde_json::{Value, json};
 
 use self::foreign::{Foreign, number};
+use self::incoming::{COMPLETE, IDENTITY, Incoming, add, own_tags, tag};
 use self::source::{SCHEME, Source, Wanted};
 use super::push::{Logged, Place};
 use super::registered::Registered;
-use super::tables::time;
 use crate::cli::{ImportOptions, PushOptions};
 use crate::out;
 use crate::progress::{Position, Progress};
 
 /// The experiment that runs of imported versions belong to.
 const EXPERIMENT: &str = "salver models import";
-/// How the tags begin that say where a version came from.
-const TAGS: &str = "imported.";
-/// The tag of a version that has everything it is to have.
-const COMPLETE: &str = "imported.complete";
-/// By these a version is known again.
-const IDENTITY: [&str; 3] = ["imported.from", "imported.version", "imported.created"];
 
 /// What became of a version.
 struct Imported {
@@ -47,50 +42,6 @@ struct Imported {
     /// Whether it was here before.
     is_known: bool,
     files: Vec<RemoteFile>,
-}
-
-/// A version that is to be imported.
-struct Incoming<'a> {
-    /// The model that it belongs to there.
-    model: &'a Value,
-    version: &'a Value,
-    /// What the model is called here.
-    name: &'a str,
-    /// The model with its versions, as it was here when the import began.
-    here: &'a Value,
-}
-
-impl Incoming<'_> {
-    fn field(&self, name: &str) -> &str {
-        self.version[name].as_str().unwrap_or_default()
-    }
-
-    /// As MLflow's clients call it.
-    fn uri(&self) -> String {
-        format!("{SCHEME}{}/{}", self.field("name"), number(self.version))
-    }
-
-    /// The names that the model has for it there.
-    fn aliases(&self) -> Vec<&str> {
-        let all = self.model["aliases"].as_array().into_iter().flatten();
-        let own = all.filter(|alias| number(alias) == number(self.version));
-        own.filter_map(|alias| alias["alias"].as_str()).collect()
-    }
-
-    /// Says where it comes from.
-    fn tags(&self, from: &str) -> Vec<Value> {
-        let said = [
-            (IDENTITY[0], from.to_owned()),
-            (IDENTITY[1], self.uri()),
-            (IDENTITY[2], time(self.version["creation_timestamp"].as_i64())),
-            ("imported.source", self.field("source").to_owned()),
-            ("imported.run_id", self.field("run_id").to_owned()),
-            ("imported.by", self.field("user_id").to_owned()),
-        ];
-        let said = said.into_iter().filter(|(_, value)| !value.is_empty());
-        let said = said.map(|(key, value)| json!({ "key": key, "value": value }));
-        said.chain(own_tags(self.version)).collect()
-    }
 }
 
 impl Registered<'_> {
@@ -171,7 +122,6 @@ impl Registered<'_> {
                     }
                     imported.push(done);
                 }
-                // Nobody is there to ask on.
                 Err(error) if is_away(&error) => return Err(error.context(incoming.uri())),
                 Err(error) if versions.len() == 1 && !options.all => return Err(error.context(incoming.uri())),
                 Err(error) => {
@@ -212,10 +162,17 @@ impl Registered<'_> {
         let end = incoming.version["creation_timestamp"].as_i64().unwrap_or_default();
         let run_id = self.note_run(EXPERIMENT, run, &logged, end).await?;
         let place = self.place(&run_id).await?;
-        let version = match self.fill(from, incoming, (&folder, &files), &place, &run_id).await {
+        if let Err(error) = self.copy(from, incoming, (&folder, &files), &place).await {
+            self.undo(&place, &run_id).await;
+            return Err(error);
+        }
+        let version = match self.register_here(from, incoming, &place, &run_id).await {
             Ok(version) => version,
             Err(error) => {
-                self.undo(&place, &run_id).await;
+                // Where only the answer was lost, the version may come to be any moment.
+                if error.downcast_ref::<Error>().is_some_and(|error| is_refusal(error.kind())) {
+                    self.undo(&place, &run_id).await;
+                }
                 return Err(error);
             }
         };
@@ -262,24 +219,43 @@ impl Registered<'_> {
         Ok(logged)
     }
 
-    /// Copies the files, and registers them.
-    async fn fill(
+    /// Copies the files, until somebody interrupts it.
+    async fn copy(
         &self,
         from: &Foreign,
         incoming: &Incoming<'_>,
         (folder, files): (&str, &[RemoteFile]),
         place: &Place,
+    ) -> Result<()> {
+        let passed = Arc::new(AtomicU64::new(0));
+        let all = files.iter().filter_map(|file| file.size).fold(0, u64::saturating_add);
+        let counted = passed.clone();
+        let position = move || Position { done: counted.load(Ordering::Relaxed), all };
+        let _progress = Progress::bytes(incoming.uri(), position);
+        let copying = async {
+            for file in files {
+                let to = format!("{}/{}", place.root, file.path);
+                let copied = from.client.hand_on((folder, file), self.client, &to, &passed).await;
+                copied.with_context(|| format!("copy '{}'", file.path))?;
+            }
+            Ok(())
+        };
+        tokio::select! {
+            copied = copying => copied,
+            _ = tokio::signal::ctrl_c() => {
+                Err(Error::new(ErrorKind::Cancelled, "interrupted; what had come of it was taken back").into())
+            }
+        }
+    }
+
+    /// Registers the files as a version, with all that is known of it.
+    async fn register_here(
+        &self,
+        from: &Foreign,
+        incoming: &Incoming<'_>,
+        place: &Place,
         run_id: &str,
     ) -> Result<String> {
-        let (passed, all) = (Arc::new(AtomicU64::new(0)), files.iter().filter_map(|file| file.size).sum());
-        let counted = passed.clone();
-        let progress = Progress::bytes(incoming.uri(), move || Position { done: counted.load(Ordering::Relaxed), all });
-        for file in files {
-            let to = format!("{}/{}", place.root, file.path);
-            let copied = from.client.hand_on((folder, file), self.client, &to, &passed).await;
-            copied.with_context(|| format!("copy '{}'", file.path))?;
-        }
-        drop(progress);
         self.complete(place).await?;
         self.make_model(incoming).await?;
         let tags = incoming.tags(&from.url());
@@ -331,8 +307,7 @@ impl Registered<'_> {
 
     /// Takes back what was made for a version that did not come to be, as far as the server answers.
     async fn undo(&self, place: &Place, run_id: &str) {
-        // Where only the answer to the registration was lost, the version is there: its files are
-        // refused, and everything stays.
+        // Files of a registered version are refused: then it is there after all, and all of it stays.
         if self.client.delete_artifacts(&place.root).await.is_err() {
             return;
         }
@@ -363,44 +338,14 @@ impl Imported {
     }
 }
 
-/// Adds what a run or a logged model says, unless it is known by that key.
-fn add(logged: &mut Logged, data: &Value) {
-    let list = |name: &str| data[name].as_array().into_iter().flatten();
-    let is_new = |known: &[Value], item: &Value| known.iter().all(|known| known["key"] != item["key"]);
-    for metric in list("metrics").filter(|metric| !metric["value"].is_null()) {
-        let number = |name: &str| Some(metric[name].clone()).filter(|number| !number.is_null()).unwrap_or(json!(0));
-        let taken = json!({
-            "key": metric["key"], "value": metric["value"], "timestamp": number("timestamp"), "step": number("step")
-        });
-        if is_new(&logged.metrics, &taken) {
-            logged.metrics.push(taken);
-        }
-    }
-    for (name, to) in [("params", &mut logged.params), ("tags", &mut logged.tags)] {
-        for text in list(name) {
-            let key = text["key"].as_str().unwrap_or_default();
-            let is_wanted = !key.starts_with("mlflow.") || key.starts_with("mlflow.source.");
-            if is_new(to, text) && (is_wanted || name == "params") {
-                to.push(json!({ "key": key, "value": text["value"].as_str().unwrap_or_default() }));
-            }
-        }
-    }
-}
-
-/// The tags of a model or version that are its own, and not of an earlier import.
-fn own_tags(of: &Value) -> impl Iterator<Item = Value> {
-    let tags = of["tags"].as_array().into_iter().flatten();
-    let own = tags.filter(|tag| tag["key"].as_str().is_some_and(|key| !key.starts_with(TAGS)));
-    own.map(|tag| json!({ "key": tag["key"], "value": tag["value"].as_str().unwrap_or_default() }))
-}
-
-fn tag<'a>(of: &'a Value, key: &str) -> Option<&'a str> {
-    of["tags"].as_array()?.iter().find(|tag| tag["key"] == key)?["value"].as_str()
-}
-
-/// Whether a server went away, so that asking it for the next version makes no sense.
+/// Whether going on with the next version makes no sense: a server went away, or a person wants no more.
 fn is_away(error: &anyhow::Error) -> bool {
-    error
-        .downcast_ref::<Error>()
-        .is_some_and(|error| matches!(error.kind(), ErrorKind::NotReady | ErrorKind::Unauthenticated))
+    let ends_all =
+        |error: &Error| matches!(error.kind(), ErrorKind::NotReady | ErrorKind::Unauthenticated | ErrorKind::Cancelled);
+    error.downcast_ref::<Error>().is_some_and(ends_all)
+}
+
+/// Whether a server that answers this has surely not done what it was asked for.
+fn is_refusal(kind: ErrorKind) -> bool {
+    matches!(kind, ErrorKind::InvalidInput | ErrorKind::NotFound | ErrorKind::Conflict | ErrorKind::Forbidden)
 }
