@@ -83,7 +83,7 @@ const TABLES: &[Table] = tables! {
     registered_model_tags { name: Text, key: Text, value: Text }
     model_versions { name: Text, version: Int, creation_time: Int, last_update_time: Int, description: Text,
         user_id: Text, stage: Text, source: Text, location: Text, run_id: Text, run_link: Text, model_id: Text,
-        digest: Text, size: Int }
+        digest: Text, size: Int, signature: Text }
     model_version_files { name: Text, version: Int, path: Text, digest: Text, size: Int }
     model_version_tags { name: Text, version: Int, key: Text, value: Text }
     model_aliases { name: Text, alias: Text, version: Int }

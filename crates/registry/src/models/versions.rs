@@ -71,6 +71,8 @@ impl Registry {
     /// source that no version may have.
     pub async fn create_version(&self, who: &str, new: NewVersion) -> Result<ModelVersion> {
         check_tags(&new.tags)?;
+        // Files are read before, so that nobody waits for them in a transaction.
+        let declared = self.declared(&new).await;
         let (mut session, now) = (self.database.write().await?, self.now());
         let statement = sql("UPDATE registered_models SET last_update_time = ?, newest_version = newest_version + 1 \
                              WHERE name = ? RETURNING newest_version");
@@ -78,21 +80,26 @@ impl Registry {
         let version = row.ok_or_else(|| super::unknown(&new.name))?.int("newest_version")?;
         session.hold(files::FILES).await?;
         let origin = sources::resolve(&mut session, &new).await?;
-        let statement = sql("INSERT INTO model_versions VALUES (?, ?, ?, ?, ?, ?, 'None', ?, ?, ?, ?, ?, NULL, NULL)")
-            .bind(&new.name)
-            .bind(version)
-            .bind(now)
-            .bind(now)
-            .bind(new.description.as_deref().unwrap_or_default())
-            .bind(who)
-            .bind(&new.source)
-            .bind(&origin.location)
-            .bind(origin.run_id.as_deref().unwrap_or_default())
-            .bind(new.run_link.as_deref().unwrap_or_default())
-            .bind(&new.model_id);
+        let statement =
+            sql("INSERT INTO model_versions VALUES (?, ?, ?, ?, ?, ?, 'None', ?, ?, ?, ?, ?, NULL, NULL, NULL)")
+                .bind(&new.name)
+                .bind(version)
+                .bind(now)
+                .bind(now)
+                .bind(new.description.as_deref().unwrap_or_default())
+                .bind(who)
+                .bind(&new.source)
+                .bind(&origin.location)
+                .bind(origin.run_id.as_deref().unwrap_or_default())
+                .bind(new.run_link.as_deref().unwrap_or_default())
+                .bind(&new.model_id);
         session.execute(statement).await?;
         set_tags(&mut session, &new.name, version, &new.tags).await?;
-        files::freeze(&mut session, &new.name, version, &origin.location).await?;
+        let digest = files::freeze(&mut session, &new.name, version, &origin.location).await?;
+        if let Some(declared) = declared.filter(|declared| Some(&declared.digest) == digest.as_ref()) {
+            let statement = sql("UPDATE model_versions SET signature = ? WHERE name = ? AND version = ?");
+            session.execute(statement.bind(&declared.signature).bind(&new.name).bind(version)).await?;
+        }
         if let Some(model_id) = &new.model_id {
             logged::note_registration(&mut session, model_id, &new.name, version).await?;
         }
@@ -387,6 +394,7 @@ pub(crate) fn read(row: &Row) -> Result<ModelVersion> {
         location: row.text("location")?,
         digest: row.maybe_text("digest")?,
         size: row.maybe_int("size")?,
+        signature: row.maybe_text("signature")?,
     })
 }
 
