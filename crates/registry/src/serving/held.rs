@@ -30,7 +30,7 @@ pub(super) enum Held {
     /// There is nothing to serve; what served leaves.
     Nothing(Error),
     /// There is a version.
-    Version(HeldVersion),
+    Version(Box<HeldVersion>),
 }
 
 /// A version that is or will be served.
@@ -63,7 +63,8 @@ impl Held {
     pub(super) fn new(wanted: Wanted) -> (Self, Change) {
         match wanted {
             Ok(wanted) => {
-                (Self::Version(HeldVersion { wanted, state: State::Fetching, kept: [None, None] }), Change::Version)
+                let held = HeldVersion { wanted, state: State::Fetching, kept: [None, None] };
+                (Self::Version(Box::new(held)), Change::Version)
             }
             Err(error) => (Self::Nothing(gone(&error)), Change::Shown),
         }
