@@ -20,7 +20,7 @@ pub use self::files::{FileInfo, Listed};
 pub use self::gc::Cleared;
 pub use self::logged::NewLoggedModel;
 pub use self::metrics::{Logged, MAX_BATCH, NewMetric};
-pub use self::models::{NewVersion, StageTime, Transition};
+pub use self::models::{NewVersion, StageTime, ToServe, Transition};
 pub use self::overview::{Difference, VersionCard};
 pub use self::query::{LoggedOrder, Search};
 pub use self::runs::{NewRun, RunChange};

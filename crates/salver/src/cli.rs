@@ -217,7 +217,7 @@ pub(crate) enum ModelsAction {
     Import(ImportOptions),
     /// Copy the files of a registered version into a folder.
     Pull {
-        /// NAME/VERSION or NAME@ALIAS; NAME alone is what is in production.
+        /// NAME/VERSION, NAME/STAGE or NAME@ALIAS, also as models:/…; NAME alone is what is in production.
         model: String,
         /// Made if it is not there; files that are in it already are replaced.
         folder: PathBuf,
@@ -233,7 +233,7 @@ pub(crate) enum ModelsAction {
     /// Put a version into production; the one that was there is archived.
     #[command(after_help = "Servers of this registry serve it within a second, without losing a request.")]
     Promote {
-        /// NAME/VERSION or NAME@ALIAS; NAME alone is its newest version.
+        /// NAME/VERSION, NAME/STAGE or NAME@ALIAS; NAME alone is its newest version.
         model: String,
         /// Where to: production or staging.
         #[arg(long, default_value = "production")]

@@ -145,6 +145,15 @@ pub(crate) struct ServeOptions {
     #[arg(long, value_name = "URL", help_heading = "Registry")]
     pub artifacts: Option<String>,
 
+    /// Serve a version of a registered model under a name of its own, such as
+    /// iris-next=models:/iris/Staging: models:/MODEL/VERSION, models:/MODEL/STAGE or
+    /// models:/MODEL@ALIAS, with or without models:/. Repeatable; a table [endpoints] in the file.
+    ///
+    /// What a stage or an alias names is followed. An endpoint that has the name of a registered
+    /// model is served in place of its production version.
+    #[arg(long, value_name = "NAME=MODEL", value_delimiter = ',', value_parser = parse_endpoint, help_heading = "Registry")]
+    pub endpoint: Vec<salver_registry::serving::Endpoint>,
+
     /// What to log: error, warn, info, debug or trace; or directives such as
     /// "info,salver_runtime=debug".
     #[arg(long, value_name = "LEVEL", default_value = "info", help_heading = "Running")]
@@ -371,6 +380,10 @@ fn parse_bytes(text: &str) -> Result<u64, String> {
 #[expect(clippy::unnecessary_wraps, reason = "clap wants a result")]
 pub(crate) fn parse_secret(text: &str) -> Result<Secret, String> {
     Ok(Secret(text.to_owned()))
+}
+
+fn parse_endpoint(text: &str) -> Result<salver_registry::serving::Endpoint, String> {
+    text.parse().map_err(|error: salver_core::Error| error.to_string())
 }
 
 fn parse_name(text: &str) -> Result<salver_core::ModelName, String> {

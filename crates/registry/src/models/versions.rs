@@ -1,7 +1,7 @@
 //! Versions of registered models: what they are made of never changes; stages, tags and
 //! descriptions do.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 
 use salver_core::{Error, ErrorKind, Result};
 use salver_store::database::{Row, Session, Value, sql};
@@ -13,9 +13,6 @@ use crate::audit::Change;
 use crate::names::Stage;
 use crate::types::{ModelVersion, Tag};
 use crate::{Registry, files, logged, sources};
-
-/// The alias of the version that is in production, whatever its stage.
-const PRODUCTION: &str = "production";
 
 /// What a new version is made of.
 #[derive(Debug, Clone, Default)]
@@ -137,31 +134,6 @@ impl Registry {
             known(&mut session, name).await?;
         }
         with_parts(&mut session, found).await
-    }
-
-    /// Returns what is in production: of each model the version with the alias `production`, else
-    /// the highest one in that stage. By name.
-    ///
-    /// # Errors
-    /// Those of the database.
-    pub async fn in_production(&self) -> Result<Vec<ModelVersion>> {
-        let mut session = self.database.read().await?;
-        let staged = sql("SELECT v.* FROM model_versions v JOIN (SELECT name, MAX(version) AS version \
-                          FROM model_versions WHERE stage = ? GROUP BY name) newest \
-                          ON newest.name = v.name AND newest.version = v.version")
-        .bind(Stage::Production.as_str());
-        let named = sql("SELECT v.* FROM model_versions v JOIN model_aliases a \
-                         ON a.name = v.name AND a.version = v.version WHERE a.alias = ?")
-        .bind(PRODUCTION);
-        let mut found = BTreeMap::new();
-        // An alias is the finer word: it comes last and replaces the stage's.
-        for statement in [staged, named] {
-            for row in session.all(statement).await? {
-                let version = read(&row)?;
-                found.insert(version.name.clone(), version);
-            }
-        }
-        with_parts(&mut session, found.into_values().collect()).await
     }
 
     /// Describes a version anew.

@@ -9,6 +9,7 @@ use http::Method;
 use salver_client::HttpClient;
 use salver_core::{ErrorKind, ModelRef, Selector};
 use salver_protocol::paths::segment;
+use salver_registry::names::{Stage, VersionRef, Which};
 use serde_json::{Value, json};
 
 use super::tables::{changes, millis, short, side_by_side, time};
@@ -201,23 +202,17 @@ impl Registered<'_> {
 
     /// Finds the version that a person names.
     async fn resolve(&self, model: &str, missing: Missing) -> Result<(String, i64)> {
-        let model: ModelRef = model.parse()?;
-        let name = model.name.to_string();
-        let found = match (&model.selector, missing) {
-            (Selector::Version(version), _) => return Ok((name, i64::try_from(*version)?)),
-            (Selector::Label(alias), _) => {
+        let (name, which) = VersionRef::split(model)?;
+        let found = match (which, missing) {
+            (Some(Which::Number(version)), _) => return Ok((name, version)),
+            (Some(Which::Alias(alias)), _) => {
                 let arguments = json!({ "name": name, "alias": alias });
                 self.client.mlflow(Method::GET, "registered-models/alias", &arguments).await?["model_version"].clone()
             }
-            (Selector::Latest, Missing::Refused) => bail!("say which version: {name}/VERSION"),
-            (Selector::Latest, Missing::Production) => {
-                let arguments = json!({ "name": name, "stages": ["production"] });
-                let found = self.post("registered-models/get-latest-versions", arguments).await?;
-                let found = found["model_versions"][0].clone();
-                ensure!(!found.is_null(), "no version of {name} is in production; name one: {name}/VERSION");
-                found
-            }
-            (Selector::Latest, Missing::Newest) => {
+            (Some(Which::Stage(stage)), _) => self.newest_in(&name, stage).await?,
+            (None, Missing::Production) => self.newest_in(&name, Stage::Production).await?,
+            (None, Missing::Refused) => bail!("say which version: {name}/VERSION"),
+            (None, Missing::Newest) => {
                 let call = format!("models/{}", segment(&name));
                 let shown = self.client.registry(Method::GET, &call, None).await?;
                 let newest = shown["versions"][0].clone();
@@ -227,6 +222,14 @@ impl Registered<'_> {
         };
         let version = found["version"].as_str().and_then(|text| text.parse().ok());
         Ok((name, version.context("the server names no version")?))
+    }
+
+    async fn newest_in(&self, name: &str, stage: Stage) -> Result<Value> {
+        let arguments = json!({ "name": name, "stages": [stage.as_str()] });
+        let found = self.post("registered-models/get-latest-versions", arguments).await?;
+        let found = found["model_versions"][0].clone();
+        ensure!(!found.is_null(), "no version of {name} is in {stage}; name one: {name}/VERSION");
+        Ok(found)
     }
 }
 
