@@ -26,6 +26,7 @@ pub mod onnx;
 mod pbtxt;
 mod places;
 mod schema;
+mod task;
 mod text;
 mod tfserving;
 mod triton;
