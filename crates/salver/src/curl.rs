@@ -25,6 +25,12 @@ pub(crate) fn predict(base: &str, info: &ModelInfo) -> String {
     }
 }
 
+/// Quotes what a shell would not take as it is.
+pub(crate) fn quoted_where_needed(text: &str) -> String {
+    let is_plain = |c: char| c.is_alphanumeric() || "._-/+,:@%=".contains(c);
+    if !text.is_empty() && text.chars().all(is_plain) { text.to_owned() } else { quote(text) }
+}
+
 /// Quotes for a POSIX shell.
 fn quote(text: &str) -> String {
     format!("'{}'", text.replace('\'', r"'\''"))
@@ -70,5 +76,7 @@ mod tests {
     #[test]
     fn quotes_survive_a_shell() {
         assert_eq!(quote(r#"{"a":"it's"}"#), r#"'{"a":"it'\''s"}'"#);
+        assert_eq!(quoted_where_needed("models/a b"), "'models/a b'");
+        assert_eq!(quoted_where_needed("models/größe.1"), "models/größe.1");
     }
 }
