@@ -24,6 +24,7 @@ use toml::Spanned;
 use self::fault::Fault;
 use self::schema::{File, Input, Labels};
 use crate::files::{self, Fingerprint};
+use crate::hugging_face;
 use crate::task::Draft;
 use crate::versions;
 
@@ -180,9 +181,11 @@ pub(crate) fn read(name: &ModelName, folder: &Path, manifest: &Manifest) -> Resu
     read_one(name, folder, manifest).map(|spec| vec![Arc::new(spec)])
 }
 
-/// Makes the one version of a Salver folder.
+/// Makes the one version of a Salver folder. What files of Hugging Face beside it say stands in for
+/// what the manifest leaves open.
 pub(crate) fn read_one(name: &ModelName, folder: &Path, manifest: &Manifest) -> Result<ModelSpec> {
-    let context = |error: Error| error.context(folder.join(MANIFEST).display());
+    let source = if files::is_there(&folder.join(MANIFEST)) { folder.join(MANIFEST) } else { folder.to_owned() };
+    let context = |error: Error| error.context(source.display());
     let filename = artifact_name(folder, manifest)?;
     let artifact = files::inside(folder, &filename).map_err(|error| context(error.context("artifact")))?;
     files::check_artifact(&artifact)?;
@@ -193,7 +196,8 @@ pub(crate) fn read_one(name: &ModelName, folder: &Path, manifest: &Manifest) -> 
     if let Some(file) = &label_file {
         fingerprint.add(file);
     }
-    let draft = manifest.task.clone().unwrap_or(Draft::Tensor);
+    let hugging_face::Known { draft, labels } =
+        hugging_face::fill(folder, manifest.task.clone(), labels, &mut fingerprint)?;
     // Of texts and pictures, classes are the task's: its outputs are not the graph's.
     let (of_task, of_outputs) = if draft.owns_labels() { (labels, None) } else { (None, labels) };
     let find = |name: &str| files::inside(folder, name).and_then(|path| files::check_artifact(&path).map(|()| path));
@@ -212,10 +216,13 @@ pub(crate) fn read_one(name: &ModelName, folder: &Path, manifest: &Manifest) -> 
     })
 }
 
-/// Returns what `artifact` says, else `model.onnx` or the only `.onnx` file.
+/// Returns what `artifact` says, else the graph of an export, `model.onnx` or the only `.onnx` file.
 fn artifact_name(folder: &Path, manifest: &Manifest) -> Result<String> {
     if let Some(name) = &manifest.artifact {
         return Ok(name.clone());
+    }
+    if let Some(graph) = hugging_face::graph(folder).filter(|_| hugging_face::is_model(folder)) {
+        return Ok(graph.to_owned());
     }
     let mut found: Vec<String> = files::list(folder)?
         .into_iter()

@@ -390,16 +390,23 @@ fn the_documented_example_is_read() {
 #[test]
 fn every_key_stands_in_the_documentation_and_no_other() {
     let page = documentation();
-    for table in ["batching", "batching.padding", "instances", "cache"] {
-        let error = parse(&format!("{table}.inputs = {{ a = 0 }}\n{table}.no_such_key = 1")).expect_err(table);
-        let known: Vec<&str> = error.message().split('`').skip(3).step_by(2).collect();
-        let (_, rest) = page.split_once(&format!("`[{table}]`:")).expect(table);
-        let rows = rest.lines().skip_while(|line| !line.starts_with("|---")).skip(1);
-        let rows = rows.take_while(|line| line.starts_with("| `"));
-        let listed: Vec<&str> = rows.filter_map(|row| row.split('`').nth(1)).collect();
-        let mut sorted = (known.clone(), listed.clone());
-        sorted.0.sort_unstable();
-        sorted.1.sort_unstable();
-        assert_eq!(sorted.0, sorted.1, "[{table}] knows {known:?}, docs/models.md lists {listed:?}");
+    for table in ["batching", "batching.padding", "instances", "cache", "text", "image"] {
+        check_keys(&page, &format!("[{table}]"), &format!("{table}.inputs = {{ a = 0 }}\n{table}.no_such_key = 1"));
     }
+    check_keys(&page, "[[column]]", "[[column]]\nno_such_key = 1");
+}
+
+/// `unknown` has a key that is none.
+#[track_caller]
+fn check_keys(page: &str, table: &str, unknown: &str) {
+    let error = parse(unknown).expect_err(table);
+    let known: Vec<&str> = error.message().split('`').skip(3).step_by(2).collect();
+    let (_, rest) = page.split_once(&format!("`{table}`:")).expect(table);
+    let rows = rest.lines().skip_while(|line| !line.starts_with("|---")).skip(1);
+    let rows = rows.take_while(|line| line.starts_with("| `"));
+    let listed: Vec<&str> = rows.filter_map(|row| row.split('`').nth(1)).collect();
+    let mut sorted = (known.clone(), listed.clone());
+    sorted.0.sort_unstable();
+    sorted.1.sort_unstable();
+    assert_eq!(sorted.0, sorted.1, "{table} knows {known:?}, docs/models.md lists {listed:?}");
 }
