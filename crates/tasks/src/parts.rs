@@ -18,6 +18,54 @@ pub(crate) fn in_order(rows: usize, limits: PartLimits<'_>) -> Vec<std::ops::Ran
     (0..rows).step_by(step).map(|start| start..rows.min(start + step)).collect()
 }
 
+/// Returns one of a part's outputs.
+///
+/// # Errors
+/// `Engine` where there are fewer.
+pub(crate) fn output(outputs: &[Tensor], idx: usize) -> Result<&Tensor> {
+    let missing = || Error::engine(format!("the model gave {} outputs, expected one more than {idx}", outputs.len()));
+    outputs.get(idx).ok_or_else(missing)
+}
+
+/// Rows of numbers that come part by part, brought back into their order.
+#[derive(Debug)]
+pub(crate) struct Gathered {
+    values: Vec<f32>,
+    rows: usize,
+    /// How many numbers a row has, once that is known.
+    width: Option<usize>,
+}
+
+impl Gathered {
+    pub(crate) fn new(rows: usize) -> Self {
+        Self { values: Vec::new(), rows, width: None }
+    }
+
+    /// Puts the values of a part, `width` for each of `rows`, in their places.
+    ///
+    /// # Errors
+    /// `Engine` where rows of another part were longer or shorter.
+    pub(crate) fn put(&mut self, rows: &[usize], values: &[f32], width: usize) -> Result<()> {
+        if *self.width.get_or_insert(width) != width || values.len() != rows.len() * width {
+            return Err(Error::engine(format!(
+                "the model gave {} values for {} rows, other parts of the request have {width} for each",
+                values.len(),
+                rows.len()
+            )));
+        }
+        self.values.resize(self.rows * width, 0.0);
+        for (&row, own) in rows.iter().zip(values.chunks_exact(width.max(1))) {
+            self.values[row * width..][..width].copy_from_slice(own);
+        }
+        Ok(())
+    }
+
+    /// Returns all rows, and how long each is; 0 where there was no part.
+    pub(crate) fn finish(self) -> (Vec<f32>, usize) {
+        (self.values, self.width.unwrap_or(0))
+    }
+}
+
 /// Returns the rows of an output as numbers, with how many there are to each row.
 ///
 /// # Errors
