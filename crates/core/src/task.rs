@@ -6,7 +6,7 @@
 
 use std::any::Any;
 use std::fmt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use crate::{ModelSpec, Padding, Result, Signature, Tensor};
@@ -132,6 +132,14 @@ impl TaskSpec {
             Self::Rows | Self::Tabular(_) => "tabular",
             Self::Text(spec) => spec.task.name(),
             Self::Image(_) => "image-classification",
+        }
+    }
+
+    /// Returns the file that the task needs beside the model's own; none: it needs none.
+    pub fn file(&self) -> Option<&Path> {
+        match self {
+            Self::Text(spec) => Some(&spec.tokenizer),
+            Self::Tensor | Self::Rows | Self::Tabular(_) | Self::Image(_) => None,
         }
     }
 }

@@ -109,7 +109,7 @@ impl Loading {
     pub(crate) fn begin(cache: Option<&Arc<ResponseCache>>, spec: &ModelSpec) -> Option<Self> {
         let cache = cache.filter(|_| spec.config.response_cache)?.clone();
         let files = cache.shared.as_ref().and_then(|_| {
-            let read = digest::Files::read(&spec.name, &spec.artifact);
+            let read = digest::Files::read(&spec.name, &spec.artifact, spec.task.file());
             read.inspect_err(|error| tracing::warn!(model = %spec.name, %error, "answers are not shared")).ok()
         });
         Some(Self { cache, files })
@@ -319,7 +319,7 @@ impl CachedVersion {
     async fn fetch(&self, slot: &Slot, key: Key) -> Option<Arc<Entry>> {
         let (shared, shared_key) = (self.cache.shared.as_ref()?, self.shared_key(&key.question)?);
         let found = shared.get(&slot.info.name, &shared_key).await?;
-        let decoded = codec::decode_answer(&found.value, &slot.interface.wire);
+        let decoded = codec::decode_answer(&found.value, slot.interface.shown());
         let outputs = decoded.inspect_err(|error| shared.count_broken(error)).ok()?;
         let left = self.ttl.map(|ttl| ttl.min(found.time_to_live));
         let expires = left.and_then(|left| Instant::now().checked_add(left));

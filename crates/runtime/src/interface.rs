@@ -4,10 +4,11 @@
 //! graph, and maps between the two where they differ: order, offered outputs, Triton's `reshape`.
 
 use std::num::NonZeroUsize;
+use std::sync::Arc;
 
 use salver_core::{
-    BatchRule, Batching, DataType, Dim, Error, InstanceGroup, IoConfig, ModelConfig, Result, Shape, Signature, Tensor,
-    TensorSpec,
+    BatchRule, Batching, DataType, Dim, Error, InstanceGroup, IoConfig, ModelConfig, PartLimits, Result, Shape,
+    Signature, Task, Tensor, TensorSpec,
 };
 
 use crate::padding::Padding;
@@ -24,6 +25,10 @@ pub(crate) struct Interface {
     pub(crate) config: ModelConfig,
     /// How requests of different lengths share a batch; none: they do not.
     pub(crate) padding: Option<Padding>,
+    /// What stands before and behind the wire side; none: requests are its tensors.
+    pub(crate) task: Option<Arc<dyn Task>>,
+    /// The first part of the task's example, where parts have one shape.
+    pub(crate) sample: Vec<Tensor>,
     /// For each wire input: its place in the graph and its graph shape, where that differs.
     inputs: Vec<Mapping>,
     /// For each wire output: its place in the graph and its wire shape, where that differs.
@@ -51,7 +56,7 @@ impl Interface {
         let declared = config.dynamic_batching.as_ref().and_then(|batching| batching.padding.as_ref());
         let padding = declared.map(|declared| Padding::new(&wire, declared)).transpose()?;
         let config = effective_config(&wire, config);
-        Ok(Self { wire, config, padding, inputs: input_maps, outputs: output_maps })
+        Ok(Self { wire, config, padding, task: None, sample: Vec::new(), inputs: input_maps, outputs: output_maps })
     }
 
     /// Checks a request's inputs and turns them into the graph's: its order and shapes.
@@ -105,26 +110,34 @@ impl Interface {
         if wanted.is_empty() { all.map(present).collect() } else { wanted.iter().copied().map(present).collect() }
     }
 
-    /// Looks up the wanted outputs by name; a repeated name counts once.
+    /// Puts a task before and behind the model: requests see the task's inputs and outputs.
     ///
     /// # Errors
-    /// `InvalidInput` for an output that the model does not offer.
-    pub(crate) fn select(&self, model: &str, names: &[std::sync::Arc<str>]) -> Result<Vec<usize>> {
-        let mut wanted = Vec::with_capacity(names.len());
-        for name in names {
-            let Some(idx) = self.wire.outputs.iter().position(|spec| spec.name == *name) else {
-                let offered: Vec<String> = self.wire.outputs.iter().map(|spec| format!("'{}'", spec.name)).collect();
-                let shown: String = name.chars().take(128).flat_map(char::escape_debug).collect();
-                return Err(Error::invalid_input(format!(
-                    "unexpected inference output '{shown}' for model '{model}'; its outputs are {}",
-                    offered.join(", ")
-                )));
-            };
-            if !wanted.contains(&idx) {
-                wanted.push(idx);
-            }
+    /// `InvalidInput` where what the task pads cannot be padded, else what the task says of its own
+    /// example.
+    pub(crate) fn with_task(mut self, task: Arc<dyn Task>) -> Result<Self> {
+        if self.padding.is_none() && self.config.dynamic_batching.is_some() {
+            self.padding = task.padding().map(|own| Padding::new(&self.wire, &own)).transpose()?;
         }
-        Ok(wanted)
+        if self.padding.is_none() {
+            let limits = PartLimits { max_rows: 1, buckets: &[] };
+            self.sample = task.encode(task.example(), limits)?.parts.into_iter().next().unwrap_or_default();
+        }
+        let shown = task.signature();
+        self.config.inputs = declared(&shown.inputs, &[], true);
+        self.config.outputs = declared(&shown.outputs, &[], true);
+        self.task = Some(task);
+        Ok(self)
+    }
+
+    /// Inputs and outputs as requests see them.
+    pub(crate) fn shown(&self) -> &Signature {
+        self.task.as_ref().map_or(&self.wire, |task| task.signature())
+    }
+
+    /// The bounds of length buckets that the model declares.
+    pub(crate) fn buckets(&self) -> Vec<usize> {
+        self.padding.as_ref().map(|padding| padding.buckets().to_vec()).unwrap_or_default()
     }
 
     /// Whether every request has the same row shapes, so that any two can be merged.
@@ -132,6 +145,28 @@ impl Interface {
         let fixed = |spec: &TensorSpec| !spec.optional && !spec.shape.iter().skip(1).any(|dim| *dim == Dim::Free);
         self.wire.inputs.iter().all(fixed)
     }
+}
+
+/// Looks up the wanted outputs by name; a repeated name counts once.
+///
+/// # Errors
+/// `InvalidInput` for an output that the model does not offer.
+pub(crate) fn select(model: &str, outputs: &[TensorSpec], names: &[Arc<str>]) -> Result<Vec<usize>> {
+    let mut wanted = Vec::with_capacity(names.len());
+    for name in names {
+        let Some(idx) = outputs.iter().position(|spec| spec.name == *name) else {
+            let offered: Vec<String> = outputs.iter().map(|spec| format!("'{}'", spec.name)).collect();
+            let shown: String = name.chars().take(128).flat_map(char::escape_debug).collect();
+            return Err(Error::invalid_input(format!(
+                "unexpected inference output '{shown}' for model '{model}'; its outputs are {}",
+                offered.join(", ")
+            )));
+        };
+        if !wanted.contains(&idx) {
+            wanted.push(idx);
+        }
+    }
+    Ok(wanted)
 }
 
 /// Whether the wire's tensors are the graph's, in number, order and shape.
@@ -300,14 +335,6 @@ fn effective_config(wire: &Signature, config: &ModelConfig) -> ModelConfig {
         }
     };
     let batched = wire.is_batched();
-    let complete = |specs: &[TensorSpec], declared: &[IoConfig]| {
-        let one = |spec: &TensorSpec| {
-            let known = declared.iter().find(|io| *io.name == *spec.name);
-            let dims = spec.shape.iter().copied().skip(usize::from(batched)).collect();
-            complete_io(known, spec, spec.dtype, dims)
-        };
-        specs.iter().map(one).collect()
-    };
     let instance_groups = if config.instance_groups.is_empty() {
         vec![InstanceGroup { count: crate::slot::default_instances(), ..InstanceGroup::default() }]
     } else {
@@ -315,12 +342,22 @@ fn effective_config(wire: &Signature, config: &ModelConfig) -> ModelConfig {
     };
     ModelConfig {
         batch,
-        inputs: complete(&wire.inputs, &config.inputs),
-        outputs: complete(&wire.outputs, &config.outputs),
+        inputs: declared(&wire.inputs, &config.inputs, batched),
+        outputs: declared(&wire.outputs, &config.outputs, batched),
         instance_groups,
         dynamic_batching: config.dynamic_batching.clone().filter(|_| batched),
         ..config.clone()
     }
+}
+
+/// Declares every tensor, with what is `known` of it.
+fn declared(specs: &[TensorSpec], known: &[IoConfig], batched: bool) -> Vec<IoConfig> {
+    let one = |spec: &TensorSpec| {
+        let known = known.iter().find(|io| *io.name == *spec.name);
+        let dims = spec.shape.iter().copied().skip(usize::from(batched)).collect();
+        complete_io(known, spec, spec.dtype, dims)
+    };
+    specs.iter().map(one).collect()
 }
 
 fn complete_io(known: Option<&IoConfig>, spec: &TensorSpec, dtype: DataType, dims: Vec<Dim>) -> IoConfig {

@@ -31,6 +31,7 @@ mod shared;
 mod slot;
 mod statistics;
 mod table;
+mod task;
 mod tune;
 mod usage;
 mod waiter;
@@ -103,6 +104,7 @@ impl Runtime {
         let own = LifecycleOptions {
             slot: slot_options,
             generated_warmup: options.generated_warmup,
+            tasks: options.tasks.clone(),
             load_timeout: options.load_timeout,
         };
         metrics.memory_limit(options.residency.as_ref().map_or(0, |residency| residency.memory_limit));

@@ -15,7 +15,7 @@ use arc_swap::ArcSwap;
 use parking_lot::Mutex;
 use salver_core::{
     BatchRule, DataType, Dim, DynamicBatching, Engine, Error, ErrorKind, Instance, InstanceGroup, Model, ModelEntry,
-    ModelInfo, ModelName, ModelSpec, ModelState, Placement, Result, Signature, TensorSpec,
+    ModelInfo, ModelName, ModelSpec, ModelState, Placement, Result, Signature, TaskMaker, TaskSpec, TensorSpec,
 };
 use salver_telemetry::Metrics;
 use tokio::sync::Semaphore;
@@ -30,6 +30,7 @@ use crate::reconcile::{Actual, Extent, reconcile};
 use crate::residency::Residency;
 use crate::slot::{Slot, SlotOptions, default_instances};
 use crate::table::{Served, Table};
+use crate::task;
 use crate::tune::{self, Tuned};
 use crate::warmup;
 
@@ -56,6 +57,8 @@ pub(crate) struct LifecycleOptions {
     pub(crate) slot: SlotOptions,
     /// Whether a model without warm-up requests of its own runs one of zeros.
     pub(crate) generated_warmup: bool,
+    /// Makes the tasks of models.
+    pub(crate) tasks: Option<Arc<dyn TaskMaker>>,
     /// The longest that a load may take.
     pub(crate) load_timeout: Option<Duration>,
 }
@@ -370,9 +373,9 @@ impl Lifecycle {
         checksum::check(&spec.checksums)?;
         let cached = Loading::begin(self.cache.as_ref(), spec);
         let (engine, model) = self.open(spec)?;
-        let interface = Interface::new(model.signature(), &spec.config)?;
+        let interface = self.interface(spec, model.signature())?;
         let metrics = self.metrics.model(&spec.name, spec.version);
-        let info = describe(spec, engine.as_ref(), &interface.wire);
+        let info = describe(spec, engine.as_ref(), &interface);
         let info = Arc::new(ModelInfo { observer: Some(Arc::new(Observer(metrics.clone()))), ..info });
         let groups = interface.config.instance_groups.clone();
         let mut instances = Vec::new();
@@ -390,6 +393,20 @@ impl Lifecycle {
         }
         slot.start(instances)?;
         Ok(slot)
+    }
+
+    /// Joins the graph with what the model's files say.
+    fn interface(&self, spec: &ModelSpec, graph: &Signature) -> Result<Interface> {
+        let interface = Interface::new(graph, &spec.config)?;
+        let task = match (&self.options.tasks, &spec.task) {
+            (_, TaskSpec::Tensor | TaskSpec::Rows) => None,
+            (Some(tasks), _) => tasks.make(spec, &interface.wire)?,
+            (None, task) => return Err(Error::unsupported(format!("task '{}' is not offered here", task.name()))),
+        };
+        match task {
+            None => Ok(interface),
+            Some(task) => interface.with_task(task),
+        }
     }
 
     /// Finds the model's best batch, where its settings leave that open, and how long a run takes.
@@ -422,14 +439,16 @@ impl Lifecycle {
 
     /// Runs the model's own warm-up requests; without any, one that is made up, which may fail.
     fn warm_up(&self, spec: &ModelSpec, interface: &Interface, instance: &mut dyn Instance) -> Result<()> {
+        if let Some(task) = &interface.task {
+            self.note_warming(spec);
+            task::try_example(task.as_ref(), interface, instance)?;
+        }
         let own = &spec.config.warmup;
         let generated = self.options.generated_warmup.then(|| warmup::generate(interface)).flatten();
         if own.is_empty() && generated.is_none() {
             return Ok(());
         }
-        if !self.serves(&spec.name, spec.version) {
-            self.board.set(&spec.name, spec.version, ModelState::Warming, "");
-        }
+        self.note_warming(spec);
         if !own.is_empty() {
             return warmup::run(&spec.name, interface, own, instance);
         }
@@ -437,6 +456,12 @@ impl Lifecycle {
             tracing::warn!(model = %spec.name, version = spec.version, %error, "a run with zeros failed");
         }
         Ok(())
+    }
+
+    fn note_warming(&self, spec: &ModelSpec) {
+        if !self.serves(&spec.name, spec.version) {
+            self.board.set(&spec.name, spec.version, ModelState::Warming, "");
+        }
     }
 
     /// Opens the artifact with the engine asked for, or with the first one that is available.
@@ -477,7 +502,8 @@ fn placements(group: &InstanceGroup) -> impl Iterator<Item = Placement> + use<> 
     })
 }
 
-fn describe(spec: &ModelSpec, engine: &dyn Engine, wire: &Signature) -> ModelInfo {
+fn describe(spec: &ModelSpec, engine: &dyn Engine, interface: &Interface) -> ModelInfo {
+    let wire = interface.shown();
     let columns = |input: &TensorSpec| {
         let own = spec.columns.get(&*input.name);
         let of_only =
@@ -499,7 +525,7 @@ fn describe(spec: &ModelSpec, engine: &dyn Engine, wire: &Signature) -> ModelInf
         columns: wire.inputs.iter().map(columns).collect(),
         labels: wire.outputs.iter().map(labels).collect(),
         metrics: spec.metrics.clone(),
-        example: Vec::new(),
+        example: interface.task.as_ref().map(|task| task.example()).unwrap_or_default(),
         observer: None,
     }
 }

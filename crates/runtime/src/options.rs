@@ -1,6 +1,9 @@
 //! Settings of a runtime.
 
+use std::sync::Arc;
 use std::time::Duration;
+
+use salver_core::TaskMaker;
 
 use crate::cache::CacheOptions;
 use crate::residency::ResidencyOptions;
@@ -43,6 +46,8 @@ pub struct RuntimeOptions {
     pub max_waiting_bytes: Option<usize>,
     /// What of the answers is kept.
     pub cache: CacheOptions,
+    /// Makes the tasks of models; none: models with one are refused.
+    pub tasks: Option<Arc<dyn TaskMaker>>,
 }
 
 /// How the best batch of a model is found when it is loaded.

@@ -65,6 +65,7 @@ mod tests {
 
     use super::*;
     use crate::places::Places;
+    use crate::run::Seat;
     use crate::shared::Shared;
 
     type Waiting = oneshot::Receiver<Result<Answer>>;
@@ -72,7 +73,7 @@ mod tests {
     fn reply(id: u64) -> (Reply, Waiting) {
         let (sender, receiver) = oneshot::channel();
         let place = Places::new(1, Shared::new(0)).take().unwrap();
-        (Reply { id, deadline: None, sender, place }, receiver)
+        (Reply { id, deadline: None, sender, seat: Seat::Own(place) }, receiver)
     }
 
     proptest! {

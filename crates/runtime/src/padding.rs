@@ -91,25 +91,13 @@ impl Padding {
 
     /// Returns the bucket of a length: requests of one bucket share batches.
     pub(crate) fn bucket(&self, length: usize) -> usize {
-        match self.buckets.iter().find(|&&limit| length <= limit) {
-            Some(&limit) => limit,
-            // Beyond the declared ones nothing is known: only equal lengths.
-            None if !self.buckets.is_empty() => length,
-            None => quarter_steps(length),
-        }
+        salver_core::bucket(&self.buckets, length)
     }
-}
 
-/// Rounds up to 8, or to a power of two or one of three steps between two of them: at most a
-/// quarter is padding, and half of that on average.
-fn quarter_steps(length: usize) -> usize {
-    const SHORT: usize = 8;
-    if length <= SHORT {
-        return SHORT;
+    /// The bounds of buckets that the model declares.
+    pub(crate) fn buckets(&self) -> &[usize] {
+        &self.buckets
     }
-    let below = 1usize << (usize::BITS - 1 - (length - 1).leading_zeros());
-    let step = (below / 4).max(1);
-    (length - 1) / step * step + step
 }
 
 fn element(dtype: DataType, value: f64) -> Vec<u8> {
@@ -143,7 +131,7 @@ mod tests {
     use std::collections::BTreeMap;
 
     use proptest::prelude::*;
-    use salver_core::Batching;
+    use salver_core::{Batching, quarter_steps};
 
     use super::*;
 

@@ -38,7 +38,17 @@ pub(crate) struct Reply {
     pub(crate) id: u64,
     pub(crate) deadline: Option<Instant>,
     pub(crate) sender: oneshot::Sender<Result<Answer>>,
-    pub(crate) place: Place,
+    pub(crate) seat: Seat,
+}
+
+/// What a request takes of its model's places until it is answered.
+#[derive(Debug)]
+#[expect(dead_code, reason = "held, not looked at")]
+pub(crate) enum Seat {
+    /// A place.
+    Own(Place),
+    /// A share of one: the request is a part of another.
+    Part(Arc<Place>),
 }
 
 impl Reply {
@@ -49,8 +59,8 @@ impl Reply {
     /// Gives the place back and answers: whoever has an answer finds room to ask again. A caller
     /// that has left is no error.
     pub(crate) fn send(self, result: Result<Answer>) {
-        let Self { sender, place, .. } = self;
-        drop(place);
+        let Self { sender, seat, .. } = self;
+        drop(seat);
         let _ = sender.send(result);
     }
 }

@@ -5,6 +5,7 @@ use std::sync::{Arc, Weak};
 use std::time::Instant;
 
 use parking_lot::Mutex;
+use tokio::sync::Semaphore;
 
 use crate::budget::Budget;
 use crate::slot::Slot;
@@ -14,6 +15,8 @@ use crate::slot::Slot;
 pub(crate) struct Shared {
     /// Bytes of inputs that wait or run.
     pub(crate) waiting: Budget,
+    /// Who may prepare requests: as many at a time as there are cores.
+    pub(crate) compute: Arc<Semaphore>,
     cores: usize,
     /// Batches that run now and that somebody waits for.
     online: AtomicUsize,
@@ -23,9 +26,11 @@ pub(crate) struct Shared {
 impl Shared {
     /// Makes room for `waiting_limit` bytes of inputs.
     pub(crate) fn new(waiting_limit: usize) -> Arc<Self> {
+        let cores = std::thread::available_parallelism().map_or(1, usize::from);
         Arc::new(Self {
             waiting: Budget::new(waiting_limit),
-            cores: std::thread::available_parallelism().map_or(1, usize::from),
+            compute: Arc::new(Semaphore::new(cores)),
+            cores,
             online: AtomicUsize::new(0),
             watched: Mutex::default(),
         })
@@ -61,7 +66,13 @@ impl Shared {
 
 impl Default for Shared {
     fn default() -> Self {
-        Self { waiting: Budget::new(usize::MAX), cores: 1, online: AtomicUsize::new(0), watched: Mutex::default() }
+        Self {
+            waiting: Budget::new(usize::MAX),
+            compute: Arc::new(Semaphore::new(1)),
+            cores: 1,
+            online: AtomicUsize::new(0),
+            watched: Mutex::default(),
+        }
     }
 }
 

@@ -11,20 +11,20 @@ use std::time::{Duration, Instant};
 use parking_lot::Mutex;
 use salver_core::{
     Class, Context, Error, ErrorKind, InferRequest, InferResponse, Model, ModelInfo, ModelSpec, ModelStatistics,
-    Placement, Result, Tensor,
+    Parameters, Placement, Result, Tensor,
 };
-use salver_telemetry::{ModelMetrics, Outcome, Replaced};
+use salver_telemetry::{ModelMetrics, Outcome, Replaced, TaskMetrics};
 use tokio::sync::oneshot;
 
 use crate::cache::CachedVersion;
-use crate::inline::Inline;
-use crate::interface::Interface;
+use crate::inline::{Crew, Inline};
+use crate::interface::{self, Interface};
 use crate::levels::Levels;
 use crate::order::Order;
 use crate::places::{NoPlace, Place, Places};
 use crate::policy::BatchOptions;
-use crate::queue::{BatchKey, Entry};
-use crate::run::{self, Answer, Job, Reply, Runner};
+use crate::queue::{BatchKey, Entry, Expiry};
+use crate::run::{self, Answer, Job, Reply, Runner, Seat};
 use crate::shared::Shared;
 use crate::statistics::Counters;
 use crate::tune::{Tuned, Tuning};
@@ -60,6 +60,8 @@ pub(crate) struct Slot {
     pub(crate) batching: BatchOptions,
     pub(crate) counters: Counters,
     pub(crate) metrics: ModelMetrics,
+    /// Of a model with a task.
+    pub(crate) task_metrics: Option<TaskMetrics>,
     /// Set for a version whose answers are kept.
     pub(crate) cache: OnceLock<CachedVersion>,
     pub(crate) inline: Inline,
@@ -124,6 +126,7 @@ impl Slot {
             true => Inline::never(),
             false => Inline::new(&config.instance_groups, batching.max_delay, run_time),
         };
+        let task_metrics = interface.task.as_ref().map(|_| metrics.task());
         Self {
             fixed_rows: interface.has_fixed_rows(),
             levels,
@@ -143,6 +146,7 @@ impl Slot {
             info,
             interface,
             batching,
+            task_metrics,
             metrics,
         }
     }
@@ -228,26 +232,46 @@ impl Slot {
         mut place: Place,
         arrived: Instant,
     ) -> Result<InferResponse> {
-        let wanted = self.interface.select(&self.info.name, &request.outputs)?;
+        if let Some(task) = &self.interface.task {
+            // Boxed: requests of tensors need not carry its states along.
+            return Box::pin(self.infer_task(task, request, ctx, place, arrived)).await;
+        }
+        let wanted = interface::select(&self.info.name, &self.interface.wire.outputs, &request.outputs)?;
         let inputs = self.interface.accept(&self.info.name, std::mem::take(&mut request.inputs))?;
         if !place.hold(inputs.iter().map(Tensor::payload_len).sum()) {
-            return Err(self.full(format_args!("no memory left for requests that wait")));
+            return Err(self.no_memory());
         }
-        let length = self.interface.padding.as_ref().map_or(Ok(0), |padding| padding.length(&inputs))?;
-        let rows = if self.interface.wire.is_batched() { inputs.first().map_or(1, Tensor::rows) } else { 1 };
-        let (lane, expiry) = self.levels.place(ctx.class, &request.parameters, arrived);
-        let (sender, answer) = oneshot::channel();
-        let reply = Reply { id: 0, deadline: ctx.deadline, sender, place };
-        let key = self.key(&inputs, length);
-        let payload = Job { inputs, length, deadline: ctx.deadline, reply: Some(reply) };
-        let (id, crew) = self.push(Entry { id: 0, rows, lane, arrived, expiry, key, payload })?;
-        let mut waiter = Waiter { slot: self, id, answer };
+        let (mut waiter, crew, expiry) = self.line_up(inputs, &request.parameters, ctx, Seat::Own(place), arrived)?;
         if let Some(crew) = crew {
             crew.lead(self).await;
         }
         let Answer { outputs, timings } = waiter.answer(ctx.deadline, expiry, arrived).await?;
         let outputs = self.interface.present(&wanted, outputs)?;
         Ok(InferResponse { model: self.info.clone(), id: request.id.take(), outputs, timings, cache: None })
+    }
+
+    /// Puts accepted inputs into a line. Where a crew is returned, the caller leads it.
+    pub(crate) fn line_up(
+        &self,
+        inputs: Vec<Tensor>,
+        parameters: &Parameters,
+        ctx: &Context,
+        seat: Seat,
+        arrived: Instant,
+    ) -> Result<(Waiter<'_>, Option<&Crew>, Expiry)> {
+        let length = self.interface.padding.as_ref().map_or(Ok(0), |padding| padding.length(&inputs))?;
+        let rows = if self.interface.wire.is_batched() { inputs.first().map_or(1, Tensor::rows) } else { 1 };
+        let (lane, expiry) = self.levels.place(ctx.class, parameters, arrived);
+        let (sender, answer) = oneshot::channel();
+        let reply = Reply { id: 0, deadline: ctx.deadline, sender, seat };
+        let key = self.key(&inputs, length);
+        let payload = Job { inputs, length, deadline: ctx.deadline, reply: Some(reply) };
+        let (id, crew) = self.push(Entry { id: 0, rows, lane, arrived, expiry, key, payload })?;
+        Ok((Waiter { slot: self, id, answer }, crew, expiry))
+    }
+
+    pub(crate) fn no_memory(&self) -> Error {
+        self.full(format_args!("no memory left for requests that wait"))
     }
 
     /// Merged requests have equal keys. Where the signature fixes all row shapes, all keys are empty.

@@ -11,6 +11,7 @@ use super::*;
 mod overload;
 mod refresh;
 mod scheduling;
+mod tasks;
 
 /// A source whose content a test changes.
 #[derive(Default)]

@@ -120,13 +120,15 @@ fn busy_time() -> Duration {
     Duration::from_secs(part(time.tv_sec)) + Duration::from_nanos(part(time.tv_nsec))
 }
 
-/// Whole numbers are ones: a valid token, category or mask nearly everywhere.
+/// Whole numbers are ones: a valid token, category or mask nearly everywhere. Free dimensions are
+/// those of the task's sample, if there is one.
 fn input(interface: &Interface, spec: &TensorSpec, rows: usize) -> Option<Tensor> {
     let batched = interface.wire.is_batched();
+    let sample = interface.sample.iter().find(|tensor| *tensor.name() == spec.name);
     let extent = |(idx, dim): (usize, &Dim)| match dim {
         Dim::Fixed(extent) => *extent,
         Dim::Free if idx == 0 && batched => rows,
-        Dim::Free => FREE_EXTENT,
+        Dim::Free => sample.and_then(|tensor| tensor.shape().get(idx).copied()).unwrap_or(FREE_EXTENT),
     };
     let shape: Shape = spec.shape.iter().enumerate().map(extent).collect();
     if spec.dtype == DataType::Bytes {

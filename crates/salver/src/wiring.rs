@@ -13,6 +13,7 @@ use salver_repository::Repository;
 use salver_runtime::{CacheOptions, ResidencyOptions, Runtime, RuntimeOptions, TuningOptions};
 use salver_server::{Limits, ServerOptions, Services};
 use salver_store::RedisCache;
+use salver_tasks::Tasks;
 use salver_telemetry::{LogFormat, Metrics};
 
 use crate::cli::EngineArgs;
@@ -113,7 +114,8 @@ pub(crate) fn problem(runtime: &Runtime, name: &str) -> Option<String> {
 /// The options of a runtime that schedules as a server does where nothing is set; what it finds
 /// out about a model is not kept.
 pub(crate) fn as_served() -> RuntimeOptions {
-    RuntimeOptions { tuning: Some(TuningOptions { budget: SWEEP, notes: None }), ..RuntimeOptions::default() }
+    let tuning = Some(TuningOptions { budget: SWEEP, notes: None });
+    RuntimeOptions { tuning, tasks: Some(Arc::new(Tasks)), ..RuntimeOptions::default() }
 }
 
 /// Turns settings into the runtime's options.
@@ -144,6 +146,7 @@ pub(crate) fn runtime_options(options: &ServeOptions) -> Result<RuntimeOptions> 
         tuning: options.tune.then(|| TuningOptions { budget: SWEEP, notes: Some(options.data.join("tuning")) }),
         max_waiting_bytes: Some(options.limits.buffered_limit_bytes),
         cache: cache_options(options)?,
+        tasks: Some(Arc::new(Tasks)),
     })
 }
 

@@ -11,6 +11,8 @@ mod process;
 mod striped;
 
 pub use logging::{LogFormat, init_logging};
-pub use metrics::{CacheMetrics, CacheResult, Metrics, ModelCacheMetrics, ModelMetrics, Outcome, Replaced, Timing};
+pub use metrics::{
+    CacheMetrics, CacheResult, Metrics, ModelCacheMetrics, ModelMetrics, Outcome, Replaced, TaskMetrics, Timing,
+};
 pub use process::resident_bytes;
 pub use striped::{stripe, striped, stripes};

@@ -32,7 +32,7 @@ use crate::process::Process;
 use crate::striped::{StripedCounter, StripedGauge};
 
 pub use self::cache::{CacheMetrics, CacheResult, ModelCacheMetrics};
-pub use self::model::{ModelMetrics, Outcome, Replaced, Timing};
+pub use self::model::{ModelMetrics, Outcome, Replaced, TaskMetrics, Timing};
 
 type Histograms<L> = Family<L, AtomicHistogram, fn() -> AtomicHistogram>;
 type Seconds = Gauge<f64, AtomicU64>;
@@ -182,7 +182,7 @@ impl ModelFamilies {
         for outcome in Outcome::ALL {
             self.total.remove(&of.with_outcome(outcome));
         }
-        for stage in Stage::ALL {
+        for stage in Stage::COMMON.into_iter().chain(Stage::OF_TASK) {
             self.stage.remove(&of.with_stage(stage));
         }
         for result in CacheResult::ALL {

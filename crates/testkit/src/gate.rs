@@ -12,6 +12,7 @@ use tokio::sync::watch;
 const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Open at first. Whoever passes is counted before it waits.
+#[derive(Debug)]
 pub struct Gate {
     /// How many may still pass; none: open.
     permits: Mutex<Option<usize>>,

@@ -8,6 +8,8 @@ use std::fs::{self, File, Metadata};
 use std::io;
 use std::path::{Path, PathBuf};
 
+use salver_core::TaskSpec;
+
 use super::question::Digest;
 use crate::slot::Slot;
 
@@ -22,12 +24,12 @@ pub(crate) struct Files {
 }
 
 impl Files {
-    /// Reads the artifact and what belongs to it: everything in a folder of its own, and beside
+    /// Reads the artifact and what belongs to it, and the file `beside` it: everything in a folder of its own, and beside
     /// other models the files whose names go on after its own (`a.onnx.data`). Blocking.
     ///
     /// # Errors
     /// If a file cannot be read.
-    pub(crate) fn read(model: &str, artifact: &Path) -> io::Result<Self> {
+    pub(crate) fn read(model: &str, artifact: &Path, beside: Option<&Path>) -> io::Result<Self> {
         let folder = artifact.parent().unwrap_or(Path::new("."));
         let mut found = Vec::new();
         list(folder, if is_own(folder, model, artifact) { MAX_DEPTH } else { 0 }, &mut found)?;
@@ -36,6 +38,7 @@ impl Files {
             found.retain(|path| path.file_name().is_some_and(|other| other.as_encoded_bytes().starts_with(name)));
         }
         found.sort();
+        found.extend(beside.map(Path::to_owned));
         let mut seen = Vec::new();
         let mut digest = Digest::default();
         for path in found {
@@ -92,6 +95,7 @@ pub(crate) fn version(files: &Files, slot: &Slot) -> [u8; 32] {
     }
     digest.bytes(&info.version.to_le_bytes());
     digest.bytes(&files.content);
+    digest.bytes(settings(&slot.spec.task).as_bytes());
     for tensors in [&info.signature.inputs, &info.signature.outputs] {
         digest.number(tensors.len());
         for spec in tensors {
@@ -111,6 +115,15 @@ pub(crate) fn version(files: &Files, slot: &Slot) -> [u8; 32] {
     digest.finish()
 }
 
+/// Everything that a task was told. Where its file lies does not matter; what is in it was read.
+fn settings(task: &TaskSpec) -> String {
+    let mut task = task.clone();
+    if let TaskSpec::Text(text) = &mut task {
+        text.tokenizer = PathBuf::new();
+    }
+    format!("{task:?}")
+}
+
 fn dims(digest: &mut Digest, dims: &[salver_core::Dim]) {
     digest.number(dims.len());
     dims.iter().for_each(|dim| digest.bytes(&dim.to_wire().to_le_bytes()));
@@ -121,7 +134,7 @@ mod tests {
     use super::*;
 
     fn content(model: &str, artifact: &Path) -> [u8; 32] {
-        Files::read(model, artifact).unwrap().content
+        Files::read(model, artifact, None).unwrap().content
     }
 
     #[test]
@@ -148,7 +161,7 @@ mod tests {
         assert_eq!(content("a", &artifact), before);
         fs::write(root.path().join("a.onnx.data"), "weights").unwrap();
         assert_ne!(content("a", &artifact), before);
-        assert!(Files::read("c", &root.path().join("c.onnx")).is_err());
+        assert!(Files::read("c", &root.path().join("c.onnx"), None).is_err());
     }
 
     #[test]
@@ -156,7 +169,7 @@ mod tests {
         let root = tempfile::tempdir().unwrap();
         let artifact = root.path().join("a.onnx");
         fs::write(&artifact, "graph").unwrap();
-        let files = Files::read("a", &artifact).unwrap();
+        let files = Files::read("a", &artifact, None).unwrap();
         assert!(files.are_unchanged());
         fs::write(&artifact, "another graph").unwrap();
         assert!(!files.are_unchanged());

@@ -86,8 +86,8 @@ fn a_fixed_first_dimension_cannot_be_batched() {
 #[test]
 fn wanted_outputs_come_once_and_in_the_order_asked_for() {
     let interface = Interface::new(&graph(), &ModelConfig::default()).unwrap();
-    let wanted = interface.select("m", &["z".into(), "y".into(), "z".into()]).unwrap();
+    let wanted = select("m", &interface.wire.outputs, &["z".into(), "y".into(), "z".into()]).unwrap();
     assert_eq!(wanted, [1, 0]);
-    let error = interface.select("m", &["q".into()]).unwrap_err();
+    let error = select("m", &interface.wire.outputs, &["q".into()]).unwrap_err();
     assert!(error.message().starts_with("unexpected inference output 'q' for model 'm'"), "{error}");
 }

@@ -72,11 +72,18 @@ pub(super) enum Stage {
     Infer,
     Split,
     Encode,
+    /// Of models with a task only.
+    Preprocess,
+    /// Of models with a task only.
+    Postprocess,
 }
 
 impl Stage {
-    pub(super) const ALL: [Self; 6] =
+    /// Those of every model.
+    pub(super) const COMMON: [Self; 6] =
         [Self::Decode, Self::Queue, Self::Assemble, Self::Infer, Self::Split, Self::Encode];
+    /// Those of a model with a task.
+    pub(super) const OF_TASK: [Self; 2] = [Self::Preprocess, Self::Postprocess];
 
     pub(super) const fn as_str(self) -> &'static str {
         match self {
@@ -86,6 +93,8 @@ impl Stage {
             Self::Infer => "infer",
             Self::Split => "split",
             Self::Encode => "encode",
+            Self::Preprocess => "preprocess",
+            Self::Postprocess => "postprocess",
         }
     }
 }
@@ -115,7 +124,7 @@ impl ModelMetrics {
         // Made under the lock, so that none of them goes with an earlier holder's.
         Self {
             duration: families.duration.get_or_create_owned(&labels),
-            stages: Stage::ALL.map(|stage| families.stage.get_or_create_owned(&labels.with_stage(stage))),
+            stages: Stage::COMMON.map(|stage| families.stage.get_or_create_owned(&labels.with_stage(stage))),
             outcomes: Outcome::ALL.map(|outcome| families.total.get_or_create_owned(&labels.with_outcome(outcome))),
             queue: families.queue.get_or_create_owned(&labels),
             batch: families.batch.get_or_create_owned(&labels),
@@ -137,6 +146,13 @@ impl ModelMetrics {
         let Series { families, labels } = &*self.series;
         let results = CacheResult::ALL.map(|result| families.cache.get_or_create_owned(&labels.with_result(result)));
         ModelCacheMetrics { results, _series: self.series.clone() }
+    }
+
+    /// Returns the handles for a version with a task.
+    pub fn task(&self) -> TaskMetrics {
+        let Series { families, labels } = &*self.series;
+        let stage = |stage| families.stage.get_or_create_owned(&labels.with_stage(stage));
+        TaskMetrics { stages: Stage::OF_TASK.map(stage), _series: self.series.clone() }
     }
 
     /// Notes how long reading a request and writing its reply took.
@@ -191,6 +207,25 @@ impl ModelMetrics {
 
     fn observe_stage(&self, stage: Stage, took: Duration) {
         self.stages[stage as usize].observe(nanos(took));
+    }
+}
+
+/// The handles of one version with a task.
+#[derive(Debug, Clone)]
+pub struct TaskMetrics {
+    stages: [AtomicHistogram; 2],
+    _series: Arc<Series>,
+}
+
+impl TaskMetrics {
+    /// Notes how long it took to turn a request into tensors.
+    pub fn observe_preprocess(&self, took: Duration) {
+        self.stages[0].observe(nanos(took));
+    }
+
+    /// Notes how long it took to turn outputs into an answer.
+    pub fn observe_postprocess(&self, took: Duration) {
+        self.stages[1].observe(nanos(took));
     }
 }
 
