@@ -16,6 +16,7 @@ mod models;
 mod new;
 mod out;
 mod predict;
+mod preview;
 mod production;
 mod progress;
 mod registry;
