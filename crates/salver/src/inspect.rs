@@ -8,8 +8,8 @@ use std::sync::Arc;
 
 use anyhow::{Context as _, Result, bail};
 use salver_core::{DataType, ModelInfo, ModelSource as _, ModelSpec, Task, TensorSpec};
-use salver_repository::Repository;
 use salver_repository::onnx::{OnnxDim, OnnxSummary, OnnxType, OnnxValue, summarize};
+use salver_repository::{Kind, Repository};
 use serde_json::{Value, json};
 
 use crate::cli::InspectOptions;
@@ -24,13 +24,13 @@ const SERVER: &str = "http://127.0.0.1:8080";
 /// # Errors
 /// Where the path is no model, or the file is none.
 pub(crate) fn run(options: &InspectOptions) -> Result<()> {
-    let specs = specs(&options.path)?;
+    let (kind, specs) = specs(&options.path)?;
     let mut models = Vec::with_capacity(specs.len());
     for spec in specs {
         let summary = summarize(&spec.artifact)?;
         let task = preview::task(&spec, &summary);
         let info = describe(&spec, &summary, task.as_ref().ok().and_then(Option::as_ref));
-        models.push(Inspected { info, spec, summary, task });
+        models.push(Inspected { kind, info, spec, summary, task });
     }
     if options.json {
         let all: Vec<Value> = models.iter().map(Inspected::json).collect();
@@ -47,19 +47,21 @@ pub(crate) fn run(options: &InspectOptions) -> Result<()> {
     Ok(())
 }
 
-/// Every version of every model at `path`.
-fn specs(path: &Path) -> Result<Vec<Arc<ModelSpec>>> {
+/// What `path` is, and every version of every model there.
+fn specs(path: &Path) -> Result<(Kind, Vec<Arc<ModelSpec>>)> {
+    let repository = Repository::open(&[path.to_owned()])?;
     let mut specs = Vec::new();
-    for entry in Repository::open(&[path.to_owned()])?.scan() {
+    for entry in repository.scan() {
         specs.extend(entry.versions.with_context(|| format!("model {}", entry.name))?);
     }
-    if specs.is_empty() {
-        bail!("there is no model in {}", path.display());
+    match repository.kinds().next() {
+        Some((_, kind)) if !specs.is_empty() => Ok((kind, specs)),
+        Some(_) | None => bail!("there is no model in {}", path.display()),
     }
-    Ok(specs)
 }
 
 struct Inspected {
+    kind: Kind,
     spec: Arc<ModelSpec>,
     summary: OnnxSummary,
     /// Or why it does not fit the graph.
@@ -77,6 +79,16 @@ impl Inspected {
         let opsets: Vec<String> = summary.opsets.iter().map(opset).collect();
         let operators: Vec<String> = summary.operators.iter().map(|(name, count)| operator(name, *count)).collect();
         out::line(format!("{} version {}: {}", self.spec.name, self.spec.version, self.spec.artifact.display()));
+        out::line(format!("  found in    {}", self.kind));
+        out::line(format!("  task        {}", self.spec.task.name()));
+        match &self.task {
+            Ok(None) => {}
+            Ok(Some(task)) => {
+                out::line(format!("  takes       {}", out::printable(&preview::tensors(&task.signature().inputs))));
+                out::line(format!("  gives       {}", out::printable(&preview::tensors(&task.signature().outputs))));
+            }
+            Err(error) => out::line(format!("  error       {}", out::printable(error.message()))),
+        }
         out::line(format!("  format      ONNX IR {}, {}", summary.ir_version, opsets.join(", ")));
         if !summary.producer.is_empty() {
             out::line(format!("  made by     {}", out::printable(&summary.producer)));
@@ -102,15 +114,6 @@ impl Inspected {
             table.push(["output", &value.name, &value.kind.to_string(), &labels]);
         }
         table.print();
-        match &self.task {
-            Ok(None) => {}
-            Ok(Some(task)) => {
-                out::line(format!("  task        {}", self.spec.task.name()));
-                out::line(format!("  takes       {}", out::printable(&preview::tensors(&task.signature().inputs))));
-                out::line(format!("  gives       {}", out::printable(&preview::tensors(&task.signature().outputs))));
-            }
-            Err(error) => out::line(format!("  task        does not fit: {}", out::printable(error.message()))),
-        }
     }
 
     fn json(&self) -> Value {
@@ -120,6 +123,8 @@ impl Inspected {
             "model": &*self.spec.name,
             "version": self.spec.version,
             "artifact": self.spec.artifact,
+            "kind": self.kind.to_string(),
+            "task": self.spec.task.name(),
             "ir_version": summary.ir_version,
             "producer": summary.producer,
             "opsets": summary.opsets,
@@ -134,7 +139,6 @@ impl Inspected {
             "columns": self.spec.columns,
             "labels": self.spec.labels,
             "metrics": self.spec.metrics,
-            "task": self.spec.task.name(),
             "takes": self.task.as_ref().ok().and_then(Option::as_ref).map(|task| specs_json(&task.signature().inputs)),
             "gives": self.task.as_ref().ok().and_then(Option::as_ref).map(|task| specs_json(&task.signature().outputs)),
             "task_error": self.task.as_ref().err().map(|error| error.message().to_owned()),
