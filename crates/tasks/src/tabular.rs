@@ -11,8 +11,8 @@ mod plan;
 use std::sync::Arc;
 
 use salver_core::{
-    Batching, DataType, Elements, ElementsBuilder, Encoded, Error, Notes, PartLimits, Result, Shape, Signature,
-    TabularSpec, Task, Tensor, TensorSpec,
+    Batching, Elements, ElementsBuilder, Encoded, Error, Notes, PartLimits, Result, Shape, Signature, TabularSpec,
+    Task, Tensor, TensorSpec,
 };
 
 use self::column::{Column, Slots};
@@ -176,11 +176,6 @@ fn too_large(target: &Target, rows: usize) -> Error {
         target.name,
         target.width
     ))
-}
-
-/// Whether a graph takes these values as they are or not at all.
-fn is_number(dtype: DataType) -> bool {
-    dtype.is_float() || dtype.is_integer()
 }
 
 #[cfg(test)]

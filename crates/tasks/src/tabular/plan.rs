@@ -10,7 +10,6 @@ use salver_core::{
 };
 
 use super::column::{Categories, Column, Hot, Kind, place};
-use super::is_number;
 use super::number::{Number, fits, whole};
 
 /// The columns, and the inputs of the graph that they make up.
@@ -84,7 +83,12 @@ fn fit(column: &ColumnSpec, input: &TensorSpec) -> Result<Column> {
             (Kind::Float { missing: number_filling(missing, input, |_| true)? }, DataType::Fp64)
         }
         ColumnKind::Int => {
-            takes(input, is_number(input.dtype), "int", "a text is type = \"text\", true or false is type = \"bool\"")?;
+            takes(
+                input,
+                is_numeric(input.dtype),
+                "int",
+                "a text is type = \"text\", true or false is type = \"bool\"",
+            )?;
             let filling = number_filling(missing, input, |value| value.is_nan() || whole(value).is_some())?;
             (Kind::Int { missing: filling }, if is_given { DataType::Int64 } else { DataType::Fp64 })
         }
@@ -116,7 +120,7 @@ fn category(
     let to_texts = "use encoding = \"text\" for a graph of texts";
     match encoding {
         CategoryEncoding::Index => {
-            takes(input, is_number(input.dtype), "category by index", to_texts)?;
+            takes(input, is_numeric(input.dtype), "category by index", to_texts)?;
             let unknown = match unknown {
                 None => None,
                 Some(UnknownCategory::Index(index)) => Some(Number::Int(index)),
@@ -160,6 +164,10 @@ fn category(
             }
         }
     }
+}
+
+fn is_numeric(dtype: DataType) -> bool {
+    dtype.is_float() || dtype.is_integer()
 }
 
 /// Refuses a column that its input cannot take.
