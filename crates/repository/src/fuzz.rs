@@ -5,7 +5,7 @@
 
 use bytes::Bytes;
 
-use crate::{mlflow, model_toml, onnx, pbtxt, tfserving};
+use crate::{hugging_face, mlflow, model_toml, onnx, pbtxt, tfserving};
 
 /// Reads Triton's `config.pbtxt`.
 pub fn pbtxt(data: &[u8]) {
@@ -32,6 +32,13 @@ pub fn model_toml(data: &[u8]) {
 pub fn mlmodel(data: &[u8]) {
     if let Ok(text) = std::str::from_utf8(data) {
         let _ = mlflow::parse(text);
+    }
+}
+
+/// Reads the files of a Hugging Face export: one JSON object of their names and contents.
+pub fn hugging_face(data: &[u8]) {
+    if let Ok(text) = std::str::from_utf8(data) {
+        hugging_face::fuzz(text);
     }
 }
 

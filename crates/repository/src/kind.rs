@@ -8,11 +8,12 @@ use std::path::Path;
 use salver_core::{Error, ModelName, Result};
 
 use crate::files::{self, Numbering};
-use crate::{mlflow, model_toml, triton};
+use crate::{hugging_face, mlflow, model_toml, triton};
 
 /// What a PATH may be, for messages.
 pub(crate) const FORMS: &str = "an .onnx file, a folder with model.toml, a folder with config.pbtxt, a \
-    folder with MLmodel, a folder of numbered versions (1/model.onnx), a TF Serving models.config file, or a folder of such models, as a Triton model \
+    folder with MLmodel, a folder with config.json and model.onnx, as Hugging Face's tools export it, a folder of \
+    numbered versions (1/model.onnx), a TF Serving models.config file, or a folder of such models, as a Triton model \
     repository is";
 
 /// What a PATH was found to be.
@@ -26,6 +27,8 @@ pub enum Kind {
     TritonModel,
     /// One folder with `MLmodel`.
     MlflowModel,
+    /// One folder with `config.json` and a graph.
+    HuggingFaceModel,
     /// One folder of numbered versions.
     TfServingModel,
     /// A `models.config` file.
@@ -41,6 +44,7 @@ impl fmt::Display for Kind {
             Self::SalverModel => "Salver model folder",
             Self::TritonModel => "Triton model folder",
             Self::MlflowModel => "MLflow model folder",
+            Self::HuggingFaceModel => "Hugging Face folder",
             Self::TfServingModel => "folder of numbered versions",
             Self::TfServingConfig => "TF Serving models.config",
             Self::Models => "folder of models",
@@ -83,14 +87,20 @@ fn folder_kind(folder: &Path) -> Result<Kind> {
     if files::is_there(&folder.join(mlflow::MANIFEST)) {
         return Ok(Kind::MlflowModel);
     }
+    if hugging_face::is_model(folder) {
+        return Ok(Kind::HuggingFaceModel);
+    }
     let entries = files::list(folder)?;
     let manifests = [model_toml::MANIFEST, mlflow::MANIFEST];
-    let is_model =
-        |path: &Path| manifests.iter().any(|file| files::is_there(&path.join(file))) || triton::is_model(path);
+    let has_manifest = |path: &Path| manifests.iter().any(|file| files::is_there(&path.join(file)));
+    let is_model = |path: &Path| has_manifest(path) || triton::is_model(path) || hugging_face::is_model(path);
     let has_models = entries.iter().any(|entry| entry.is_folder && is_model(&entry.path));
     let is_version = |name: &str| files::version_number(name, Numbering::Padded).is_some();
     if !has_models && entries.iter().any(|entry| entry.is_folder && is_version(&entry.name)) {
         return Ok(Kind::TfServingModel);
+    }
+    if let Some(error) = hugging_face::nearly_a_model(folder).filter(|_| !has_models) {
+        return Err(error);
     }
     let nearly = |entry: &files::FolderEntry| entry.is_folder && nearly_a_model(&entry.path).is_some();
     let has_files = entries.iter().any(|entry| !entry.is_folder && files::is_onnx(&entry.name));
@@ -102,6 +112,9 @@ fn folder_kind(folder: &Path) -> Result<Kind> {
 
 /// Says what is missing in a folder that was probably meant as a model.
 pub(crate) fn nearly_a_model(folder: &Path) -> Option<Error> {
+    if let Some(error) = hugging_face::nearly_a_model(folder) {
+        return Some(error);
+    }
     let entries = files::list(folder).ok()?;
     let shown = folder.display();
     if let Some(file) = entries.iter().find(|entry| !entry.is_folder && files::is_onnx(&entry.name)) {

@@ -8,16 +8,20 @@
 //! 3. A folder with `model.toml`: a Salver model.
 //! 4. A folder with `config.pbtxt`: one Triton model.
 //! 5. A folder with `MLmodel`: a model that MLflow saved, version 1.
-//! 6. A folder with numbered folders (leading zeros allowed), none of whose subfolders is a model
+//! 6. A folder with `config.json` and `model.onnx` or `onnx/model.onnx`: a model that Hugging Face's
+//!    tools exported, version 1.
+//! 7. A folder with numbered folders (leading zeros allowed), none of whose subfolders is a model
 //!    itself: a TF Serving model, without a batch limit.
-//! 7. Any other folder: a folder of models, as a Triton repository is. A subfolder is a Salver
-//!    model (`model.toml`), a Triton model (`config.pbtxt` or numbered versions) or one of MLflow
-//!    (`MLmodel`); a loose `*.onnx` file is a model as in 1. A folder with something in it but no model is refused.
+//! 8. Any other folder: a folder of models, as a Triton repository is. A subfolder is a Salver
+//!    model (`model.toml`), a Triton model (`config.pbtxt` or numbered versions), one of MLflow
+//!    (`MLmodel`) or of Hugging Face; a loose `*.onnx` file is a model as in 1. A folder with
+//!    something in it but no model is refused.
 //!
 //! Hidden files and folders do not count. A broken model is an entry that says so; it never hides
 //! the others. Nothing here reads a graph to serve it: [`onnx`] does so for people.
 
 mod files;
+mod hugging_face;
 mod kind;
 mod limits;
 mod mlflow;
@@ -26,6 +30,7 @@ pub mod onnx;
 mod pbtxt;
 mod places;
 mod schema;
+mod task;
 mod text;
 mod tfserving;
 mod triton;

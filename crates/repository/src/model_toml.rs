@@ -4,10 +4,14 @@
 //! every error names its line. Paths in it stay inside the folder.
 
 mod batching;
+mod columns;
 mod fault;
+mod image;
 mod instances;
 mod number;
 mod schema;
+mod tasks;
+mod text;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
@@ -20,6 +24,8 @@ use toml::Spanned;
 use self::fault::Fault;
 use self::schema::{File, Input, Labels};
 use crate::files::{self, Fingerprint};
+use crate::hugging_face;
+use crate::task::Draft;
 use crate::versions;
 
 /// The file that makes a folder a Salver model.
@@ -27,7 +33,6 @@ pub(crate) const MANIFEST: &str = "model.toml";
 
 const ENGINES: [&str; 2] = ["onnx", "rten"];
 const LATER_ENGINES: [&str; 3] = ["python", "http", "ensemble"];
-const TASKS: [&str; 2] = ["tensor", "tabular"];
 
 /// What a `model.toml` says, checked as far as that needs no other file.
 #[derive(Debug, Clone, PartialEq)]
@@ -37,7 +42,8 @@ pub(crate) struct Manifest {
     version: u64,
     engine: Option<String>,
     artifact: Option<String>,
-    task: TaskSpec,
+    /// None: nothing is said of it.
+    task: Option<Draft>,
     labels: Option<Labels>,
     columns: BTreeMap<String, Vec<String>>,
     metrics: BTreeMap<String, f64>,
@@ -68,13 +74,8 @@ impl Manifest {
             ModelName::new(name.get_ref()).map_err(|error| Fault::new(name, &error))?;
         }
         check_choice(file.engine.as_ref(), &ENGINES, &LATER_ENGINES)?;
-        check_choice(file.task.as_ref(), &TASKS, &[])?;
-        let columns = columns(file.input)?;
-        let task = match file.task.as_ref().map(|task| task.get_ref().as_str()) {
-            Some("tabular") => TaskSpec::Rows,
-            None if !columns.is_empty() => TaskSpec::Rows,
-            _ => TaskSpec::Tensor,
-        };
+        let columns = input_columns(&file.input)?;
+        let task = tasks::task(&file, &columns)?;
         let run_timeout = file.instances.as_ref().and_then(|instances| instances.run_timeout_ms);
         Ok(Self {
             version: file.version.as_ref().map_or(Ok(1), version)?,
@@ -92,7 +93,7 @@ impl Manifest {
             name: file.name.map(Spanned::into_inner),
             engine: file.engine.map(Spanned::into_inner),
             artifact: file.artifact,
-            labels: file.labels,
+            labels: file.labels.map(Spanned::into_inner),
             columns,
         })
     }
@@ -143,7 +144,7 @@ fn metrics(metrics: BTreeMap<String, Spanned<f64>>) -> Result<BTreeMap<String, f
 }
 
 /// Returns the names of columns by input; an input without any says nothing.
-fn columns(inputs: Vec<Input>) -> Result<BTreeMap<String, Vec<String>>, Fault> {
+fn input_columns(inputs: &[Input]) -> Result<BTreeMap<String, Vec<String>>, Fault> {
     let mut names = BTreeSet::new();
     let mut columns = BTreeMap::new();
     for input in inputs {
@@ -153,8 +154,8 @@ fn columns(inputs: Vec<Input>) -> Result<BTreeMap<String, Vec<String>>, Fault> {
             check_new(column, &mut seen)?;
         }
         if !input.columns.is_empty() {
-            let names = input.columns.into_iter().map(Spanned::into_inner).collect();
-            columns.insert(input.name.into_inner(), names);
+            let names = input.columns.iter().map(|column| column.get_ref().clone()).collect();
+            columns.insert(input.name.get_ref().clone(), names);
         }
     }
     Ok(columns)
@@ -180,9 +181,11 @@ pub(crate) fn read(name: &ModelName, folder: &Path, manifest: &Manifest) -> Resu
     read_one(name, folder, manifest).map(|spec| vec![Arc::new(spec)])
 }
 
-/// Makes the one version of a Salver folder.
+/// Makes the one version of a Salver folder. What files of Hugging Face beside it say stands in for
+/// what the manifest leaves open.
 pub(crate) fn read_one(name: &ModelName, folder: &Path, manifest: &Manifest) -> Result<ModelSpec> {
-    let context = |error: Error| error.context(folder.join(MANIFEST).display());
+    let source = if files::is_there(&folder.join(MANIFEST)) { folder.join(MANIFEST) } else { folder.to_owned() };
+    let context = |error: Error| error.context(source.display());
     let filename = artifact_name(folder, manifest)?;
     let artifact = files::inside(folder, &filename).map_err(|error| context(error.context("artifact")))?;
     files::check_artifact(&artifact)?;
@@ -193,21 +196,33 @@ pub(crate) fn read_one(name: &ModelName, folder: &Path, manifest: &Manifest) -> 
     if let Some(file) = &label_file {
         fingerprint.add(file);
     }
+    let hugging_face::Known { draft, labels } =
+        hugging_face::fill(folder, manifest.task.clone(), labels, &mut fingerprint)?;
+    // Of texts and pictures, classes are the task's: its outputs are not the graph's.
+    let (of_task, of_outputs) = if draft.owns_labels() { (labels, None) } else { (None, labels) };
+    let find = |name: &str| files::inside(folder, name).and_then(|path| files::check_artifact(&path).map(|()| path));
+    let task = draft.finish(of_task.unwrap_or_default(), find).map_err(context)?;
+    if let TaskSpec::Text(text) = &task {
+        fingerprint.add(&text.tokenizer);
+    }
     Ok(ModelSpec {
         engine: manifest.engine.clone(),
         fingerprint: fingerprint.finish(),
-        task: manifest.task.clone(),
+        task,
         columns: manifest.columns.clone(),
-        labels: labels.into_iter().map(|labels| (String::new(), labels)).collect(),
+        labels: of_outputs.into_iter().map(|labels| (String::new(), labels)).collect(),
         metrics: manifest.metrics.clone(),
         ..versions::spec(name, manifest.version, artifact, manifest.config(&filename))
     })
 }
 
-/// Returns what `artifact` says, else `model.onnx` or the only `.onnx` file.
+/// Returns what `artifact` says, else the graph of an export, `model.onnx` or the only `.onnx` file.
 fn artifact_name(folder: &Path, manifest: &Manifest) -> Result<String> {
     if let Some(name) = &manifest.artifact {
         return Ok(name.clone());
+    }
+    if let Some(graph) = hugging_face::graph(folder).filter(|_| hugging_face::is_model(folder)) {
+        return Ok(graph.to_owned());
     }
     let mut found: Vec<String> = files::list(folder)?
         .into_iter()

@@ -13,7 +13,7 @@ use crate::files::{self, Fingerprint};
 use crate::kind::{FORMS, Kind, check_name, folder_name, kind_of, nearly_a_model, stem};
 use crate::model_toml::{self, Manifest};
 use crate::tfserving::{self, ListedModel};
-use crate::{mlflow, triton, versions};
+use crate::{hugging_face, mlflow, triton, versions};
 
 /// How many warnings are remembered as said.
 const COMPLAINTS_KEPT: usize = 256;
@@ -48,6 +48,7 @@ enum Layout {
     Salver(Result<Box<Manifest>>),
     Triton,
     Mlflow,
+    HuggingFace,
     TfServing { policy: VersionPolicy, labels: BTreeMap<String, u64> },
     Broken(Error),
 }
@@ -59,7 +60,9 @@ impl Root {
         let root = Self { path: path.to_owned(), kind, memory: Mutex::default() };
         match kind {
             Kind::OnnxFile => check_name(path, &stem(path))?,
-            Kind::TritonModel | Kind::MlflowModel | Kind::TfServingModel => check_name(path, &folder_name(path))?,
+            Kind::TritonModel | Kind::MlflowModel | Kind::HuggingFaceModel | Kind::TfServingModel => {
+                check_name(path, &folder_name(path))?;
+            }
             Kind::TfServingConfig => {
                 let listed = tfserving::read_config(path);
                 root.remember().listed = listed.map_err(|error| error.context(format!("a PATH is {FORMS}")))?;
@@ -76,6 +79,7 @@ impl Root {
             Kind::OnnxFile => self.named(stem(&self.path), &self.path, Layout::OnnxFile),
             Kind::TritonModel => self.named(folder_name(&self.path), &self.path, Layout::Triton),
             Kind::MlflowModel => self.named(folder_name(&self.path), &self.path, Layout::Mlflow),
+            Kind::HuggingFaceModel => self.named(folder_name(&self.path), &self.path, Layout::HuggingFace),
             Kind::TfServingModel => {
                 let layout = Layout::TfServing { policy: VersionPolicy::default(), labels: BTreeMap::new() };
                 self.named(folder_name(&self.path), &self.path, layout)
@@ -150,6 +154,9 @@ impl Root {
         if files::is_there(&folder.join(mlflow::MANIFEST)) {
             return self.named(folder_name(folder), folder, Layout::Mlflow);
         }
+        if hugging_face::is_model(folder) {
+            return self.named(folder_name(folder), folder, Layout::HuggingFace);
+        }
         match nearly_a_model(folder) {
             Some(error) => self.named(folder_name(folder), folder, Layout::Broken(error)),
             None => Vec::new(),
@@ -202,6 +209,7 @@ impl Place {
             Layout::Salver(Ok(manifest)) => (BTreeMap::new(), model_toml::read(name, path, &manifest)),
             Layout::Triton => (BTreeMap::new(), triton::read(name, path)),
             Layout::Mlflow => (BTreeMap::new(), mlflow::read(name, 1, path).map(|spec| vec![spec.into()])),
+            Layout::HuggingFace => (BTreeMap::new(), hugging_face::read(name, 1, path).map(|spec| vec![spec.into()])),
             Layout::TfServing { policy, labels } => {
                 let versions = tfserving::read(name, path, &policy, &labels);
                 (labels, versions)

@@ -6,13 +6,13 @@ use std::path::Path;
 
 use salver_core::{Error, ModelName, ModelSpec, Result};
 
-use crate::{files, mlflow, model_toml, places};
+use crate::{files, hugging_face, mlflow, model_toml, places};
 
 /// Endings of files that may run code of their author's when they are loaded.
 const UNSAFE_ENDINGS: [&str; 9] = ["pkl", "pickle", "joblib", "dill", "pt", "pth", "ckpt", "keras", "h5"];
 
-/// Reads the folder of one version: what MLflow saved (`MLmodel`), a Salver model (`model.toml`), or
-/// the only `.onnx` file.
+/// Reads the folder of one version: what MLflow saved (`MLmodel`), a Salver model (`model.toml`), what
+/// Hugging Face's tools exported (`config.json`), or the only `.onnx` file.
 ///
 /// # Errors
 /// `Unsupported` for a model that this build cannot serve, saying what to do; otherwise what is
@@ -24,6 +24,9 @@ pub fn read_version(name: &ModelName, version: u64, folder: &Path) -> Result<Mod
     if files::is_there(&folder.join(model_toml::MANIFEST)) {
         let manifest = model_toml::read_manifest(folder)?;
         return Ok(ModelSpec { version, ..model_toml::read_one(name, folder, &manifest)? });
+    }
+    if hugging_face::is_model(folder) {
+        return hugging_face::read(name, version, folder);
     }
     let entries = files::list(folder)?;
     let names = || entries.iter().filter(|entry| !entry.is_folder).map(|entry| entry.name.as_str());
@@ -42,6 +45,9 @@ pub fn check_names<'a>(names: impl Iterator<Item = &'a str>) -> Result<()> {
     if names.iter().any(|name| [mlflow::MANIFEST, model_toml::MANIFEST].contains(name)) {
         return Ok(());
     }
+    if names.contains(&hugging_face::MANIFEST) && hugging_face::GRAPHS.iter().any(|graph| names.contains(graph)) {
+        return Ok(());
+    }
     match names.iter().filter(|name| files::is_onnx(name)).count() {
         1 => return Ok(()),
         0 => {}
@@ -54,7 +60,7 @@ pub fn check_names<'a>(names: impl Iterator<Item = &'a str>) -> Result<()> {
     Err(match names.iter().find(|name| can_run_code(name)) {
         Some(file) => runs_code(file),
         None => Error::unsupported(
-            "the version holds no model that can be served: expected MLmodel, model.toml or one .onnx file",
+            "the version holds no model that can be served: expected MLmodel, model.toml, config.json with model.onnx, or one .onnx file",
         ),
     })
 }

@@ -4,7 +4,7 @@ use std::fs;
 use std::path::PathBuf;
 
 use bytes::Bytes;
-use salver_core::ErrorKind;
+use salver_core::{ErrorKind, TaskSpec};
 use salver_store::{Blobs, Database};
 
 use super::*;
@@ -164,6 +164,28 @@ async fn an_entry_has_checksums_labels_and_files_of_its_version() {
     let spec = entry.versions.unwrap().remove(0);
     assert_eq!(fs::read_to_string(&spec.artifact).unwrap(), "one");
     assert_eq!((spec.checksums.len(), spec.artifact.starts_with(fixture.models())), (2, true));
+}
+
+/// Its bytes decide what a text becomes, as those of the graph decide what becomes of that.
+#[tokio::test]
+async fn a_tokenizer_is_checked_before_each_load_like_the_graph() {
+    let fixture = Fixture::new().await;
+    let production = fixture.production();
+    let config = r#"{ "architectures": ["BertModel"] }"#;
+    let export = [("config.json", config), ("onnx/model.onnx", "one"), ("tokenizer.json", "{}")];
+    fixture.put("exported", &export).await;
+    let described = [("model.toml", "task = 'zero-shot'"), ("model.onnx", "two"), ("tokenizer.json", "{ }")];
+    fixture.put("described", &described).await;
+    following(&production, first_look(&production)).await;
+    for (name, task) in [("exported", "text-embedding"), ("described", "zero-shot")] {
+        let spec = production.find(name).unwrap().versions.unwrap().remove(0);
+        let TaskSpec::Text(text) = &spec.task else {
+            panic!("{:?}", spec.task);
+        };
+        let names: Vec<_> = spec.checksums.iter().map(|checksum| &checksum.path).collect();
+        assert!(names.contains(&&text.tokenizer) && names.contains(&&spec.artifact), "{names:?}");
+        assert_eq!((names.len(), spec.task.name()), (3, task));
+    }
 }
 
 #[tokio::test]

@@ -8,7 +8,10 @@ use std::collections::BTreeMap;
 use serde::Deserialize;
 use toml::Spanned;
 
+use super::columns::Column;
+use super::image::Image;
 use super::number::{Milliseconds, Whole};
+use super::text::Text;
 use crate::limits::{CORE_LIMIT, COUNT_LIMIT, PRIORITY_LIMIT, RUN_TIMEOUT_LIMIT_MS};
 
 /// The whole file.
@@ -26,9 +29,15 @@ pub(super) struct File {
     /// What the data means; none: `tabular` where columns are named, else `tensor`.
     pub(super) task: Option<Spanned<String>>,
     /// Class labels.
-    pub(super) labels: Option<Labels>,
+    pub(super) labels: Option<Spanned<Labels>>,
     /// What the artifact does not say about its inputs.
     pub(super) input: Vec<Input>,
+    /// How texts become tokens.
+    pub(super) text: Option<Spanned<Text>>,
+    /// How pictures become tensors.
+    pub(super) image: Option<Spanned<Image>>,
+    /// Columns with types.
+    pub(super) column: Vec<Spanned<Column>>,
     /// Merging of requests.
     pub(super) batching: Batching,
     /// Parallel executions.

@@ -4,6 +4,8 @@ use salver_core::{ErrorKind, QueuePolicy};
 
 use super::*;
 
+mod tasks;
+
 #[track_caller]
 fn read(text: &str) -> ModelConfig {
     parse(text).unwrap_or_else(|error| panic!("{text:?}: {error}")).config("m.onnx")
@@ -71,7 +73,7 @@ fn every_documented_key_is_read() {
         "#,
     )
     .unwrap();
-    assert_eq!((manifest.name.as_deref(), manifest.task.as_str()), (Some("flowers"), "tabular"));
+    assert_eq!((manifest.name.as_deref(), manifest.task.clone()), (Some("flowers"), Some(Draft::Rows)));
     assert_eq!((manifest.version, manifest.engine.as_deref()), (20_260_101_123_456, Some("onnx")));
     assert_eq!(manifest.columns["X"], ["a", "b"]);
     assert_eq!(manifest.metrics["rows"].to_bits(), 150.0f64.to_bits());
@@ -119,7 +121,7 @@ fn every_documented_key_is_read() {
 #[test]
 fn an_empty_file_has_defaults_for_everything() {
     let manifest = parse("").unwrap();
-    assert_eq!((manifest.task.as_str(), manifest.version, manifest.engine.as_deref()), ("tensor", 1, None));
+    assert_eq!((manifest.task.clone(), manifest.version, manifest.engine.as_deref()), (None, 1, None));
     let config = manifest.config("m.onnx");
     assert_eq!(config, ModelConfig { default_model_filename: "m.onnx".to_owned(), ..ModelConfig::default() });
     assert!(config.dynamic_batching.is_some(), "merging is on outside Triton folders");
@@ -130,8 +132,8 @@ fn an_empty_file_has_defaults_for_everything() {
 #[test]
 fn columns_make_a_table_unless_the_task_says_otherwise() {
     let input = "[[input]]\nname = 'X'\ncolumns = ['a']";
-    assert_eq!(parse(input).unwrap().task, "tabular");
-    assert_eq!(parse(&format!("task = 'tensor'\n{input}")).unwrap().task, "tensor");
+    assert_eq!(parse(input).unwrap().task, Some(Draft::Rows));
+    assert_eq!(parse(&format!("task = 'tensor'\n{input}")).unwrap().task, Some(Draft::Tensor));
 }
 
 #[test]
@@ -193,8 +195,8 @@ fn a_level_takes_what_it_leaves_out_from_the_table_around_it() {
 
 #[test]
 fn mistakes_are_named_with_their_line() {
-    let known = "expected one of `name`, `version`, `engine`, `artifact`, `task`, `labels`, `input`, `batching`, \
-                 `instances`, `cache`, `metrics`";
+    let known = "expected one of `name`, `version`, `engine`, `artifact`, `task`, `labels`, `input`, `text`, `image`, \
+                 `column`, `batching`, `instances`, `cache`, `metrics`";
     check_error("name = 'a'\nverion = 2", ErrorKind::InvalidInput, &format!("line 2: unknown field `verion`, {known}"));
     for (text, expected) in [
         ("\n[batching]\nmax_row = 2", "line 3: batching: unknown field `max_row`, expected one of "),
@@ -331,7 +333,11 @@ fn settings_that_contradict_each_other_are_refused() {
         ),
         ("\n\nname = 'a/b'", "line 3: name: model name 'a/b' may hold letters, digits and '_', '-', '.', '+' only"),
         ("\nengine = 'torch'", "line 2: engine must be one of onnx, rten, got 'torch'"),
-        ("task = 'tabluar'", "line 1: task must be one of tensor, tabular, got 'tabluar'"),
+        (
+            "task = 'tabluar'",
+            "line 1: task must be one of tensor, tabular, text-classification, text-embedding, token-classification, \
+             zero-shot, image-classification, got 'tabluar'",
+        ),
         (
             "[[input]]\nname = 'X'\n[[input]]\nname = 'X'",
             "line 4: input.name must not be empty and not be given twice, got 'X'",
@@ -384,16 +390,23 @@ fn the_documented_example_is_read() {
 #[test]
 fn every_key_stands_in_the_documentation_and_no_other() {
     let page = documentation();
-    for table in ["batching", "batching.padding", "instances", "cache"] {
-        let error = parse(&format!("{table}.inputs = {{ a = 0 }}\n{table}.no_such_key = 1")).expect_err(table);
-        let known: Vec<&str> = error.message().split('`').skip(3).step_by(2).collect();
-        let (_, rest) = page.split_once(&format!("`[{table}]`:")).expect(table);
-        let rows = rest.lines().skip_while(|line| !line.starts_with("|---")).skip(1);
-        let rows = rows.take_while(|line| line.starts_with("| `"));
-        let listed: Vec<&str> = rows.filter_map(|row| row.split('`').nth(1)).collect();
-        let mut sorted = (known.clone(), listed.clone());
-        sorted.0.sort_unstable();
-        sorted.1.sort_unstable();
-        assert_eq!(sorted.0, sorted.1, "[{table}] knows {known:?}, docs/models.md lists {listed:?}");
+    for table in ["batching", "batching.padding", "instances", "cache", "text", "image"] {
+        check_keys(&page, &format!("[{table}]"), &format!("{table}.inputs = {{ a = 0 }}\n{table}.no_such_key = 1"));
     }
+    check_keys(&page, "[[column]]", "[[column]]\nno_such_key = 1");
+}
+
+/// `unknown` has a key that is none.
+#[track_caller]
+fn check_keys(page: &str, table: &str, unknown: &str) {
+    let error = parse(unknown).expect_err(table);
+    let known: Vec<&str> = error.message().split('`').skip(3).step_by(2).collect();
+    let (_, rest) = page.split_once(&format!("`{table}`:")).expect(table);
+    let rows = rest.lines().skip_while(|line| !line.starts_with("|---")).skip(1);
+    let rows = rows.take_while(|line| line.starts_with("| `"));
+    let listed: Vec<&str> = rows.filter_map(|row| row.split('`').nth(1)).collect();
+    let mut sorted = (known.clone(), listed.clone());
+    sorted.0.sort_unstable();
+    sorted.1.sort_unstable();
+    assert_eq!(sorted.0, sorted.1, "{table} knows {known:?}, docs/models.md lists {listed:?}");
 }

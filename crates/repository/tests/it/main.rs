@@ -1,6 +1,8 @@
 //! The repository over real folders: those of `tests/models/`, and trees made for one test.
 
 #[cfg(test)]
+mod hugging_face;
+#[cfg(test)]
 mod layouts;
 #[cfg(test)]
 mod mlflow;

@@ -75,7 +75,11 @@ fn a_version_that_cannot_be_served_says_why() {
         (&[("v/MLmodel", SKLEARN)][..], ErrorKind::Unsupported, "skl2onnx"),
         (&[("v/model.PKL", "a")], ErrorKind::Unsupported, "'model.PKL' is in a format that can run code"),
         (&[("v/net.pt", "a")], ErrorKind::Unsupported, "export the model to ONNX and register that"),
-        (&[("v/README.md", "a")], ErrorKind::Unsupported, "expected MLmodel, model.toml or one .onnx file"),
+        (
+            &[("v/README.md", "a")],
+            ErrorKind::Unsupported,
+            "expected MLmodel, model.toml, config.json with model.onnx, or one .onnx file",
+        ),
         (&[("v/a.onnx", "a"), ("v/b.onnx", "a")], ErrorKind::InvalidInput, "2 .onnx files"),
         (&[("v/a.onnx", "")], ErrorKind::InvalidInput, "is empty"),
     ] {

@@ -13,11 +13,12 @@ use crate::tree::Tree;
 
 type Target = fn(&[u8]);
 
-const TARGETS: [(&str, Target); 5] = [
+const TARGETS: [(&str, Target); 6] = [
     ("pbtxt", fuzz::pbtxt),
     ("models_config", fuzz::models_config),
     ("model_toml", fuzz::model_toml),
     ("mlmodel", fuzz::mlmodel),
+    ("hugging_face", fuzz::hugging_face),
     ("onnx", fuzz::onnx),
 ];
 
@@ -128,4 +129,68 @@ proptest! {
         let names: Vec<&str> = names.iter().map(|entry| &*entry.name).collect();
         prop_assert_eq!(names, ["s", "t"]);
     }
+
+    /// Whatever stands under the names that are read, in whatever type.
+    #[test]
+    fn any_files_of_an_export_are_survived(
+        files in prop::collection::btree_map(prop::sample::select(&FILES[..]), object(), 1..FILES.len()),
+    ) {
+        let parts: Vec<String> = files.iter().map(|(name, content)| format!("\"{name}\": {content}")).collect();
+        fuzz::hugging_face(format!("{{ {} }}", parts.join(", ")).as_bytes());
+    }
+}
+
+const FILES: [&str; 6] = [
+    "config.json",
+    "modules.json",
+    "1_Pooling/config.json",
+    "sentence_bert_config.json",
+    "tokenizer_config.json",
+    "preprocessor_config.json",
+];
+
+const KEYS: [&str; 16] = [
+    "architectures",
+    "model_type",
+    "id2label",
+    "num_labels",
+    "problem_type",
+    "max_position_embeddings",
+    "pad_token_id",
+    "path",
+    "type",
+    "max_seq_length",
+    "model_max_length",
+    "size",
+    "crop_size",
+    "crop_pct",
+    "rescale_factor",
+    "image_mean",
+];
+
+const VALUES: [&str; 16] = [
+    "null",
+    "true",
+    "-1",
+    "0",
+    "1e308",
+    "18446744073709551616",
+    "0.5",
+    "\"ViTForImageClassification\"",
+    "\"roberta\"",
+    "[\"BertModel\"]",
+    "[\"ConvNextForImageClassification\"]",
+    "{ \"shortest_edge\": 4294967295 }",
+    "{ \"height\": 8, \"width\": -8 }",
+    "{ \"0\": \"a\", \"1\": \"b\" }",
+    "{ \"18446744073709551615\": \"a\", \"x\": 3 }",
+    "[[[[]]], {}, 1]",
+];
+
+fn object() -> impl Strategy<Value = String> {
+    let pair = (prop::sample::select(&KEYS[..]), prop::sample::select(&VALUES[..]));
+    prop::collection::vec(pair, 0..8).prop_map(|pairs| {
+        let pairs: Vec<String> = pairs.iter().map(|(key, value)| format!("\"{key}\": {value}")).collect();
+        format!("{{ {} }}", pairs.join(", "))
+    })
 }

@@ -1,6 +1,6 @@
 //! Salver's own model folders.
 
-use salver_core::ErrorKind;
+use salver_core::{ErrorKind, TaskSpec};
 use salver_repository::Kind;
 
 use crate::tree::{Tree, error, open, outline, project, spec};
@@ -88,5 +88,47 @@ fn a_manifest_that_breaks_later_leaves_the_model_its_name() {
         assert_eq!(outline(&repository), "iris: !", "not gone, and not called x");
         tree.write("r/x/model.toml", "name = 'rose'");
         assert_eq!(outline(&repository), "rose: 1");
+    }
+}
+
+#[test]
+fn a_task_of_texts_has_its_tokenizer_and_its_classes() {
+    let manifest = "task = 'text-classification'\nlabels = 'labels.txt'\n[text]\ntokenizer = 't/tok.json'";
+    let tree = Tree::new(&[("x/model.toml", manifest), ("x/model.onnx", "a"), ("x/t/tok.json", "{}")]);
+    tree.write("x/labels.txt", "bad\ngood\n");
+    let repository = tree.open("x");
+    let before = spec(&repository, "x");
+    let TaskSpec::Text(text) = &before.task else {
+        panic!("{:?}", before.task);
+    };
+    assert_eq!((&text.tokenizer, text.labels.len()), (&tree.path("x/t/tok.json"), 2));
+    assert!(before.labels.is_empty(), "classes are the task's, not the graph's");
+    tree.write("x/t/tok.json", "{ }");
+    assert_ne!(spec(&repository, "x").fingerprint, before.fingerprint);
+}
+
+#[test]
+fn classes_of_a_table_stay_with_the_outputs_of_the_graph() {
+    let manifest = "labels = ['a', 'b']\n[[column]]\nname = 'age'\ntype = 'float'";
+    let tree = Tree::new(&[("x/model.toml", manifest), ("x/model.onnx", "a")]);
+    let spec = spec(&tree.open("x"), "x");
+    assert_eq!((spec.task.name(), spec.labels[""].len()), ("tabular", 2));
+    assert!(matches!(&spec.task, TaskSpec::Tabular(table) if table.columns.len() == 1));
+}
+
+#[test]
+fn a_tokenizer_lies_in_the_folder() {
+    for (tokenizer, expected) in [
+        ("tokenizer.json", "x/model.toml: text.tokenizer: "),
+        ("../secret.json", "text.tokenizer: '../secret.json' must be a path inside the folder"),
+        ("empty.json", "x/empty.json is empty; is it still being written?"),
+        ("folder", "x/folder is not a file"),
+    ] {
+        let manifest = format!("task = 'zero-shot'\n[text]\ntokenizer = '{tokenizer}'");
+        let tree = Tree::new(&[("x/model.toml", &manifest), ("x/model.onnx", "a"), ("x/empty.json", "")]);
+        tree.write("x/folder/f", "");
+        tree.write("secret.json", "{}");
+        let error = error(&tree.open("x"), "x");
+        assert!(error.message().contains(expected), "{error}");
     }
 }
