@@ -1,6 +1,9 @@
 //! Rows of a request cut into parts, and brought back into their order.
 
-use salver_core::{Error, PartLimits, Result, Tensor};
+use std::ops::Range;
+
+use half::{bf16, f16};
+use salver_core::{DataType, Element as _, Error, PartLimits, Result, Tensor};
 
 /// Cuts rows into parts of similar length, none with more rows than the limits allow. Returns the
 /// rows of each part; each row is in exactly one.
@@ -13,7 +16,7 @@ pub(crate) fn by_length(lengths: &[usize], limits: PartLimits<'_>) -> Vec<Vec<us
 }
 
 /// Cuts `rows` rows into parts of consecutive ones, none with more than the limits allow.
-pub(crate) fn in_order(rows: usize, limits: PartLimits<'_>) -> Vec<std::ops::Range<usize>> {
+pub(crate) fn in_order(rows: usize, limits: PartLimits<'_>) -> Vec<Range<usize>> {
     let step = limits.max_rows.max(1);
     (0..rows).step_by(step).map(|start| start..rows.min(start + step)).collect()
 }
@@ -71,30 +74,62 @@ impl Gathered {
 /// # Errors
 /// `Engine` where the output has another type, or another number of rows than `rows`.
 pub(crate) fn floats(output: &Tensor, rows: usize) -> Result<(Vec<f32>, usize)> {
-    let values: Option<Vec<f32>> = match output.dtype() {
-        salver_core::DataType::Fp32 => output.to_vec(),
-        salver_core::DataType::Fp64 => {
-            #[expect(clippy::cast_possible_truncation, reason = "answers have single precision")]
-            let narrow = |values: Vec<f64>| values.into_iter().map(|value| value as f32).collect();
-            output.to_vec::<f64>().map(narrow)
+    let numbers = Numbers::new(output, rows)?;
+    let mut values = Vec::new();
+    numbers.append(0..rows * numbers.each, &mut values)?;
+    Ok((values, numbers.each))
+}
+
+/// An output of floating point, of which parts are read.
+pub(crate) struct Numbers<'a> {
+    output: &'a Tensor,
+    data: &'a [u8],
+    size: usize,
+    /// How many numbers a row has.
+    pub(crate) each: usize,
+}
+
+impl<'a> Numbers<'a> {
+    /// # Errors
+    /// As [`floats`].
+    pub(crate) fn new(output: &'a Tensor, rows: usize) -> Result<Self> {
+        let dtype = output.dtype();
+        let (Some(data), Some(size), true) = (output.bytes(), dtype.size(), dtype.is_float()) else {
+            return Err(Error::engine(format!(
+                "output '{}' is {dtype}, expected numbers of floating point",
+                output.name()
+            )));
+        };
+        let count = output.element_count();
+        if output.rows() != rows || (rows > 0 && count % rows != 0) {
+            return Err(Error::engine(format!(
+                "output '{}' has shape {}, expected {rows} rows",
+                output.name(),
+                output.shape()
+            )));
         }
-        salver_core::DataType::Fp16 => {
-            output.to_vec::<half::f16>().map(|values| values.into_iter().map(half::f16::to_f32).collect())
-        }
-        _ => None,
-    };
-    let values = values.ok_or_else(|| {
-        Error::engine(format!("output '{}' is {}, expected numbers of floating point", output.name(), output.dtype()))
-    })?;
-    if output.rows() != rows || (rows > 0 && values.len() % rows != 0) {
-        return Err(Error::engine(format!(
-            "output '{}' has shape {}, expected {rows} rows",
-            output.name(),
-            output.shape()
-        )));
+        Ok(Self { output, data, size, each: count.checked_div(rows).unwrap_or(0) })
     }
-    let width = values.len().checked_div(rows).unwrap_or(0);
-    Ok((values, width))
+
+    /// Appends the numbers of `range`, counted from the first of the output.
+    ///
+    /// # Errors
+    /// `Engine` where there are fewer.
+    pub(crate) fn append(&self, range: Range<usize>, values: &mut Vec<f32>) -> Result<()> {
+        let own = self.data.get(range.start * self.size..range.end * self.size).ok_or_else(|| {
+            let (name, shape) = (self.output.name(), self.output.shape());
+            Error::engine(format!("output '{name}' has shape {shape}, expected {} values or more", range.end))
+        })?;
+        let each = own.chunks_exact(self.size);
+        #[expect(clippy::cast_possible_truncation, reason = "answers have single precision")]
+        match self.output.dtype() {
+            DataType::Fp64 => values.extend(each.map(|bytes| f64::get(bytes) as f32)),
+            DataType::Fp16 => values.extend(each.map(|bytes| f16::get(bytes).to_f32())),
+            DataType::Bf16 => values.extend(each.map(|bytes| bf16::get(bytes).to_f32())),
+            _ => values.extend(each.map(f32::get)),
+        }
+        Ok(())
+    }
 }
 
 #[cfg(test)]
@@ -114,5 +149,27 @@ mod tests {
         let limits = PartLimits { max_rows: 2, buckets: &[] };
         assert_eq!(in_order(5, limits), [0..2, 2..4, 4..5]);
         assert!(in_order(0, limits).is_empty());
+    }
+
+    #[test]
+    fn numbers_of_any_precision_are_read() {
+        let whole = Tensor::from_slice("x", [2, 2], &[1.0f32, 2.0, 3.0, 4.0]).unwrap();
+        let halves = Tensor::from_slice("x", [2, 2], &[1.0, 2.0, 3.0, 4.0].map(f16::from_f32)).unwrap();
+        let doubles = Tensor::from_slice("x", [2, 2], &[1.0f64, 2.0, 3.0, 4.0]).unwrap();
+        for output in [whole, halves, doubles] {
+            assert_eq!(floats(&output, 2).unwrap(), (vec![1.0, 2.0, 3.0, 4.0], 2));
+            assert_eq!(floats(&output, 3).unwrap_err().message(), "output 'x' has shape [2,2], expected 3 rows");
+        }
+        let words = Tensor::from_slice("x", [2], &[1i64, 2]).unwrap();
+        assert!(floats(&words, 2).unwrap_err().message().contains("is INT64, expected numbers of floating point"));
+    }
+
+    #[test]
+    fn rows_of_all_parts_have_one_width() {
+        let mut gathered = Gathered::new(3);
+        gathered.put(&[2, 0], &[5.0, 6.0, 1.0, 2.0], 2).unwrap();
+        assert!(gathered.put(&[1], &[3.0, 4.0, 5.0], 3).is_err());
+        gathered.put(&[1], &[3.0, 4.0], 2).unwrap();
+        assert_eq!(gathered.finish(), (vec![1.0, 2.0, 3.0, 4.0, 5.0, 6.0], 2));
     }
 }

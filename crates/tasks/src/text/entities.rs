@@ -10,7 +10,8 @@ use serde::Serialize;
 
 use super::outputs;
 use super::tokenizer::Tokens;
-use crate::{parts, scores};
+use crate::parts::{self, Numbers};
+use crate::scores;
 
 /// What is no entity.
 const OUTSIDE: &str = "O";
@@ -82,24 +83,28 @@ impl Tagger {
         row: impl Fn(usize) -> (&'a Tokens, &'a [u8]),
     ) -> Result<Vec<String>> {
         let output = parts::output(outputs, self.output)?;
-        let (values, each) = parts::floats(output, rows)?;
+        let numbers = Numbers::new(output, rows)?;
         let (length, classes) = (output.shape().get(1).copied().unwrap_or(0), self.labels.len());
-        if each != length * classes {
+        if numbers.each != length * classes {
             return Err(Error::engine(format!(
                 "output '{}' has shape {}, expected {classes} scores for each token",
                 output.name(),
                 output.shape()
             )));
         }
-        let mut found = Vec::with_capacity(rows);
-        for (idx, scores) in values.chunks_exact(each.max(1)).enumerate() {
+        let mut scores = Vec::new();
+        let one = |idx: usize| {
             let place = place(idx, length);
-            let own = scores.get(place.start * classes..place.end * classes);
-            let own = own.ok_or_else(|| outputs::too_short(output, &place))?;
+            if place.end > length {
+                return Err(outputs::too_short(output, &place));
+            }
+            let start = idx * numbers.each;
+            scores.clear();
+            numbers.append(start + place.start * classes..start + place.end * classes, &mut scores)?;
             let (tokens, text) = row(idx);
-            found.push(self.entities(tokens, std::str::from_utf8(text).unwrap_or_default(), own)?);
-        }
-        Ok(found)
+            self.entities(tokens, std::str::from_utf8(text).unwrap_or_default(), &scores)
+        };
+        (0..rows).map(one).collect()
     }
 
     fn entities(&self, tokens: &Tokens, text: &str, scores: &[f32]) -> Result<String> {

@@ -89,12 +89,16 @@ impl Graph {
         self.fixed
     }
 
-    /// Decides how long texts become. `pad_to` is what the model's files ask for.
+    /// Decides how long texts become. `pad_to` is what the model's files ask for; 0 asks for as
+    /// little as can be.
     ///
     /// # Errors
     /// `InvalidInput` where the graph takes another length.
     pub(super) fn shaping(&self, padding: Padding, pad_to: Option<usize>) -> Result<Shaping> {
-        if let (Some(fixed), Some(asked)) = (self.fixed, pad_to.filter(|asked| Some(*asked) != self.fixed)) {
+        if let (Some(fixed), Some(asked)) = (self.fixed, pad_to)
+            && asked != 0
+            && asked != fixed
+        {
             return Err(Error::invalid_input(format!(
                 "pad_to is {asked}, but the graph takes {fixed} tokens; leave `pad_to` out"
             )));

@@ -5,7 +5,7 @@ use std::ops::Range;
 use salver_core::{Dim, Pooling, PoolingMode, Result, Signature, Tensor};
 
 use super::outputs;
-use crate::parts;
+use crate::parts::{self, Numbers};
 
 /// Makes vectors.
 #[derive(Debug)]
@@ -47,24 +47,34 @@ impl Embedder {
         places: impl Fn(usize, usize) -> Range<usize>,
     ) -> Result<(Vec<f32>, usize)> {
         let output = parts::output(outputs, self.output)?;
-        let (values, each) = parts::floats(output, rows)?;
-        let (mut vectors, width) = if self.by_token {
-            let length = output.shape().get(1).copied().unwrap_or(0);
-            let width = each.checked_div(length).unwrap_or(0);
-            let mut vectors = Vec::with_capacity(rows * width);
-            for (row, tokens) in values.chunks_exact(each.max(1)).enumerate() {
-                let place = places(row, length);
-                let own = tokens
-                    .get(place.start * width..place.end * width)
-                    .ok_or_else(|| outputs::too_short(output, &place))?;
-                pool(own, width, self.pooling.mode, &mut vectors);
-            }
-            (vectors, width)
-        } else {
-            (values, each)
-        };
+        let (mut vectors, width) =
+            if self.by_token { self.pooled(output, rows, places)? } else { parts::floats(output, rows)? };
         if self.pooling.normalize {
             vectors.chunks_exact_mut(width.max(1)).for_each(normalize);
+        }
+        Ok((vectors, width))
+    }
+
+    fn pooled(
+        &self,
+        output: &Tensor,
+        rows: usize,
+        places: impl Fn(usize, usize) -> Range<usize>,
+    ) -> Result<(Vec<f32>, usize)> {
+        let numbers = Numbers::new(output, rows)?;
+        let length = output.shape().get(1).copied().unwrap_or(0);
+        let width = numbers.each.checked_div(length).unwrap_or(0);
+        let mut vectors = Vec::with_capacity(rows * width);
+        let mut tokens = Vec::new();
+        for row in 0..rows {
+            let place = places(row, length);
+            if place.end > length {
+                return Err(outputs::too_short(output, &place));
+            }
+            let start = row * numbers.each;
+            tokens.clear();
+            numbers.append(start + place.start * width..start + place.end * width, &mut tokens)?;
+            pool(&tokens, width, self.pooling.mode, &mut vectors);
         }
         Ok((vectors, width))
     }

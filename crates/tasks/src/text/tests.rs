@@ -303,3 +303,233 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn the_nearest_labels_come_first() {
+    let file = file(&definition());
+    let kind = Kind::ZeroShot { pooling: pooling(PoolingMode::Cls), template: "{}".to_owned(), scale: 2.0 };
+    let task = make(&spec(kind, &file), &bert(&[("sentence_embedding", &[-1, 2])])).unwrap();
+    let ask = |rows: &[&str], labels: &[&str]| {
+        let each = labels.len() / rows.len();
+        let elements: Elements = labels.iter().collect();
+        let mut inputs = texts(rows);
+        inputs.push(Tensor::from_elements("labels", [rows.len(), each], elements).unwrap());
+        task.encode(inputs, PartLimits { max_rows: 2, buckets: &[] }).unwrap()
+    };
+    // A text's vector is the direction of its first letter, in steps of 6 degrees; of any length.
+    let run = |parts: &[Vec<Tensor>]| -> (Vec<Vec<Tensor>>, usize) {
+        let vector = |row: &[i64]| {
+            let angle = row[1] as f32 * std::f32::consts::PI / 30.0;
+            [angle.cos() * row[1] as f32, angle.sin() * row[1] as f32]
+        };
+        let one = |part: &Vec<Tensor>| {
+            let (ids, length) = numbers(part, "input_ids");
+            let values: Vec<f32> = ids.chunks(length).flat_map(vector).collect();
+            vec![Tensor::from_slice("sentence_embedding", [ids.len() / length, 2], &values).unwrap()]
+        };
+        (parts.iter().map(one).collect(), parts.iter().map(|part| part[0].rows()).sum())
+    };
+    let Encoded { parts, notes } = ask(&["a", "k"], &["z", "c", "b", "k"]);
+    let (outputs, rows) = run(&parts);
+    assert_eq!(rows, 6);
+    let answer = task.decode(outputs, notes).unwrap();
+    assert_eq!(strings(&answer, "label"), ["c", "z", "k", "b"]);
+    let scores = floats(&answer, "score");
+    // Twice the cosines of 12 and 150 degrees, through softmax.
+    let (near, far) = ((2.0 * 12f32.to_radians().cos()).exp(), (2.0 * 150f32.to_radians().cos()).exp());
+    assert!((scores[0] - near / (near + far)).abs() < 1e-5, "{scores:?}");
+    assert_eq!(counts(&answer), (vec![3, 3], vec![false; 2]));
+
+    // Those labels are known now: only the text runs, and a label that is new.
+    let Encoded { parts, notes } = ask(&["b"], &["z", "y", "c", "z"]);
+    let (outputs, rows) = run(&parts);
+    assert_eq!(rows, 2);
+    assert_eq!(strings(&task.decode(outputs, notes).unwrap(), "label"), ["c", "y", "z", "z"]);
+}
+
+#[test]
+fn labels_of_a_model_stand_in_for_those_of_a_request() {
+    let file = file(&definition());
+    let mut spec = spec(zero_shot(), &file);
+    let task = make(&spec, &hidden()).unwrap();
+    assert!(!task.signature().input("labels").unwrap().optional);
+    let error = task
+        .encode(
+            vec![texts(&["a"]).remove(0), Tensor::from_elements("labels", [1, 0], Elements::default()).unwrap()],
+            PartLimits { max_rows: 8, buckets: &[] },
+        )
+        .unwrap_err();
+    assert_eq!(error.message(), "row 0, 'labels': there are none; give one or more");
+    spec.labels = ["b", "c"].map(str::to_owned).to_vec();
+    let task = make(&spec, &hidden()).unwrap();
+    assert!(task.signature().input("labels").unwrap().optional);
+    let answer = answer(&*task, texts(&["a", "b"]), 8, 0).unwrap();
+    assert_eq!(answer[0].shape(), &Shape::new(&[2, 2]));
+    assert_eq!(task.example().len(), 1);
+}
+
+/// What a tagger of `labels` makes of texts when each token's best class is that of its letter.
+fn entities(labels: &[&str], rows: &[&str]) -> Vec<serde_json::Value> {
+    let file = file(&definition());
+    let mut spec = spec(tokens(), &file);
+    spec.labels = labels.iter().map(|&label| label.to_owned()).collect();
+    let classes = labels.len();
+    let width = i64::try_from(classes).unwrap();
+    let task = make(&spec, &bert(&[("logits", &[-1, -1, width])])).unwrap();
+    let Encoded { parts, notes } = task.encode(texts(rows), PartLimits { max_rows: 2, buckets: &[] }).unwrap();
+    let one = |part: &Vec<Tensor>| {
+        let (ids, length) = numbers(part, "input_ids");
+        // Twice as long as it was asked for, as if it had shared a batch.
+        let class = |id: i64| if id < 30 { id - 4 } else { id - 30 };
+        let row = |ids: &[i64]| -> Vec<f32> {
+            let padded = ids.iter().copied().chain(std::iter::repeat_n(0, length));
+            let scores = |id: i64| (0..classes).map(move |idx| if idx as i64 == class(id) { 9.0 } else { 0.0 });
+            padded.flat_map(scores).collect()
+        };
+        let values: Vec<f32> = ids.chunks(length).flat_map(row).collect();
+        vec![Tensor::from_slice("logits", [ids.len() / length, 2 * length, classes], &values).unwrap()]
+    };
+    let answer = task.decode(parts.iter().map(one).collect(), notes).unwrap();
+    strings(&answer, "entities").iter().map(|text| serde_json::from_str(text).unwrap()).collect()
+}
+
+#[test]
+fn neighbouring_tokens_of_one_class_are_one_entity() {
+    let labels = ["O", "B-PER", "I-PER", "B-LOC"];
+    // é is two characters here, so that bytes, characters and tokens all differ.
+    let found = entities(&labels, &["a e\u{301}b cc a, d", "", "bb aa"]);
+    let score = f64::from(9f32.exp() / (9f32.exp() + 3.0));
+    let expected = [("PER", 4, 8, "b cc"), ("LOC", 12, 13, "d")];
+    let check = |found: &serde_json::Value, expected: &[(&str, i64, i64, &str)]| {
+        let found = found.as_array().unwrap();
+        assert_eq!(found.len(), expected.len(), "{found:?}");
+        for (entity, (name, start, end, text)) in found.iter().zip(expected) {
+            assert!((entity["score"].as_f64().unwrap() - score).abs() < 1e-6);
+            let rest = json!([entity["entity"], entity["start"], entity["end"], entity["text"]]);
+            assert_eq!(rest, json!([name, start, end, text]));
+        }
+    };
+    check(&found[0], &expected);
+    check(&found[1], &[]);
+    // B- begins another, also within a word.
+    check(&found[2], &[("PER", 0, 1, "b"), ("PER", 1, 2, "b")]);
+}
+
+#[test]
+fn labels_without_marks_are_joined_too() {
+    let found = entities(&["O", "PER"], &["b b a b"]);
+    let spans: Vec<_> = found[0].as_array().unwrap().iter().map(|entity| entity["text"].clone()).collect();
+    assert_eq!(spans, ["b b", "b"]);
+}
+
+#[test]
+fn what_does_not_fit_is_found_when_the_task_is_made() {
+    let file = file(&definition());
+    let free: &[i64] = &[-1, -1];
+    let ids = ("input_ids", DataType::Int64, free);
+    let hidden: &[(&str, &[i64])] = &[("last_hidden_state", &[-1, -1, 2])];
+    let embedding = spec(embedding(), &file);
+    refused(
+        &embedding,
+        &graph(&[ids, ("pixel_values", DataType::Fp32, &[-1, 3])], hidden),
+        "the graph's input 'pixel_values' (FP32 [-1, 3]) is none that tokens go into; expected input_ids, \
+         attention_mask, token_type_ids, position_ids",
+    );
+    refused(
+        &embedding,
+        &graph(&[("attention_mask", DataType::Int64, free)], hidden),
+        "the graph has no input 'input_ids' for the numbers of tokens; its inputs are 'attention_mask' (INT64 [-1, -1])",
+    );
+    refused(
+        &embedding,
+        &graph(&[("input_ids", DataType::Fp32, free)], hidden),
+        "the graph's input 'input_ids' is FP32 [-1, -1], expected INT64 or INT32 [-1, -1]: texts by tokens",
+    );
+    refused(
+        &embedding,
+        &graph(&[("input_ids", DataType::Int64, &[4, -1])], hidden),
+        "input 'input_ids' has shape [4, -1], a fixed number of texts; export the graph with a free first dimension",
+    );
+    refused(
+        &embedding,
+        &graph(&[ids], &[("a", &[-1, 2]), ("b", &[-1, 2])]),
+        "none of the graph's outputs is known to hold vectors: 'a' (FP32 [-1, 2]), 'b' (FP32 [-1, 2]); call one \
+         'last_hidden_state' [texts, tokens, width] or 'sentence_embedding' [texts, width]",
+    );
+    let fixed = graph(&[("input_ids", DataType::Int64, &[-1, 16])], hidden);
+    let with = |change: fn(&mut TextSpec)| {
+        let mut changed = embedding.clone();
+        change(&mut changed);
+        changed
+    };
+    refused(
+        &with(|spec| spec.max_length = Some(17)),
+        &fixed,
+        "max_length is 17, but the graph takes 16 tokens; set it to 16 or less",
+    );
+    refused(
+        &with(|spec| spec.pad_to = Some(8)),
+        &fixed,
+        "pad_to is 8, but the graph takes 16 tokens; leave `pad_to` out",
+    );
+    assert!(make(&with(|spec| spec.pad_to = Some(0)), &fixed).is_ok());
+    refused(
+        &with(|spec| spec.max_length = Some(2)),
+        &graph(&[ids], hidden),
+        "max_length is 2, but 2 special tokens go around every text; allow more",
+    );
+}
+
+#[test]
+fn labels_and_settings_have_to_fit() {
+    let file = file(&definition());
+    let scores = bert(&[("logits", &[-1, 3])]);
+    let mut classes = spec(classification(), &file);
+    classes.labels = vec!["one".to_owned()];
+    refused(&classes, &scores, "there are 1 labels, but output 'logits' has shape [-1, 3]: 3 scores for each row");
+    let mut tagger = spec(tokens(), &file);
+    tagger.labels = vec!["O".to_owned()];
+    refused(
+        &tagger,
+        &bert(&[("logits", &[-1, -1, 3])]),
+        "there are 1 labels, but output 'logits' has shape [-1, -1, 3]: 3 scores for each token",
+    );
+    refused(
+        &tagger,
+        &scores,
+        "none of the graph's outputs is known to hold scores: 'logits' (FP32 [-1, 3]); call one 'logits' [texts, \
+         tokens, classes]",
+    );
+    let kind = Kind::ZeroShot { pooling: pooling(PoolingMode::Mean), template: "say it".to_owned(), scale: 1.0 };
+    refused(
+        &spec(kind, &file),
+        &hidden(),
+        "template 'say it' has no '{}' for the label to stand in; write \"This text is about {}.\"",
+    );
+}
+
+#[test]
+fn a_request_at_fault_is_told_which_row() {
+    let file = file(&definition());
+    let task = make(&spec(embedding(), &file), &hidden()).unwrap();
+    let elements: Elements = [b"fine".as_slice(), b"caf\xe9"].iter().collect();
+    let inputs = vec![Tensor::from_elements("text", [2], elements).unwrap()];
+    let error = answer(&*task, inputs, 8, 0).unwrap_err();
+    assert_eq!(error.message(), "row 1, 'text': the text is not UTF-8 at byte 3; send it as UTF-8");
+    // A model that gives fewer tokens than it was asked for.
+    let Encoded { parts, notes } = task.encode(texts(&["a"]), PartLimits { max_rows: 1, buckets: &[] }).unwrap();
+    assert_eq!(parts.len(), 1);
+    let short = Tensor::from_slice("last_hidden_state", [1, 2, 2], &[0f32; 4]).unwrap();
+    let error = task.decode(vec![vec![short]], notes).unwrap_err();
+    assert_eq!(
+        error.message(),
+        "output 'last_hidden_state' has shape [1,2,2], expected 3 tokens or more in its second dimension"
+    );
+}
+
+#[test]
+fn small_requests_are_quick() {
+    let file = file(&definition());
+    let task = make(&spec(embedding(), &file), &hidden()).unwrap();
+    assert!(task.is_quick(&texts(&["a", "b"])) && !task.is_quick(&texts(&[&"a ".repeat(4096)])));
+}
