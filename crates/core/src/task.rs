@@ -156,8 +156,8 @@ pub struct TextSpec {
     pub max_length: Option<usize>,
     /// What happens to longer texts.
     pub overlong: Overlong,
-    /// Pads every text to this many tokens; 0: as little as a batch needs; none: as the tokenizer
-    /// says, else as little as a batch needs.
+    /// Pads every text to this many tokens; 0: as little as a batch needs; none: the same where the
+    /// graph has a mask to tell padding by, else as the tokenizer says.
     pub pad_to: Option<usize>,
     /// The classes, in the order of the model's scores; of `zero-shot` those asked for by default.
     pub labels: Vec<String>,
