@@ -178,3 +178,6 @@ pub(super) fn decode(file: &[u8], wanted: Wanted) -> Result<Picture> {
     let orientation = decoder.exif().map(|exif| Orientation::of_exif(exif)).unwrap_or_default();
     Ok(Picture { orientation, ..Picture::of(outline.size, channels, pixels, wanted) })
 }
+
+#[cfg(test)]
+mod tests;
