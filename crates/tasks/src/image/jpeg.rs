@@ -10,10 +10,12 @@ use zune_jpeg::zune_core::colorspace::ColorSpace;
 use zune_jpeg::zune_core::options::DecoderOptions;
 
 use super::exif::Orientation;
-use super::picture::{Picture, Size, Wanted, check};
+use super::picture::{MAX_PIXELS, Picture, Size, Wanted, check};
 
-/// Encoders write about ten; each costs a walk over the whole picture.
+/// The most scans of a file, and the most pixels of all of them: encoders write about ten scans, and
+/// each costs a walk over the whole picture, however few bytes it has.
 const MAX_SCANS: usize = 64;
+const MAX_SCANNED_PIXELS: u64 = 10 * MAX_PIXELS;
 
 /// What the markers of a file say.
 #[derive(Debug, PartialEq, Eq)]
@@ -150,10 +152,11 @@ fn unsupported(marker: u8) -> Error {
 pub(super) fn decode(file: &[u8], wanted: Wanted) -> Result<Picture> {
     let outline = Outline::read(file)?;
     check(outline.size, outline.memory())?;
-    if outline.n_scans > MAX_SCANS {
+    let allowed = (MAX_SCANNED_PIXELS / outline.size.pixels()).min(MAX_SCANS as u64);
+    if outline.n_scans as u64 > allowed {
         return Err(Error::too_large(format!(
-            "it has {} scans; at most {MAX_SCANS} are taken, save it again",
-            outline.n_scans
+            "it has {} scans; at most {allowed} are taken of {} pixels, save it again",
+            outline.n_scans, outline.size
         )));
     }
     let damaged = |error: zune_jpeg::errors::DecodeErrors| Error::invalid_input(format!("it is damaged: {error:?}"));

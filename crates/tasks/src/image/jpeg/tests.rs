@@ -83,5 +83,8 @@ fn endless_scans_are_refused() {
     let scan = PROGRESSIVE.windows(2).rposition(|pair| pair == [0xff, START_OF_SCAN]).unwrap();
     let (head, last) = (&PROGRESSIVE[..scan], &PROGRESSIVE[scan..PROGRESSIVE.len() - 2]);
     let file = [head, &last.repeat(100), &[0xff, END]].concat();
-    refused(&file, "it has 109 scans; at most 64 are taken");
+    refused(&file, "it has 109 scans; at most 64 are taken of 23x17 pixels");
+    let file = [head, &last.repeat(10), &[0xff, END]].concat();
+    // 36 million pixels.
+    refused(&patched(&file, 0xc2, 3, &[0x17, 0x70, 0x17, 0x70]), "it has 19 scans; at most 17 are taken");
 }
