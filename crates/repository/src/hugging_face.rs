@@ -13,7 +13,6 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use salver_core::{Error, ModelName, ModelSpec, Result, ScoreRule};
-
 use serde_json::Value;
 
 use self::files::{Config, Folder};
@@ -111,9 +110,11 @@ pub(crate) fn known(
     draft: Option<Draft>,
     labels: Option<Vec<String>>,
 ) -> Result<Known> {
+    if !found.is_hugging_face() {
+        return Ok(Known { draft: draft.unwrap_or(Draft::Tensor), labels });
+    }
     let (start, has_classes) = match draft {
         Some(draft) => (draft, false),
-        None if !found.is_hugging_face() => return Ok(Known { draft: Draft::Tensor, labels }),
         None => infer(found, has_tokenizer)?,
     };
     let config = &found.config;
@@ -123,6 +124,9 @@ pub(crate) fn known(
         other => return Ok(Known { draft: other, labels }),
     };
     let labels = match (&draft, labels) {
+        (Draft::Text(text), Some(_)) if text.kind == TextKind::Embedding => {
+            return Err(Error::invalid_input("labels: the files make it a text-embedding, which has no classes"));
+        }
         (_, Some(labels)) => Some(labels),
         (Draft::Text(text), None) if matches!(text.kind, TextKind::Embedding | TextKind::ZeroShot) => None,
         (_, None) => classes(config, has_classes)?,

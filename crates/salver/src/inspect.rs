@@ -7,9 +7,12 @@ use std::path::Path;
 use std::sync::Arc;
 
 use anyhow::{Context as _, Result, bail};
-use salver_core::{BatchRule, Batching, DataType, ModelInfo, ModelSource as _, ModelSpec, Signature, TensorSpec};
-use salver_repository::Repository;
+use salver_core::{
+    BatchRule, Batching, ColumnKind, ColumnSpec, DataType, ModelInfo, ModelSource as _, ModelSpec, Signature, TaskSpec,
+    TensorSpec,
+};
 use salver_repository::onnx::{OnnxDim, OnnxSummary, OnnxType, OnnxValue, summarize};
+use salver_repository::{Kind, Repository};
 use serde_json::{Value, json};
 
 use crate::cli::InspectOptions;
@@ -24,11 +27,11 @@ const SERVER: &str = "http://127.0.0.1:8080";
 /// # Errors
 /// Where the path is no model, or the file is none.
 pub(crate) fn run(options: &InspectOptions) -> Result<()> {
-    let specs = specs(&options.path)?;
+    let (kind, specs) = specs(&options.path)?;
     let mut models = Vec::with_capacity(specs.len());
     for spec in specs {
         let summary = summarize(&spec.artifact)?;
-        models.push(Inspected { info: describe(&spec, &summary), spec, summary });
+        models.push(Inspected { kind, info: describe(&spec, &summary), spec, summary });
     }
     if options.json {
         let all: Vec<Value> = models.iter().map(Inspected::json).collect();
@@ -45,19 +48,21 @@ pub(crate) fn run(options: &InspectOptions) -> Result<()> {
     Ok(())
 }
 
-/// Every version of every model at `path`.
-fn specs(path: &Path) -> Result<Vec<Arc<ModelSpec>>> {
+/// What `path` is, and every version of every model there.
+fn specs(path: &Path) -> Result<(Kind, Vec<Arc<ModelSpec>>)> {
+    let repository = Repository::open(&[path.to_owned()])?;
     let mut specs = Vec::new();
-    for entry in Repository::open(&[path.to_owned()])?.scan() {
+    for entry in repository.scan() {
         specs.extend(entry.versions.with_context(|| format!("model {}", entry.name))?);
     }
-    if specs.is_empty() {
-        bail!("there is no model in {}", path.display());
+    match repository.kinds().next() {
+        Some((_, kind)) if !specs.is_empty() => Ok((kind, specs)),
+        Some(_) | None => bail!("there is no model in {}", path.display()),
     }
-    Ok(specs)
 }
 
 struct Inspected {
+    kind: Kind,
     spec: Arc<ModelSpec>,
     summary: OnnxSummary,
     info: ModelInfo,
@@ -73,6 +78,8 @@ impl Inspected {
         let opsets: Vec<String> = summary.opsets.iter().map(opset).collect();
         let operators: Vec<String> = summary.operators.iter().map(|(name, count)| operator(name, *count)).collect();
         out::line(format!("{} version {}: {}", self.spec.name, self.spec.version, self.spec.artifact.display()));
+        out::line(format!("  found in    {}", self.kind));
+        out::line(format!("  task        {}", self.spec.task.name()));
         out::line(format!("  format      ONNX IR {}, {}", summary.ir_version, opsets.join(", ")));
         if !summary.producer.is_empty() {
             out::line(format!("  made by     {}", out::printable(&summary.producer)));
@@ -107,6 +114,8 @@ impl Inspected {
             "model": &*self.spec.name,
             "version": self.spec.version,
             "artifact": self.spec.artifact,
+            "kind": self.kind.to_string(),
+            "task": self.spec.task.name(),
             "ir_version": summary.ir_version,
             "producer": summary.producer,
             "opsets": summary.opsets,
@@ -160,20 +169,44 @@ fn describe(spec: &ModelSpec, summary: &OnnxSummary) -> ModelInfo {
         BatchRule::Derive { .. } => Batching::of(&inputs, &outputs),
         BatchRule::Max(_) => Batching::Rows { limit: None },
     };
-    let columns = |input: &TensorSpec| columns(spec, &input.name, inputs.len());
+    let (shown, batching) = match task_inputs(&spec.task) {
+        Some(of_task) => (of_task, Batching::Rows { limit: None }),
+        None => (inputs, batching),
+    };
+    let columns = |input: &TensorSpec| columns(spec, &input.name, shown.len());
     ModelInfo {
         name: spec.name.shared().clone(),
         version: spec.version,
         engine: spec.engine.clone().unwrap_or_default().into(),
         platform: String::new(),
-        columns: inputs.iter().map(columns).collect(),
+        columns: shown.iter().map(columns).collect(),
         labels: vec![Vec::new(); outputs.len()],
-        signature: Signature { inputs, outputs, batching },
+        signature: Signature { inputs: shown, outputs, batching },
         task: spec.task.name().to_owned(),
         metrics: spec.metrics.clone(),
         example: Vec::new(),
         observer: None,
     }
+}
+
+/// The inputs that requests have where they are not the graph's.
+fn task_inputs(task: &TaskSpec) -> Option<Vec<TensorSpec>> {
+    match task {
+        TaskSpec::Tensor | TaskSpec::Rows => None,
+        TaskSpec::Text(_) => Some(vec![TensorSpec::new("text", DataType::Bytes, &[-1])]),
+        TaskSpec::Image(_) => Some(vec![TensorSpec::new("image", DataType::Bytes, &[-1])]),
+        TaskSpec::Tabular(table) => Some(table.columns.iter().map(column_input).collect()),
+    }
+}
+
+fn column_input(column: &ColumnSpec) -> TensorSpec {
+    let dtype = match column.kind {
+        ColumnKind::Float => DataType::Fp64,
+        ColumnKind::Int => DataType::Int64,
+        ColumnKind::Bool => DataType::Bool,
+        ColumnKind::Text | ColumnKind::Category { .. } => DataType::Bytes,
+    };
+    TensorSpec::new(column.name.as_str(), dtype, &[-1])
 }
 
 /// The names of an input's columns: its own, or those of the only input.

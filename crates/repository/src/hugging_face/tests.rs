@@ -322,7 +322,19 @@ fn what_cannot_be_inferred_says_what_to_write() {
 fn a_config_of_something_else_changes_nothing() {
     let found = found(&json!({ "config.json": { "learning_rate": 0.1 } })).unwrap();
     let labels = Some(vec!["a".to_owned()]);
-    assert_eq!(known(&found, true, None, labels.clone()).unwrap(), Known { draft: Draft::Tensor, labels });
+    assert_eq!(
+        known(&found, true, None, labels.clone()).unwrap(),
+        Known { draft: Draft::Tensor, labels: labels.clone() }
+    );
+    let draft = Draft::Text(TextDraft::new(TextKind::ZeroShot));
+    assert_eq!(known(&found, true, Some(draft.clone()), labels.clone()).unwrap(), Known { draft, labels });
+}
+
+#[test]
+fn a_vector_has_no_classes() {
+    let found = found(&minilm()).unwrap();
+    let error = known(&found, true, None, Some(Vec::new())).unwrap_err();
+    assert!(error.message().starts_with("labels: the files make it a text-embedding"), "{error}");
 }
 
 #[test]
@@ -334,7 +346,7 @@ fn what_is_said_already_stays() {
     let expected = TextDraft { pad_to: Some(0), pooling: Some(PoolingMode::Mean), ..start };
     assert_eq!(filled, Known { draft: Draft::Text(expected), labels });
     let files = json!({
-        "config.json": { "id2label": { "0": "a", "1": "b" } },
+        "config.json": { "model_type": "vit", "id2label": { "0": "a", "1": "b" } },
         "preprocessor_config.json": { "size": { "shortest_edge": 256 }, "crop_size": 224, "image_mean": [0.5] },
     });
     let own = ImageDraft { resize: Some(Resize::Keep), mean: Some(vec![0.25]), ..ImageDraft::default() };

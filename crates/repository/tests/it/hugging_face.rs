@@ -1,5 +1,7 @@
 //! Folders that Hugging Face's tools exported.
 
+use std::fs;
+
 use salver_core::{ErrorKind, ModelName, PoolingMode, Resize, TaskSpec, TextTask};
 use salver_repository::{Kind, check_names, read_version};
 
@@ -94,10 +96,12 @@ fn a_manifest_goes_before_the_files_and_they_fill_what_it_leaves_open() {
 }
 
 #[test]
-fn a_manifest_beside_the_config_of_something_else_is_a_model_of_tensors() {
+fn a_config_of_something_else_makes_it_a_model_of_tensors() {
     let tree = Tree::new(&[("m/config.json", "{}"), ("m/model.onnx", "a"), ("m/model.toml", "labels = ['a']")]);
     let found = spec(&tree.open("m"), "m");
     assert_eq!((found.task.name(), found.labels[""].len()), ("tensor", 1));
+    fs::remove_file(tree.path("m/model.toml")).unwrap();
+    assert_eq!(spec(&tree.open("m"), "m").task.name(), "tensor");
     let tree = Tree::new(&[("m/config.json", "no JSON"), ("m/model.onnx", "a"), ("m/model.toml", "task = 'tensor'")]);
     assert_eq!(spec(&tree.open("m"), "m").task.name(), "tensor", "not read at all");
 }

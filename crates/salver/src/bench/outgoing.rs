@@ -18,6 +18,8 @@ use super::load::CallError;
 pub(crate) enum Outgoing {
     /// Always these.
     Same(Bytes),
+    /// These in turn, over all connections.
+    InTurn(Arc<Turns>),
     /// Made anew for each call.
     Varied(Arc<dyn Fn() -> Result<Bytes> + Send + Sync>),
 }
@@ -30,8 +32,33 @@ impl Outgoing {
     pub(crate) fn next(&self) -> Result<Bytes, CallError> {
         match self {
             Self::Same(bytes) => Ok(bytes.clone()),
+            Self::InTurn(turns) => Ok(turns.next()),
             Self::Varied(make) => make().map_err(|error| CallError::Refused(format!("make a request: {error:#}"))),
         }
+    }
+}
+
+/// Requests of which one goes out after the other, again and again.
+pub(crate) struct Turns {
+    requests: Vec<Bytes>,
+    next: AtomicU64,
+}
+
+impl Turns {
+    /// Takes at least one request.
+    ///
+    /// # Errors
+    /// Where there is none.
+    pub(crate) fn new(requests: Vec<Bytes>) -> Result<Self> {
+        if requests.is_empty() {
+            bail!("the --input file holds no request");
+        }
+        Ok(Self { requests, next: AtomicU64::new(0) })
+    }
+
+    fn next(&self) -> Bytes {
+        let number = self.next.fetch_add(1, Ordering::Relaxed);
+        self.requests[(number % self.requests.len() as u64) as usize].clone()
     }
 }
 
@@ -143,6 +170,13 @@ mod tests {
             let seen: HashSet<Vec<u8>> = (0..20_000).map(|number| payload(number * 7)).collect();
             assert_eq!(seen.len(), 20_000, "{dtype}");
         }
+    }
+
+    #[test]
+    fn requests_go_out_in_turn() {
+        let turns = Turns::new(vec![Bytes::from_static(b"a"), Bytes::from_static(b"b")]).unwrap();
+        assert_eq!([turns.next(), turns.next(), turns.next()], ["a", "b", "a"]);
+        assert!(Turns::new(Vec::new()).is_err());
     }
 
     #[test]

@@ -1,5 +1,7 @@
 //! What is called over sockets, checked once before it is measured.
 
+use std::path::Path;
+
 use anyhow::{Context as _, Result, bail};
 use bytes::Bytes;
 use prost::Message as _;
@@ -58,7 +60,9 @@ impl Target {
         let base: BaseUrl = url.parse()?;
         let body = read_input(options)?.context("--url needs the body to send; give it with --input")?;
         let path = if base.path("").is_empty() { "/" } else { "" };
-        let target = Self { label: url.to_owned(), is_constant: false, wire: Wire::post(&base, path, body) };
+        let (bodies, kind) = bodies(body, options.input.as_deref().unwrap_or(Path::new("")));
+        let wire = Wire::post_in_turn(&base, path, &bodies, kind)?;
+        let target = Self { label: url.to_owned(), is_constant: false, wire };
         target.wire.ask().await.with_context(|| format!("ask {url} before measuring"))?;
         Ok(target)
     }
@@ -118,8 +122,40 @@ fn read_input(options: &BenchOptions) -> Result<Option<Bytes>> {
     Ok(read.context("read the --input file")?.map(Bytes::from))
 }
 
+/// Returns what an --input file says to send, and of which type it is: each line of a `.jsonl` file,
+/// else all of it.
+fn bodies(content: Bytes, file: &Path) -> (Vec<Bytes>, &'static str) {
+    let ending = file.extension().and_then(|ending| ending.to_str()).unwrap_or_default().to_ascii_lowercase();
+    let kind = match ending.as_str() {
+        "jsonl" => {
+            let lines = content.split(|&byte| byte == b'\n').filter(|line| !line.trim_ascii().is_empty());
+            return (lines.map(|line| content.slice_ref(line)).collect(), "application/json");
+        }
+        "jpg" | "jpeg" => "image/jpeg",
+        "png" => "image/png",
+        "webp" => "image/webp",
+        "txt" => "text/plain; charset=utf-8",
+        _ => "application/json",
+    };
+    (vec![content], kind)
+}
+
 fn decode_own(body: Bytes, model: &ModelRef) -> Result<InferRequest> {
     let unknown = || Err(salver_core::Error::invalid_input("the body must name its tensors"));
     let decoded = oip_rest::decode_infer(body, None, model.clone(), unknown, &Limits::default());
     Ok(decoded.context("read the --input file as a JSON inference request")?.0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_ending_of_a_file_says_what_is_sent() {
+        let content = Bytes::from_static(b"{\"text\": \"a\"}\n\n{\"text\": \"b\"}\n");
+        let (each, kind) = bodies(content.clone(), Path::new("texts.jsonl"));
+        assert_eq!((each.len(), &each[1][..], kind), (2, b"{\"text\": \"b\"}".as_slice(), "application/json"));
+        assert_eq!(bodies(content.clone(), Path::new("a.JPG")), (vec![content.clone()], "image/jpeg"));
+        assert_eq!(bodies(content.clone(), Path::new("body")), (vec![content], "application/json"));
+    }
 }

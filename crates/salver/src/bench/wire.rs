@@ -12,8 +12,11 @@ use salver_protocol::{oip_grpc, oip_rest, paths};
 use super::grpc::{GrpcCaller, frame};
 use super::http::HttpCaller;
 use super::load::{self, CallError, Figures, Plan};
-use super::outgoing::{Outgoing, Varied};
+use super::outgoing::{Outgoing, Turns, Varied};
 use crate::cli::{BenchOptions, BenchProtocol};
+
+/// The type of most bodies.
+const JSON: &str = "application/json";
 
 /// What is sent, and where to.
 pub(crate) enum Wire {
@@ -34,8 +37,18 @@ pub(crate) struct Reply {
 impl Wire {
     /// Sends `body` to a path of `base`, always the same.
     pub(crate) fn post(base: &BaseUrl, path: &str, body: Bytes) -> Self {
-        let outgoing = Outgoing::Same(http_request(base, path, &body, None));
+        let outgoing = Outgoing::Same(http_request(base, path, &body, JSON, None));
         Self::Http { base: base.clone(), outgoing, body }
+    }
+
+    /// Sends each of `bodies` in turn.
+    ///
+    /// # Errors
+    /// Where there is none.
+    pub(crate) fn post_in_turn(base: &BaseUrl, path: &str, bodies: &[Bytes], kind: &str) -> Result<Self> {
+        let requests: Vec<Bytes> = bodies.iter().map(|body| http_request(base, path, body, kind, None)).collect();
+        let body = bodies.first().cloned().unwrap_or_default();
+        Ok(Self::Http { base: base.clone(), outgoing: Outgoing::InTurn(Arc::new(Turns::new(requests)?)), body })
     }
 
     /// Sends a framed message to `method`, always the same.
@@ -61,7 +74,8 @@ impl Wire {
         let own_base = base.clone();
         let encode = move |request: &InferRequest| {
             let encoded = oip_rest::encode_request(request, form)?;
-            Ok(http_request(&own_base, &infer_path(&request.model), &encoded.body, encoded.header_len))
+            let kind = if encoded.header_len.is_some() { "application/octet-stream" } else { JSON };
+            Ok(http_request(&own_base, &infer_path(&request.model), &encoded.body, kind, encoded.header_len))
         };
         Ok(Self::Http { base: base.clone(), outgoing: outgoing(sample, options.vary, encode)?, body })
     }
@@ -135,8 +149,7 @@ pub(crate) fn infer_path(model: &ModelRef) -> String {
 }
 
 /// Writes a whole HTTP/1.1 request.
-fn http_request(base: &BaseUrl, path: &str, body: &[u8], header_len: Option<usize>) -> Bytes {
-    let kind = if header_len.is_some() { "application/octet-stream" } else { "application/json" };
+fn http_request(base: &BaseUrl, path: &str, body: &[u8], kind: &str, header_len: Option<usize>) -> Bytes {
     let extra = header_len.map(|len| format!("inference-header-content-length: {len}\r\n")).unwrap_or_default();
     let head = format!(
         "POST {} HTTP/1.1\r\nhost: {}\r\ncontent-type: {kind}\r\n{extra}content-length: {}\r\n\r\n",
@@ -157,7 +170,7 @@ mod tests {
     #[test]
     fn a_request_is_complete_http() {
         let base: BaseUrl = "http://127.0.0.1:8080/ml".parse().unwrap();
-        let request = http_request(&base, "/v2/models/iris/infer", b"{}", Some(2));
+        let request = http_request(&base, "/v2/models/iris/infer", b"{}", "application/octet-stream", Some(2));
         assert_eq!(
             std::str::from_utf8(&request).unwrap(),
             "POST /ml/v2/models/iris/infer HTTP/1.1\r\nhost: 127.0.0.1:8080\r\n\
