@@ -10,6 +10,9 @@ const LONGEST: usize = 2000;
 pub(crate) fn predict(base: &str, info: &ModelInfo) -> String {
     let description = format!("{base}/models/{}", paths::segment(&info.name));
     let url = format!("{description}/predict");
+    if let Some(file) = plain::sample_file(info) {
+        return format!("curl {url} --data-binary @{file}");
+    }
     let example = plain::example(info);
     match &info.signature.inputs[..] {
         // Nobody types inputs for which there is no example.
@@ -38,11 +41,8 @@ mod tests {
 
     use super::*;
 
-    #[track_caller]
-    fn check(shapes: &[&[i64]], expected: &str) {
-        let input = |shape: &&[i64]| TensorSpec::new("x", DataType::Fp32, shape);
-        let inputs: Vec<TensorSpec> = shapes.iter().map(input).collect();
-        let info = ModelInfo {
+    fn info(inputs: Vec<TensorSpec>) -> ModelInfo {
+        ModelInfo {
             name: "größe".into(),
             version: 1,
             engine: "onnx".into(),
@@ -54,7 +54,13 @@ mod tests {
             metrics: BTreeMap::new(),
             example: Vec::new(),
             observer: None,
-        };
+        }
+    }
+
+    #[track_caller]
+    fn check(shapes: &[&[i64]], expected: &str) {
+        let input = |shape: &&[i64]| TensorSpec::new("x", DataType::Fp32, shape);
+        let info = info(shapes.iter().map(input).collect());
         assert_eq!(predict("http://h:1", &info), format!("curl http://h:1/models/gr%C3%B6%C3%9Fe{expected}"));
     }
 
@@ -65,6 +71,14 @@ mod tests {
         let picture: &[i64] = &[-1, 3, 224, 224];
         check(&[picture], "/predict --data-binary @input.npy   # a NumPy array of FP32 [-1, 3, 224, 224]");
         check(&[picture; 2], "/predict -d @input.json   # its inputs: curl http://h:1/models/gr%C3%B6%C3%9Fe");
+    }
+
+    #[test]
+    fn a_picture_is_sent_as_it_is() {
+        let input = TensorSpec::new("image", DataType::Bytes, &[-1]);
+        let info = ModelInfo { task: "image-classification".to_owned(), ..info(vec![input]) };
+        let expected = "curl http://h:1/models/gr%C3%B6%C3%9Fe/predict --data-binary @picture.jpg";
+        assert_eq!(predict("http://h:1", &info), expected);
     }
 
     #[test]

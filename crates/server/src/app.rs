@@ -1,7 +1,7 @@
 //! What every handler shares: the services, the options and a few questions about models.
 
 use std::sync::{Arc, OnceLock};
-use std::time::Instant;
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
 use salver_core::{Error, ModelConfig, ModelInfo, ModelName, ModelRef, ModelState, Result};
@@ -20,6 +20,8 @@ pub(crate) struct App {
     pub memory: Arc<Memory>,
     /// Made when it is first asked for.
     pub openapi: OnceLock<Bytes>,
+    /// When the server started, in seconds since the epoch.
+    pub started: u64,
 }
 
 impl App {
@@ -32,7 +34,15 @@ impl App {
         options.limits.protocol.max_body_bytes = options.limits.body_bytes;
         let cors = Cors::new(&options.cors)?;
         let memory = Memory::new(options.limits.buffered_bytes);
-        Ok(Arc::new(Self { services, options, shutdown: Shutdown::default(), cors, memory, openapi: OnceLock::new() }))
+        Ok(Arc::new(Self {
+            services,
+            options,
+            shutdown: Shutdown::default(),
+            cors,
+            memory,
+            openapi: OnceLock::new(),
+            started: SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs()),
+        }))
     }
 
     /// Returns the bounds on requests.
