@@ -169,8 +169,8 @@ pub(super) fn decode(file: &[u8], wanted: Wanted) -> Result<Picture> {
         Some(ColorSpace::YCbCr | ColorSpace::RGB | ColorSpace::CMYK | ColorSpace::YCCK) => (ColorSpace::RGB, 3),
         other => return Err(Error::invalid_input(format!("its colours are not known: {other:?}"))),
     };
-    // Lenient towards what stands between headers, strict about the data itself: a damaged picture
-    // would be answered with the class of its grey half.
+    // Lenient towards what stands between headers, strict about markers in the data. Data that is
+    // missing before a proper end becomes grey, as it does with libjpeg.
     decoder.set_options(options.jpeg_set_out_colorspace(out).jpeg_set_max_scans(MAX_SCANS).set_strict_mode(true));
     let expected = Some((outline.size.width as usize, outline.size.height as usize));
     if decoder.dimensions() != expected {
