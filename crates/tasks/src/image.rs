@@ -34,8 +34,9 @@ const NAME: &str = "image";
 /// The most bytes of tensors that one request may become: files of 70 bytes are whole pictures too.
 const MAX_TENSOR_BYTES: usize = 512 << 20;
 
-/// How many pixels, read and written, take well under a millisecond.
-const QUICK_PIXELS: u64 = 64 * 1024;
+/// How many bytes of files, and pixels read and written, take well under a millisecond.
+const QUICK_BYTES: usize = 32 << 10;
+const QUICK_PIXELS: u64 = 64 << 10;
 
 pub(crate) use self::decode::fuzz;
 
@@ -72,6 +73,9 @@ impl Task for Pictures {
 
     fn is_quick(&self, inputs: &[Tensor]) -> bool {
         let Some(files) = inputs.first().and_then(Tensor::elements) else { return true };
+        if files.total_len() > QUICK_BYTES {
+            return false;
+        }
         let made = self.input.sizing.out.pixels();
         let pixels =
             files.iter().map(|file| decode::peek(file).map_or(QUICK_PIXELS, Size::pixels).saturating_add(made));

@@ -10,10 +10,12 @@ use zune_jpeg::zune_core::colorspace::ColorSpace;
 use zune_jpeg::zune_core::options::DecoderOptions;
 
 use super::exif::Orientation;
-use super::picture::{Picture, Size, Wanted, check};
+use super::picture::{MAX_PIXELS, Picture, Size, Wanted, check};
 
-/// Encoders write about ten; each costs a walk over the whole picture.
+/// The most scans of a file, and the most pixels of all of them: encoders write about ten scans, and
+/// each costs a walk over the whole picture, however few bytes it has.
 const MAX_SCANS: usize = 64;
+const MAX_SCANNED_PIXELS: u64 = 10 * MAX_PIXELS;
 
 /// What the markers of a file say.
 #[derive(Debug, PartialEq, Eq)]
@@ -150,10 +152,11 @@ fn unsupported(marker: u8) -> Error {
 pub(super) fn decode(file: &[u8], wanted: Wanted) -> Result<Picture> {
     let outline = Outline::read(file)?;
     check(outline.size, outline.memory())?;
-    if outline.n_scans > MAX_SCANS {
+    let allowed = (MAX_SCANNED_PIXELS / outline.size.pixels()).min(MAX_SCANS as u64);
+    if outline.n_scans as u64 > allowed {
         return Err(Error::too_large(format!(
-            "it has {} scans; at most {MAX_SCANS} are taken, save it again",
-            outline.n_scans
+            "it has {} scans; at most {allowed} are taken of {} pixels, save it again",
+            outline.n_scans, outline.size
         )));
     }
     let damaged = |error: zune_jpeg::errors::DecodeErrors| Error::invalid_input(format!("it is damaged: {error:?}"));
@@ -166,8 +169,8 @@ pub(super) fn decode(file: &[u8], wanted: Wanted) -> Result<Picture> {
         Some(ColorSpace::YCbCr | ColorSpace::RGB | ColorSpace::CMYK | ColorSpace::YCCK) => (ColorSpace::RGB, 3),
         other => return Err(Error::invalid_input(format!("its colours are not known: {other:?}"))),
     };
-    // Lenient towards what stands between headers, strict about the data itself: a damaged picture
-    // would be answered with the class of its grey half.
+    // Lenient towards what stands between headers, strict about markers in the data. Data that is
+    // missing before a proper end becomes grey, as it does with libjpeg.
     decoder.set_options(options.jpeg_set_out_colorspace(out).jpeg_set_max_scans(MAX_SCANS).set_strict_mode(true));
     let expected = Some((outline.size.width as usize, outline.size.height as usize));
     if decoder.dimensions() != expected {
@@ -178,3 +181,6 @@ pub(super) fn decode(file: &[u8], wanted: Wanted) -> Result<Picture> {
     let orientation = decoder.exif().map(|exif| Orientation::of_exif(exif)).unwrap_or_default();
     Ok(Picture { orientation, ..Picture::of(outline.size, channels, pixels, wanted) })
 }
+
+#[cfg(test)]
+mod tests;

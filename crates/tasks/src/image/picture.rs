@@ -48,7 +48,8 @@ pub(crate) enum Wanted {
 }
 
 /// Rows of pixels of 8 bits for each channel, as they are stored in the file.
-#[derive(Debug)]
+///
+/// `Debug` leaves the pixels out: people's pictures stay out of logs and panics.
 pub(crate) struct Picture {
     pub(crate) size: Size,
     /// One, grey; or three: red, green, blue.
@@ -56,6 +57,12 @@ pub(crate) struct Picture {
     /// `height * width * channels` bytes.
     pub(crate) pixels: Vec<u8>,
     pub(crate) orientation: Orientation,
+}
+
+impl std::fmt::Debug for Picture {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Picture({}, {} channels, {:?})", self.size, self.channels, self.orientation)
+    }
 }
 
 impl Picture {

@@ -106,6 +106,9 @@ fn channels_are_inverted_then_rescaled_then_normalised() {
 fn a_small_picture_stands_in_zeros() {
     let crop = ImageSpec { crop: Some((3, 2)), ..spec() };
     check(&crop, &[-1, 1, -1, -1], &[1, 1, 3, 2], &[76u8, 0, 29, 0, 0, 0]);
+    // Zeros are part of the picture: what comes after the crop acts on them too.
+    let inverted = ImageSpec { invert: true, ..crop };
+    check(&inverted, &[-1, 1, -1, -1], &[1, 1, 3, 2], &[179u8, 255, 226, 255, 255, 255]);
 }
 
 #[test]

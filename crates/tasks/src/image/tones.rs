@@ -125,10 +125,20 @@ impl Writer {
             }
             let source = if walk.channels == 1 { 0 } else { table.source };
             for (y, &row) in walk.rows.iter().enumerate() {
-                let pixels = &walk.pixels[row + source..];
                 let cells = &mut cells[((walk.top + y) * width + walk.left) * step..];
-                for (cell, &column) in cells.iter_mut().step_by(step).zip(&walk.columns) {
-                    *cell = table.values[usize::from(pixels[column])];
+                match walk.straight(row) {
+                    // Most pictures, into most graphs.
+                    Some(pixels) if step == 1 && walk.channels == 3 => {
+                        for (cell, pixel) in cells.iter_mut().zip(pixels.as_chunks::<3>().0) {
+                            *cell = table.values[usize::from(pixel[source])];
+                        }
+                    }
+                    _ => {
+                        let pixels = &walk.pixels[row + source..];
+                        for (cell, &column) in cells.iter_mut().step_by(step).zip(&walk.columns) {
+                            *cell = table.values[usize::from(pixels[column])];
+                        }
+                    }
                 }
             }
         }
@@ -157,6 +167,7 @@ struct Walk<'a> {
     top: usize,
     left: usize,
     is_padded: bool,
+    is_straight: bool,
 }
 
 impl<'a> Walk<'a> {
@@ -172,6 +183,13 @@ impl<'a> Walk<'a> {
         let (rows, columns, top, left) =
             if orientation.transpose { (across, down, pad_x, pad_y) } else { (down, across, pad_y, pad_x) };
         let is_padded = rows.len() < out.height as usize || columns.len() < out.width as usize;
-        Self { pixels: &picture.pixels, channels, rows, columns, top, left, is_padded }
+        let is_straight = !orientation.transpose && !orientation.flip_x;
+        Self { pixels: &picture.pixels, channels, rows, columns, top, left, is_padded, is_straight }
+    }
+
+    /// Returns the seen pixels of a row where they lie in their order beside each other.
+    fn straight(&self, row: usize) -> Option<&'a [u8]> {
+        let first = row + self.columns.first().filter(|_| self.is_straight)?;
+        self.pixels.get(first..first + self.columns.len() * self.channels)
     }
 }
