@@ -49,7 +49,7 @@ impl Ranking {
     /// `Engine` where `scores` is no whole number of rows.
     pub(crate) fn rank(&self, scores: &[f32]) -> Result<Vec<Tensor>> {
         let classes = self.labels.len();
-        if classes == 0 || scores.len() % classes != 0 {
+        if classes == 0 || !scores.len().is_multiple_of(classes) {
             return Err(Error::engine(format!("the model gave {} scores for {classes} classes", scores.len())));
         }
         let rows = scores.len() / classes;

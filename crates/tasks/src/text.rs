@@ -140,8 +140,8 @@ impl TextTask {
             Head::Embedding(embedder) => {
                 let (vectors, width) = self.vectors(embedder, outputs, request)?;
                 let width = match embedder.width() {
-                    Dim::Fixed(width) => width,
-                    Dim::Free => width,
+                    Dim::Fixed(declared) if rows == 0 => declared,
+                    _ => width,
                 };
                 Ok(vec![Tensor::from_slice("embedding", [rows, width], &vectors)?])
             }
