@@ -13,6 +13,7 @@ import socket
 import subprocess
 import threading
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -43,11 +44,12 @@ def ort_library() -> Path | None:
 class Server:
     """One `salver serve` process on free ports.
 
-    Models load while the server listens already; `ready` waits until all of them are there.
+    Models load while the server listens already; `ready` waits until all of them are there. `under` stands
+    before the command, such as a tracer that leaves it to be our child.
     """
 
     def __init__(
-        self, folder: Path, *args: object, env: dict[str, str] | None = None, ready: bool = True
+        self, folder: Path, *args: object, env: dict[str, str] | None = None, ready: bool = True, under: Sequence[str] = ()
     ):
         if not BINARY.exists():
             raise FileNotFoundError(f"{BINARY} is not there: cargo build, or set SALVER_BIN")
@@ -58,7 +60,7 @@ class Server:
             environment.setdefault("ORT_DYLIB_PATH", str(library))
         environment.update(env or {})
         words = [str(a) for a in args]
-        command = [str(BINARY), "serve", *words]
+        command = [*under, str(BINARY), "serve", *words]
         for flag, value in (
             ("--http", "127.0.0.1:0"), ("--grpc", "127.0.0.1:0"),
             ("--data", folder / "data"), ("--log-format", "json"),

@@ -4,12 +4,16 @@ Salver on SQLite and on PostgreSQL; or, where SALVER_TEST_MLFLOW_URL names a ser
 (MLflow's own, for one), only that. Nothing here imports mlflow: most test runs do without it.
 """
 
+import importlib.util
 import itertools
 import os
 import pwd
 import shutil
+import signal
 import socket
 import subprocess
+import sys
+import time
 import uuid
 from pathlib import Path
 
@@ -92,6 +96,55 @@ def missing(name: str, reason: str):
     if os.environ.get("SALVER_REQUIRE_SERVICES") == "1":
         pytest.fail(f"{name} is required here (SALVER_REQUIRE_SERVICES=1): {reason}", pytrace=False)
     pytest.skip(text)
+
+
+class MlflowServer:
+    """MLflow's own server, on a free port and a folder of its own; it hands out the files itself."""
+
+    def __init__(self, folder: Path):
+        for package in ("alembic", "flask", "graphene", "sqlalchemy"):
+            if importlib.util.find_spec(package) is None:
+                missing("MLflow's own server", f"no Python package {package}")
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            port = probe.getsockname()[1]
+        self.url = f"http://127.0.0.1:{port}"
+        self.log = folder / "log"
+        command = [
+            sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", port, "--workers", 1,
+            "--backend-store-uri", f"sqlite:///{folder}/mlflow.db",
+            "--artifacts-destination", folder / "artifacts", "--serve-artifacts",
+        ]
+        environment = {k: v for k, v in os.environ.items() if not k.startswith("MLFLOW_")}
+        with self.log.open("w") as log:
+            self.process = subprocess.Popen(
+                list(map(str, command)), cwd=folder, env=environment | {"MLFLOW_DISABLE_TELEMETRY": "true"},
+                stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True,
+            )
+        end = time.monotonic() + 2 * PATIENCE_S
+        while not self._answers():
+            if self.process.poll() is not None or time.monotonic() > end:
+                self.stop()
+                pytest.fail(f"MLflow's server does not start:\n{self.log.read_text()[-4000:]}")
+            time.sleep(0.1)
+
+    def _answers(self) -> bool:
+        try:
+            return requests.get(f"{self.url}/health", timeout=PATIENCE_S).status_code == 200
+        except requests.ConnectionError:
+            return False
+
+    def stop(self) -> None:
+        """Ends it with the processes that it has started, which are its group."""
+        try:
+            os.killpg(self.process.pid, signal.SIGTERM)
+        except ProcessLookupError:
+            pass
+        try:
+            self.process.wait(timeout=PATIENCE_S)
+        except subprocess.TimeoutExpired:
+            os.killpg(self.process.pid, signal.SIGKILL)
+            self.process.wait()
 
 
 class Postgres:

@@ -4,7 +4,9 @@ import re
 
 import numpy as np
 import pytest
+import requests
 from harness import MODELS
+from jsonschema import Draft202012Validator
 from openapi_spec_validator import validate
 from prometheus_client.parser import text_string_to_metric_families
 
@@ -108,6 +110,43 @@ def test_the_openapi_document_tells_the_truth_about_what_can_be_read(triton):
     assert asked >= 10
 
 
+def test_the_registry_answers_in_the_shapes_of_the_openapi_document(start):
+    server = start("--grpc", "off")
+    document = server.get("/openapi.json").json()
+    mlflow, base = "/api/2.0/mlflow", "/api/v1/registry"
+    assert server.post(f"{mlflow}/registered-models/create", {"name": "m", "tags": [{"key": "a", "value": "b"}]}).ok
+    run = server.post(f"{mlflow}/runs/create", {"experiment_id": "0"}).json()["run"]["info"]
+    assert server.post(f"{mlflow}/runs/log-metric", {"run_id": run["run_id"], "key": "loss", "value": 1, "timestamp": 1}).ok
+    for _ in range(2):
+        body = {"name": "m", "source": f"{run['artifact_uri']}/model", "run_id": run["run_id"]}
+        assert server.post(f"{mlflow}/model-versions/create", body).ok
+    calls = [
+        ("post", "/models/{name}/promote", {"version": 1}),
+        ("post", "/models/{name}/promote", {"version": 2, "stage": "production", "replaces": 1}),
+        ("post", "/models/{name}/rollback", {}),
+        ("post", "/models/{name}/versions/{version}/stage", {"stage": "archived"}),
+        ("get", "/models", None),
+        ("get", "/models/{name}", None),
+        ("get", "/models/{name}/compare?version=1&version=2", None),
+        ("get", "/models/{name}/versions/{version}", None),
+        ("get", "/models/{name}/stages?stage=production", None),
+        ("get", "/history?subject=model/m&limit=5", None),
+        ("post", "/gc", {"dry_run": True}),
+        ("delete", "/models/{name}/versions/{version}", None),
+        ("delete", "/models/{name}", None),
+    ]
+    for method, path, body in calls:
+        url = server.url + base + path.format(name="m", version=2)
+        answer = requests.request(method, url, json=body, timeout=60)
+        assert answer.status_code == 200, f"{method} {path}: {answer.text}"
+        replies = document["paths"][base + path.split("?")[0]][method]["responses"]
+        schema = replies["200"]["content"]["application/json"]["schema"]
+        Draft202012Validator({**schema, "components": document["components"]}).validate(answer.json())
+    described = {path for path in document["paths"] if path.startswith(base)}
+    assert described == {base + path.split("?")[0] for _, path, _ in calls}
+    server.stop()
+
+
 def test_the_root_is_a_page_for_browsers_and_json_for_programs(triton):
     assert triton.get("/", headers={"Accept": "text/html"}).headers["content-type"].startswith("text/html")
     assert triton.get("/", headers={"Accept": "application/json"}).json()["status"] == "alive"
@@ -199,8 +238,19 @@ def test_concurrent_rows_are_batched_and_each_gets_its_own_answer(triton):
 def test_only_the_named_origin_may_call_from_a_browser(start, origin, allowed):
     server = start(MODELS / "triton" / "identity_fp32", "--cors", "https://app.example", ready=False)
     headers = {"Origin": origin, "Access-Control-Request-Method": "POST"}
-    import requests
-
     answer = requests.options(server.url + INFER.format("identity_fp32"), headers=headers, timeout=60)
     assert (answer.headers.get("access-control-allow-origin") == origin) == allowed
+    server.stop()
+
+
+def test_a_page_whose_name_leads_here_reaches_nothing(start):
+    """DNS rebinding: the connection is to this machine, the name is the page's; and a form of another origin."""
+    server = start(MODELS / "triton" / "identity_fp32", "--allowed-host", "models.example")
+    for host, status in (("evil.example", 403), ("models.example:1234", 200), ("localhost", 200)):
+        answer = server.get("/v2/models/identity_fp32", headers={"Host": host})
+        assert answer.status_code == status, f"{host}: {answer.text}"
+    assert "--allowed-host" in server.get("/", headers={"Host": "evil.example"}).json()["error"]
+    for origin, status in (("http://evil.example", 403), ("null", 403), (server.url, 200)):
+        answer = server.post("/api/2.0/mlflow/experiments/search", {"max_results": 1}, headers={"Origin": origin})
+        assert answer.status_code == status, f"{origin}: {answer.text}"
     server.stop()

@@ -95,7 +95,7 @@ class Load:
                     {"name": "INPUT0", "shape": [1, 1], "datatype": "FP32", "data": [value]}
                 ]}).encode()
                 head = (
-                    f"POST /v2/models/{model}/infer HTTP/1.1\r\nHost: x\r\nContent-Length: {len(body)}\r\n"
+                    f"POST /v2/models/{model}/infer HTTP/1.1\r\nHost: localhost\r\nContent-Length: {len(body)}\r\n"
                     f"{'Expect: 100-continue' if expect else 'X-Plain: 1'}\r\n\r\n"
                 ).encode()
                 try:
@@ -214,7 +214,7 @@ def test_a_request_in_flight_is_answered_though_new_ones_are_refused(start, fold
     body = json.dumps({"inputs": [{"name": "INPUT0", "shape": [1, 1], "datatype": "FP32", "data": [4]}]}).encode()
     with server.connect() as connection:
         connection.sendall(
-            f"POST /v2/models/slow/infer HTTP/1.1\r\nHost: x\r\nExpect: 100-continue\r\n"
+            f"POST /v2/models/slow/infer HTTP/1.1\r\nHost: localhost\r\nExpect: 100-continue\r\n"
             f"Content-Length: {len(body)}\r\n\r\n".encode()
         )
         assert connection.recv(25).startswith(b"HTTP/1.1 100")
@@ -231,7 +231,7 @@ def test_a_request_in_flight_is_answered_though_new_ones_are_refused(start, fold
 def refuses(server: Server) -> bool:
     try:
         with server.connect() as connection:
-            connection.sendall(b"GET /v2/health/ready HTTP/1.1\r\nHost: x\r\n\r\n")
+            connection.sendall(b"GET /v2/health/ready HTTP/1.1\r\nHost: localhost\r\n\r\n")
             return read_answer(connection, "GET").status in (0, 400, 503)
     except OSError:
         return True
@@ -303,7 +303,7 @@ def test_a_second_signal_ends_it_at_once(start, folder):
     server = start(folder, "--shutdown-grace-ms", str(10 * PATIENCE_S * 1000))
     with server.connect() as connection:
         connection.sendall(
-            b"POST /v2/models/slow/infer HTTP/1.1\r\nHost: x\r\nExpect: 100-continue\r\n"
+            b"POST /v2/models/slow/infer HTTP/1.1\r\nHost: localhost\r\nExpect: 100-continue\r\n"
             b"Content-Length: 1000\r\n\r\n"
         )
         assert connection.recv(25).startswith(b"HTTP/1.1 100")

@@ -43,7 +43,7 @@ def assert_answers(server: Server) -> None:
 
 
 def fields(path: str = V2, method: str = "POST", *more) -> list:
-    return [(":method", method), (":scheme", "http"), (":authority", "x"), (":path", path), *more]
+    return [(":method", method), (":scheme", "http"), (":authority", "localhost"), (":path", path), *more]
 
 
 GRPC = (("content-type", "application/grpc"), ("te", "trailers"))
@@ -312,7 +312,7 @@ def test_a_body_that_is_not_as_long_as_told_is_refused(target):
 
 # Framing of HTTP/1
 
-SMUGGLED = b"GET /v2/health/live HTTP/1.1\r\nHost: x\r\n\r\n"
+SMUGGLED = b"GET /v2/health/live HTTP/1.1\r\nHost: localhost\r\n\r\n"
 LENGTH = f"Content-Length: {len(GOOD)}"
 CLOSE = "Connection: close"
 CHUNKED = "Transfer-Encoding: chunked"
@@ -332,7 +332,7 @@ class Framing:
     version: str = "1.1"
 
     def bytes(self) -> bytes:
-        lines = [f"POST {V2} HTTP/{self.version}", "Host: x", *self.head]
+        lines = [f"POST {V2} HTTP/{self.version}", "Host: localhost", *self.head]
         return "\r\n".join(lines).encode() + b"\r\n\r\n" + self.body
 
 
@@ -423,7 +423,7 @@ def test_a_million_chunks_of_one_byte_are_one_body(target):
 
 def dribbles() -> list[bytes]:
     """What slow peers send, a byte at a time; none of it is ever complete."""
-    head = f"POST {V2} HTTP/1.1\r\nHost: x\r\n".encode()
+    head = f"POST {V2} HTTP/1.1\r\nHost: localhost\r\n".encode()
     endless = b"X-Slow: " + b"a" * 4096
     late_preface = hello() + headers(1, fields("/v2", "GET"))[:20]
     body = head + f"Content-Length: {64 << 10}\r\n\r\n".encode()
@@ -481,7 +481,7 @@ def large_reply() -> bytes:
         f'"datatype":"FP32","parameters":{{"binary_data_size":{4 * count}}}}}]}}'
     ).encode()
     lines = (
-        f"POST {V2} HTTP/1.1\r\nHost: x\r\nInference-Header-Content-Length: {len(head)}\r\n"
+        f"POST {V2} HTTP/1.1\r\nHost: localhost\r\nInference-Header-Content-Length: {len(head)}\r\n"
         f"Content-Length: {len(head) + 4 * count}\r\n\r\n"
     )
     return lines.encode() + head + b"\0" * (4 * count)
@@ -492,8 +492,9 @@ def test_a_reply_that_nobody_reads_is_dropped(start):
     server = start(MODELS / "triton" / "identity_fp32", "--max-connections", "1", "--idle-timeout-ms", "500",
                    ready=False)
     server.until(lambda: server.get("/v2/health/ready").status_code == 200, "ready")
+    request = large_reply()
     with server.connect() as unread:
-        unread.sendall(large_reply())
+        unread.sendall(request)
         assert_answers(server)
         received = 0
         try:
@@ -507,7 +508,7 @@ def test_a_reply_that_nobody_reads_is_dropped(start):
 def test_a_server_without_free_file_descriptors_serves_again_once_it_has_some(start):
     server = start(MODELS / "triton" / "identity_fp32")
     with server.connect() as early:
-        ask = f"POST {V2} HTTP/1.1\r\nHost: x\r\nContent-Length: {len(GOOD)}\r\n\r\n".encode() + GOOD
+        ask = f"POST {V2} HTTP/1.1\r\nHost: localhost\r\nContent-Length: {len(GOOD)}\r\n\r\n".encode() + GOOD
         early.sendall(ask)
         assert read_answer(early).status == 200
         resource.prlimit(server.process.pid, resource.RLIMIT_NOFILE, (64, 64))

@@ -412,7 +412,7 @@ def test_a_connection_survives_an_error_reply(triton):
     with triton.connect() as connection:
         for body, status in ((bad, 400), (good, 200), (bad, 400), (good, 200)):
             connection.sendall(
-                f"POST {path} HTTP/1.1\r\nHost: x\r\nContent-Length: {len(body)}\r\n\r\n".encode() + body
+                f"POST {path} HTTP/1.1\r\nHost: localhost\r\nContent-Length: {len(body)}\r\n\r\n".encode() + body
             )
             assert read_answer(connection).status == status
 
@@ -422,7 +422,7 @@ def test_pipelined_requests_are_all_answered_in_order(triton):
     for i in range(10):
         body = json.dumps({"id": str(i), "inputs": one([i])}).encode()
         requests += (
-            f"POST {INFER.format('identity_fp32')} HTTP/1.1\r\nHost: x\r\n"
+            f"POST {INFER.format('identity_fp32')} HTTP/1.1\r\nHost: localhost\r\n"
             f"Connection: {'close' if i == 9 else 'keep-alive'}\r\nContent-Length: {len(body)}\r\n\r\n"
         ).encode() + body
     with triton.connect() as connection:
@@ -445,7 +445,7 @@ def test_chunked_bodies_and_expect_continue_work(triton):
     assert answer.json()["outputs"][0]["data"] == [1, 2]
     with triton.connect() as connection:
         connection.sendall(
-            f"POST {path} HTTP/1.1\r\nHost: x\r\nExpect: 100-continue\r\n"
+            f"POST {path} HTTP/1.1\r\nHost: localhost\r\nExpect: 100-continue\r\n"
             f"Content-Length: {len(body)}\r\n\r\n".encode()
         )
         assert connection.recv(4096).startswith(b"HTTP/1.1 100")

@@ -4,7 +4,7 @@
 
 use std::sync::Arc;
 
-use ::http::header::{CONTENT_TYPE, RETRY_AFTER};
+use ::http::header::{AUTHORIZATION, CONTENT_TYPE, RETRY_AFTER};
 use ::http::{HeaderMap, HeaderValue, Method, Request, Response};
 use bytes::Bytes;
 use futures::FutureExt as _;
@@ -24,6 +24,7 @@ use crate::cache;
 use crate::deadline::{millis_left, within};
 use crate::known::Known;
 use crate::metadata;
+use crate::registry::Asks;
 use crate::status::from_http;
 
 pub use salver_protocol::oip_rest::Form;
@@ -38,6 +39,7 @@ pub struct HttpClient {
     form: Form,
     pool: Client<HttpConnector, Sent>,
     known: Arc<Known>,
+    pub(crate) asks: Asks,
 }
 
 /// What a server replied.
@@ -83,7 +85,7 @@ impl HttpClient {
         let mut connector = HttpConnector::new();
         connector.set_nodelay(true);
         let pool = Client::builder(TokioExecutor::new()).pool_timer(TokioTimer::new()).build(connector);
-        Ok(Self { base: base.parse()?, form: Form::Binary, pool, known: Arc::default() })
+        Ok(Self { base: base.parse()?, form: Form::Binary, pool, known: Arc::default(), asks: Asks::Person })
     }
 
     /// Sends and asks for tensors in `form` from now on; binary where nothing is said.
@@ -230,6 +232,9 @@ impl HttpClient {
         let mut request = Request::new(body);
         *request.method_mut() = method;
         *request.headers_mut() = headers;
+        if let Asks::Fixed(Some(value)) = &self.asks {
+            request.headers_mut().insert(AUTHORIZATION, value.clone());
+        }
         let invalid =
             |error: ::http::uri::InvalidUri| Error::invalid_input("the request's path is not valid").with_source(error);
         *request.uri_mut() = self.base.url(path).parse().map_err(invalid)?;
@@ -244,7 +249,11 @@ impl HttpClient {
     }
 
     fn unreachable(&self, error: &dyn std::error::Error) -> Error {
-        Error::not_ready(format!("no answer from {}: {}; is `salver serve` running there?", self.base, root(error)))
+        let hint = match self.asks {
+            Asks::Person => "is `salver serve` running there?",
+            Asks::Fixed(_) => "is a tracking server running there?",
+        };
+        Error::not_ready(format!("no answer from {}: {}; {hint}", self.base, root(error)))
     }
 
     async fn infer_now(&self, request: InferRequest, ctx: &Context) -> Result<InferResponse> {

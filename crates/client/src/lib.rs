@@ -6,6 +6,7 @@
 //! retried here: [`ErrorKind::is_retryable`](salver_core::ErrorKind::is_retryable) tells callers
 //! what may be.
 
+mod artifacts;
 mod base;
 mod cache;
 mod deadline;
@@ -16,6 +17,8 @@ mod metadata;
 mod registry;
 mod status;
 
+pub use artifacts::RemoteFile;
 pub use base::BaseUrl;
 pub use grpc::GrpcClient;
 pub use http::{Form, HttpClient, HttpReply};
+pub use registry::Login;

@@ -1,24 +1,69 @@
-//! The registry of a server: MLflow's calls, files, and Salver's own routes.
-
-use std::path::Path;
+//! The registry of a server: MLflow's calls, and Salver's own routes. Files are in `artifacts.rs`.
 
 use bytes::Bytes;
-use futures::TryStreamExt as _;
-use http::header::{AUTHORIZATION, CONTENT_LENGTH, CONTENT_TYPE};
+use http::header::{AUTHORIZATION, CONTENT_TYPE};
 use http::{HeaderMap, HeaderValue, Method};
-use http_body_util::{BodyExt as _, StreamBody};
-use salver_core::{Error, ErrorKind, Result};
+use salver_core::{Error, Result};
 use salver_protocol::paths;
 use serde_json::Value;
-use tokio::io::AsyncWriteExt as _;
-use tokio_util::io::ReaderStream;
 
 use crate::HttpClient;
 
-/// Bytes of a file that are read at once.
-const PIECE: usize = 256 << 10;
+/// How a tracking server of MLflow's is told who asks.
+#[derive(Clone, PartialEq, Eq)]
+pub enum Login {
+    /// It is not.
+    Nobody,
+    /// By a token.
+    Token(String),
+    /// By name and password.
+    Password {
+        /// Who asks.
+        user: String,
+        /// What only they know.
+        password: String,
+    },
+}
+
+/// What requests say of who makes them.
+#[derive(Clone)]
+pub(crate) enum Asks {
+    /// Where a change is made, the name of the person at this machine.
+    Person,
+    /// This header field, everywhere; none: nothing.
+    Fixed(Option<HeaderValue>),
+}
+
+impl Login {
+    fn header(&self) -> Result<Option<HeaderValue>> {
+        let text = match self {
+            Self::Nobody => return Ok(None),
+            Self::Token(token) => format!("Bearer {token}"),
+            Self::Password { user, password } => basic(&format!("{user}:{password}")),
+        };
+        let mut value = HeaderValue::from_str(&text)
+            .map_err(|_| Error::invalid_input("the token holds characters that a header cannot"))?;
+        value.set_sensitive(true);
+        Ok(Some(value))
+    }
+}
+
+fn basic(text: &str) -> String {
+    format!("Basic {}", base64::Engine::encode(&base64::engine::general_purpose::STANDARD, text))
+}
 
 impl HttpClient {
+    /// Makes a client of a tracking server of MLflow's, of which only [`HttpClient::mlflow`] and the
+    /// calls for artifacts are known to be there.
+    ///
+    /// # Errors
+    /// As [`HttpClient::new`]; `InvalidInput` for a token that no header can hold.
+    pub fn of_mlflow(base: &str, login: &Login) -> Result<Self> {
+        let mut client = Self::new(base)?;
+        client.asks = Asks::Fixed(login.header()?);
+        Ok(client)
+    }
+
     /// Calls MLflow's interface, such as `POST runs/create`; arguments of GET go into the query.
     ///
     /// # Errors
@@ -54,91 +99,16 @@ impl HttpClient {
         self.send(method, &format!("/api/v1/registry/{call}"), headers, body).await?.success()?.json()
     }
 
-    /// Sends a file to `path` of the server's artifacts, without holding it in memory.
-    ///
-    /// # Errors
-    /// `InvalidInput` for a file that cannot be read; the kind of the server's status.
-    pub async fn put_artifact(&self, path: &str, file: &Path) -> Result<()> {
-        let unreadable = |error: std::io::Error| {
-            Error::invalid_input(format!("'{}' cannot be read: {error}", file.display())).with_source(error)
-        };
-        let opened = tokio::fs::File::open(file).await.map_err(unreadable)?;
-        let size = opened.metadata().await.map_err(unreadable)?.len();
-        let pieces = ReaderStream::with_capacity(opened, PIECE).map_ok(http_body::Frame::data);
-        let mut headers = HeaderMap::new();
-        headers.insert(CONTENT_LENGTH, HeaderValue::from(size));
-        headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/octet-stream"));
-        let reply =
-            self.send_body(Method::PUT, &artifact(path), headers, StreamBody::new(pieces).boxed_unsync()).await?;
-        self.read(reply).await?.success().map(drop)
-    }
-
-    /// Writes a file of the server's artifacts to `to`, without holding it in memory.
-    ///
-    /// # Errors
-    /// `NotFound` for nothing there; `Full` for a disk without room.
-    pub async fn get_artifact(&self, path: &str, to: &Path) -> Result<()> {
-        let reply =
-            self.send_body(Method::GET, &artifact(path), HeaderMap::new(), crate::http::whole(Bytes::new())).await?;
-        if !reply.status().is_success() {
-            return self.read(reply).await?.success().map(drop);
-        }
-        let unwritable = |error: std::io::Error| {
-            let kind = match error.kind() {
-                std::io::ErrorKind::StorageFull => ErrorKind::Full,
-                _ => ErrorKind::InvalidInput,
-            };
-            Error::new(kind, format!("'{}' cannot be written: {error}", to.display())).with_source(error)
-        };
-        let mut file = tokio::fs::File::create(to).await.map_err(unwritable)?;
-        let mut body = reply.into_body();
-        while let Some(frame) = body.frame().await {
-            let frame = frame.map_err(|error| {
-                Error::not_ready(format!("the server broke off while sending '{path}'")).with_source(error)
-            })?;
-            if let Some(piece) = frame.data_ref() {
-                file.write_all(piece).await.map_err(unwritable)?;
-            }
-        }
-        file.flush().await.map_err(unwritable)
-    }
-
-    /// Lists all files below a folder of the server's artifacts, as paths relative to it.
-    ///
-    /// # Errors
-    /// The kind of the server's status.
-    pub async fn artifacts(&self, folder: &str) -> Result<Vec<String>> {
-        let (mut found, mut folders) = (Vec::new(), vec![String::new()]);
-        while let Some(below) = folders.pop() {
-            let path = format!("{folder}/{below}");
-            let call =
-                format!("/api/2.0/mlflow-artifacts/artifacts?path={}", paths::segment(path.trim_end_matches('/')));
-            let listed = self.get(&call).await?.json()?;
-            for file in listed["files"].as_array().into_iter().flatten() {
-                let name = file["path"].as_str().unwrap_or_default();
-                match file["is_dir"].as_bool() {
-                    Some(true) => folders.push(format!("{below}{name}/")),
-                    _ => found.push(format!("{below}{name}")),
-                }
-            }
-        }
-        found.sort();
-        Ok(found)
-    }
-
     /// Who makes a change stands in the server's audit log.
     fn add_user(&self, headers: &mut HeaderMap) {
+        if matches!(self.asks, Asks::Fixed(_)) {
+            return;
+        }
         let user = ["SALVER_USER", "USER", "LOGNAME"].iter().find_map(|name| std::env::var(name).ok());
-        if let Some(user) = user.filter(|user| !user.is_empty() && !user.contains(':')) {
-            let encoded = base64::Engine::encode(&base64::engine::general_purpose::STANDARD, format!("{user}:"));
-            if let Ok(value) = HeaderValue::from_str(&format!("Basic {encoded}")) {
-                headers.insert(AUTHORIZATION, value);
-            }
+        if let Some(user) = user.filter(|user| !user.is_empty() && !user.contains(':'))
+            && let Ok(value) = HeaderValue::from_str(&basic(&format!("{user}:")))
+        {
+            headers.insert(AUTHORIZATION, value);
         }
     }
-}
-
-fn artifact(path: &str) -> String {
-    let segments: Vec<String> = path.split('/').map(paths::segment).collect();
-    format!("/api/2.0/mlflow-artifacts/artifacts/{}", segments.join("/"))
 }

@@ -320,7 +320,9 @@ pub struct ModelEntry {
     pub name: ModelName,
     /// Labels and the versions they stand for.
     pub labels: BTreeMap<String, u64>,
-    /// The versions to serve, ascending; or what is wrong with the folder.
+    /// The versions to serve, ascending; or what is wrong with the folder, whose versions go on
+    /// serving. With the kind `Gone` nothing is wrong: there is no version to serve, and what
+    /// served leaves.
     pub versions: Result<Vec<Arc<ModelSpec>>>,
 }
 

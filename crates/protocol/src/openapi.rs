@@ -2,7 +2,8 @@
 //!
 //! Built here, beside the protocols that it describes, so that its examples can be fed to their
 //! decoders in a test. `operation` is the builder, `schemas` the shapes, `paths` the routes.
-//! Routes that exist only behind a flag, and those that answer 501, are left out.
+//! Routes that exist only behind a flag, those that answer 501, and MLflow's tracking interface are
+//! left out.
 
 mod operation;
 mod paths;
@@ -49,7 +50,9 @@ The header `x-salver-timeout-ms` bounds the whole request.\n\n\
 `NaN`, `Infinity` and `-Infinity` stand as bare tokens in the JSON of versions 1 and 2 and of MLflow, as their clients \
 expect; the plain protocol is strict JSON and writes `null`.\n\n\
 gRPC is answered on the same port and has its own description through reflection. The extensions for classification, \
-generation, shared memory, tracing and logging, and the verbs `:classify`, `:regress` and `:explain`, answer 501.";
+generation, shared memory, tracing and logging, and the verbs `:classify`, `:regress` and `:explain`, answer 501.\n\n\
+MLflow's tracking and registry interface is answered under `/api/2.0/mlflow` and `/api/2.0/mlflow-artifacts`; MLflow \
+describes it: https://mlflow.org/docs/latest/rest-api.html.";
 
 fn tags() -> Value {
     json!([
@@ -59,6 +62,7 @@ fn tags() -> Value {
         { "name": "v1", "description": "TensorFlow Serving's REST API and KServe's version 1." },
         { "name": "mlflow", "description": "MLflow's scoring server, for the default model." },
         { "name": "admin", "description": "What is in memory, and what shall be." },
+        { "name": "registry", "description": "Registered models, their versions and stages, and who changed them." },
         { "name": "server", "description": "The server itself." },
     ])
 }

@@ -3,12 +3,13 @@
 //!
 //! `registry.json` is written last: a folder without it is no backup.
 
+use std::io::Write as _;
 use std::path::{Path, PathBuf};
 
 use futures::{StreamExt as _, TryStreamExt as _};
 use salver_core::{Error, ErrorKind, Result};
 use salver_store::database::{Kind, Row, Session, Value, sql};
-use salver_store::{Blobs, Digest};
+use salver_store::{Blobs, Digest, make_folder, sync_folder};
 use serde::{Deserialize, Serialize};
 use serde_json::Value as Json;
 use tokio::io::{AsyncBufReadExt as _, AsyncWriteExt as _};
@@ -82,7 +83,7 @@ const TABLES: &[Table] = tables! {
     registered_model_tags { name: Text, key: Text, value: Text }
     model_versions { name: Text, version: Int, creation_time: Int, last_update_time: Int, description: Text,
         user_id: Text, stage: Text, source: Text, location: Text, run_id: Text, run_link: Text, model_id: Text,
-        digest: Text, size: Int }
+        digest: Text, size: Int, signature: Text }
     model_version_files { name: Text, version: Int, path: Text, digest: Text, size: Int }
     model_version_tags { name: Text, version: Int, key: Text, value: Text }
     model_aliases { name: Text, alias: Text, version: Int }
@@ -107,7 +108,8 @@ impl Registry {
             let text = format!("'{}' is not empty; name a new folder", folder.display());
             return Err(Error::new(ErrorKind::Conflict, text));
         }
-        std::fs::create_dir_all(folder.join("tables")).map_err(|error| unusable(folder, error))?;
+        let tables = folder.join("tables");
+        make_folder(folder).and_then(|()| make_folder(&tables)).map_err(|error| unusable(folder, error))?;
         let mut saved = Saved { schema: schema::HISTORY.len() as i64, ..Saved::default() };
         // One moment for all tables.
         let mut session = self.database.snapshot().await?;
@@ -124,7 +126,7 @@ impl Registry {
             saved.blobs += 1;
         }
         let manifest = serde_json::to_vec_pretty(&saved).unwrap_or_default();
-        std::fs::write(folder.join(MANIFEST), manifest).map_err(|error| unusable(folder, error))?;
+        write_manifest(folder, &tables, &manifest).map_err(|error| unusable(folder, error))?;
         Ok(saved)
     }
 
@@ -145,22 +147,34 @@ impl Registry {
             ));
         }
         let copies = Blobs::open(text(folder)?)?;
-        let mut blobs = copies.list();
+        let (mut blobs, mut n_blobs) = (copies.list(), 0);
         while let Some(blob) = blobs.try_next().await? {
             copy(&copies, &self.blobs, &blob.digest).await?;
+            n_blobs += 1;
         }
+        check_count(folder, "files", n_blobs, saved.blobs)?;
         let mut session = self.database.write().await?;
         refuse_unless_empty(&mut session).await?;
         session.execute(sql("DELETE FROM experiments")).await?;
+        let mut n_rows = 0;
         for table in TABLES {
-            read_table(&mut session, table, &table.file(folder)).await?;
+            n_rows += read_table(&mut session, table, &table.file(folder)).await?;
         }
+        check_count(folder, "rows", n_rows, saved.rows)?;
         let counters = "UPDATE counters SET value = (SELECT COALESCE(MAX(experiment_id), 0) FROM experiments) \
                         WHERE name = 'experiment'";
         session.execute(sql(counters)).await?;
         self.commit_change(session).await?;
         Ok(saved)
     }
+}
+
+fn check_count(folder: &Path, what: &str, found: u64, expected: u64) -> Result<()> {
+    if found == expected {
+        return Ok(());
+    }
+    let folder = folder.display();
+    Err(Error::invalid_input(format!("the backup in '{folder}' is damaged: expected {expected} {what}, found {found}")))
 }
 
 async fn refuse_unless_empty(session: &mut Session) -> Result<()> {
@@ -188,22 +202,41 @@ async fn write_table(session: &mut Session, table: &Table, file: &Path) -> Resul
         out.write_all(line.as_bytes()).await.map_err(|error| unusable(file, error))?;
         count += 1;
     }
-    out.flush().await.map_err(|error| unusable(file, error))?;
+    let synced = match out.flush().await {
+        Ok(()) => out.get_ref().sync_all().await,
+        failed => failed,
+    };
+    synced.map_err(|error| unusable(file, error))?;
     Ok(count)
 }
 
-async fn read_table(session: &mut Session, table: &Table, file: &Path) -> Result<()> {
+/// A backup is complete where it has a manifest, so that comes last, whole, and after all else is on
+/// the disk.
+fn write_manifest(folder: &Path, tables: &Path, manifest: &[u8]) -> std::io::Result<()> {
+    let part = folder.join(format!("{MANIFEST}.part"));
+    let mut file = std::fs::File::create(&part)?;
+    file.write_all(manifest)?;
+    file.sync_all()?;
+    sync_folder(tables)?;
+    std::fs::rename(&part, folder.join(MANIFEST))?;
+    sync_folder(folder)
+}
+
+/// Returns how many rows there were.
+async fn read_table(session: &mut Session, table: &Table, file: &Path) -> Result<u64> {
     let opened = tokio::fs::File::open(file).await.map_err(|error| unusable(file, error))?;
     let mut lines = tokio::io::BufReader::new(opened).lines();
     let mut rows: Vec<Vec<Value>> = Vec::with_capacity(ROWS);
+    let mut count = 0;
     loop {
         let line = lines.next_line().await.map_err(|error| unusable(file, error))?;
         if (line.is_none() || rows.len() == ROWS) && !rows.is_empty() {
             session.execute(sql(table.insert).rows(std::mem::take(&mut rows))).await?;
         }
         let Some(line) = line else {
-            return Ok(());
+            return Ok(count);
         };
+        count += 1;
         let damaged = || Error::invalid_input(format!("'{}' of the backup is damaged", file.display()));
         let cells: Vec<Json> = serde_json::from_str(&line).map_err(|_| damaged())?;
         if cells.len() != table.columns.len() {

@@ -11,7 +11,7 @@ use bytes::Bytes;
 use futures::Stream;
 use futures::stream::BoxStream;
 use salver_core::{Error, ErrorKind, Result};
-use salver_store::database::{Session, sql};
+use salver_store::database::{Row, Session, sql};
 use serde::Serialize;
 use sha2::{Digest as _, Sha256};
 
@@ -245,10 +245,22 @@ pub(crate) async fn read_files(session: &mut Session, name: &str, version: i64) 
         .collect()
 }
 
-/// Notes what a new version is made of, where its files are in this store.
-pub(crate) async fn freeze(session: &mut Session, name: &str, version: i64, location: &str) -> Result<()> {
+/// Returns the files in a folder of this store, by path.
+pub(crate) async fn files_in(session: &mut Session, folder: &str) -> Result<Vec<FileInfo>> {
+    let prefix = format!("{folder}/").len();
+    let statement = sql("SELECT path, digest, size FROM artifacts WHERE path >= ? AND path < ? ORDER BY path");
+    let rows = session.all(statement.bind_all(below(folder))).await?;
+    let file = |row: &Row| {
+        let path = row.text("path")?.split_off(prefix);
+        Ok(FileInfo { path, digest: row.text("digest")?, size: row.int("size")? })
+    };
+    rows.iter().map(file).collect()
+}
+
+/// Notes what a new version is made of, where its files are in this store; returns their digest.
+pub(crate) async fn freeze(session: &mut Session, name: &str, version: i64, location: &str) -> Result<Option<String>> {
     let Some(folder) = path_of(location) else {
-        return Ok(());
+        return Ok(None);
     };
     let [from, to] = below(folder);
     let prefix = (from.chars().count() + 1) as i64;
@@ -261,19 +273,21 @@ pub(crate) async fn freeze(session: &mut Session, name: &str, version: i64, loca
     session.execute(statement).await?;
     let files = read_files(session, name, version).await?;
     if files.is_empty() {
-        return Ok(());
+        return Ok(None);
     }
     let size: i64 = files.iter().map(|file| file.size).sum();
+    let digest = digest_of(&files);
     let statement = sql("UPDATE model_versions SET digest = ?, size = ? WHERE name = ? AND version = ?")
-        .bind(digest_of(&files))
+        .bind(&digest)
         .bind(size)
         .bind(name)
         .bind(version);
-    session.execute(statement).await.map(drop)
+    session.execute(statement).await?;
+    Ok(Some(digest))
 }
 
 /// SHA-256 over paths and digests, by path: equal for the same files wherever they are.
-fn digest_of(files: &[FileInfo]) -> String {
+pub(crate) fn digest_of(files: &[FileInfo]) -> String {
     let mut hash = Sha256::new();
     let sorted: BTreeSet<(&str, &str)> = files.iter().map(|file| (file.path.as_str(), file.digest.as_str())).collect();
     for (path, digest) in sorted {

@@ -20,8 +20,8 @@ pub use self::files::{FileInfo, Listed};
 pub use self::gc::Cleared;
 pub use self::logged::NewLoggedModel;
 pub use self::metrics::{Logged, MAX_BATCH, NewMetric};
-pub use self::models::{NewVersion, StageTime, Transition};
-pub use self::overview::VersionCard;
+pub use self::models::{NewVersion, StageTime, ToServe, Transition};
+pub use self::overview::{Difference, VersionCard};
 pub use self::query::{LoggedOrder, Search};
 pub use self::runs::{NewRun, RunChange};
 
@@ -41,6 +41,7 @@ mod runs;
 mod schema;
 pub mod search;
 pub mod serving;
+mod signatures;
 mod sources;
 mod tags;
 pub mod types;

@@ -11,8 +11,10 @@ use crate::tags::MODEL_TAGS;
 use crate::types::{Alias, ModelVersion, RegisteredModel, Tag};
 use crate::{Registry, names};
 
+pub use self::lookup::ToServe;
 pub use self::versions::{NewVersion, StageTime, Transition};
 
+mod lookup;
 mod versions;
 
 impl Registry {

@@ -4,11 +4,13 @@
 //! store, log or terminal is the better for. Lengths count characters unless they say bytes.
 
 mod artifact;
+mod reference;
 mod stage;
 
 use salver_core::{Error, Result};
 
 pub use artifact::{MAX_ARTIFACT_PATH_BYTES, artifact_path, uri_has_traversal};
+pub use reference::{VersionRef, Which};
 pub use stage::Stage;
 
 /// The most characters of an experiment's name.

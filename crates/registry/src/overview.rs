@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use salver_core::{Error, Result};
+use salver_repository::signature::{Change, Signature};
 use salver_store::database::{Session, sql};
 use serde::{Serialize, Serializer};
 
@@ -29,6 +30,38 @@ pub struct VersionCard {
     pub metrics: BTreeMap<String, f64>,
     /// Of the run that made it.
     pub params: BTreeMap<String, String>,
+    /// What its files declare to take and give; none: nothing is known of it.
+    pub signature: Option<Signature>,
+}
+
+/// How a version differs from another one.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Difference {
+    /// The version that it is held against.
+    pub from: String,
+    /// The version.
+    pub to: String,
+    /// How much more was measured, of each key that both have.
+    pub metrics: BTreeMap<String, f64>,
+    /// What its signature has otherwise; none: one of the two is not known.
+    pub signature: Option<Vec<Change>>,
+}
+
+impl VersionCard {
+    /// Returns how `other` differs from this version.
+    pub fn difference(&self, other: &Self) -> Difference {
+        let measured = |(key, before): (&String, &f64)| {
+            let difference = other.metrics.get(key)? - before;
+            difference.is_finite().then(|| (key.clone(), difference))
+        };
+        let signatures = self.signature.as_ref().zip(other.signature.as_ref());
+        Difference {
+            from: self.version.version.to_string(),
+            to: other.version.version.to_string(),
+            metrics: self.metrics.iter().filter_map(measured).collect(),
+            signature: signatures.map(|(before, after)| before.changes(after)),
+        }
+    }
 }
 
 fn numbers<S: Serializer>(metrics: &BTreeMap<String, f64>, serializer: S) -> Result<S::Ok, S::Error> {
@@ -125,5 +158,6 @@ async fn card(session: &mut Session, version: ModelVersion) -> Result<VersionCar
         metrics.extend(model.data.metrics.into_iter().map(|metric| (metric.key, metric.value)));
         params.extend(model.data.params.into_iter().map(|Tag { key, value }| (key, value)));
     }
-    Ok(VersionCard { digest: version.digest.clone(), size: version.size, metrics, params, version })
+    let signature = version.signature.as_deref().and_then(|text| serde_json::from_str(text).ok());
+    Ok(VersionCard { digest: version.digest.clone(), size: version.size, metrics, params, signature, version })
 }

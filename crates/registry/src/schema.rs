@@ -172,6 +172,8 @@ CREATE TABLE model_versions (
     -- Of all files together, and how many bytes they have; empty where they are kept elsewhere.
     digest {text},
     size BIGINT,
+    -- What its files declare to take and give, as JSON; empty where they declare nothing.
+    signature {text},
     PRIMARY KEY (name, version)
 );
 CREATE INDEX model_versions_by_location ON model_versions (location);

@@ -304,6 +304,9 @@ pub struct ModelVersion {
     /// Bytes of its files.
     #[serde(skip)]
     pub size: Option<i64>,
+    /// What its files declare to take and give, as JSON; none: nothing, or nothing that is understood.
+    #[serde(skip)]
+    pub signature: Option<String>,
 }
 
 /// A model that a run wrote down, registered or not.

@@ -3,8 +3,14 @@
 //! Each takes any bytes and must return; what the parser says is of no interest. The tests run
 //! them over `corpus/` and over changed copies of it.
 
-use bytes::Bytes;
+use std::ops::Range;
+use std::pin::pin;
+use std::task::{Context, Waker};
 
+use bytes::Bytes;
+use salver_core::{BoxFuture, Result};
+
+use crate::signature::{self, Files};
 use crate::{hugging_face, mlflow, model_toml, onnx, pbtxt, tfserving};
 
 /// Reads Triton's `config.pbtxt`.
@@ -32,6 +38,7 @@ pub fn model_toml(data: &[u8]) {
 pub fn mlmodel(data: &[u8]) {
     if let Ok(text) = std::str::from_utf8(data) {
         let _ = mlflow::parse(text);
+        let _ = mlflow::declared(text);
     }
 }
 
@@ -42,7 +49,23 @@ pub fn hugging_face(data: &[u8]) {
     }
 }
 
-/// Reads an ONNX file.
+/// Reads an ONNX file, whole and in pieces.
 pub fn onnx(data: &[u8]) {
-    let _ = onnx::summarize_bytes(Bytes::copy_from_slice(data));
+    let data = Bytes::copy_from_slice(data);
+    let _ = onnx::summarize_bytes(data.clone());
+    // What is in memory keeps nobody waiting.
+    let _ = pin!(signature::read(&OneFile(data))).poll(&mut Context::from_waker(Waker::noop()));
+}
+
+/// A model that is one file in memory.
+struct OneFile(Bytes);
+
+impl Files for OneFile {
+    fn list(&self) -> Vec<(&str, u64)> {
+        vec![("model.onnx", self.0.len() as u64)]
+    }
+
+    fn read<'a>(&'a self, _: &'a str, range: Range<u64>) -> BoxFuture<'a, Result<Bytes>> {
+        Box::pin(std::future::ready(Ok(self.0.slice(range.start as usize..range.end as usize))))
+    }
 }

@@ -18,7 +18,7 @@
 //!    something in it but no model is refused.
 //!
 //! Hidden files and folders do not count. A broken model is an entry that says so; it never hides
-//! the others. Nothing here reads a graph to serve it: [`onnx`] does so for people.
+//! the others. Nothing here reads a graph to serve it: [`onnx`] and [`signature`] do so for people.
 
 mod files;
 mod hugging_face;
@@ -30,6 +30,7 @@ pub mod onnx;
 mod pbtxt;
 mod places;
 mod schema;
+pub mod signature;
 mod task;
 mod text;
 mod tfserving;

@@ -16,6 +16,10 @@ use serde_saphyr::{DuplicateKeyPolicy, Options};
 use crate::files::{self, Fingerprint};
 use crate::versions;
 
+mod signature;
+
+pub(crate) use self::signature::declared;
+
 /// The file that makes a folder a model of MLflow.
 pub(crate) const MANIFEST: &str = "MLmodel";
 
@@ -76,6 +80,8 @@ enum Text {
 struct Signature {
     #[serde(default)]
     inputs: Option<String>,
+    #[serde(default)]
+    outputs: Option<String>,
 }
 
 /// A column, or a tensor (`"type": "tensor"`).

@@ -41,7 +41,8 @@ pub(crate) struct Manifest {
     pub(crate) name: Option<String>,
     version: u64,
     engine: Option<String>,
-    artifact: Option<String>,
+    /// The file to load; none: `model.onnx`, or the only `.onnx` file.
+    pub(crate) artifact: Option<String>,
     /// None: nothing is said of it.
     task: Option<Draft>,
     labels: Option<Labels>,

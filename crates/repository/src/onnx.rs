@@ -4,6 +4,7 @@
 //! copied. The depth of nested graphs is bounded by the protobuf reader.
 
 mod element_type;
+mod graph_io;
 mod messages;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -16,6 +17,7 @@ use prost::Message;
 use salver_core::{DataType, Error, Result};
 
 use self::element_type::{byte_count, element_type};
+pub(crate) use self::graph_io::signature;
 use self::messages::{
     DimensionValue, GraphProto, ModelProto, NodeProto, TensorProto, TensorShapeProto, TypeProto, TypeValue,
     ValueInfoProto,

@@ -17,9 +17,17 @@ pub(crate) struct Board {
 
 #[derive(Debug, Default)]
 struct Known {
-    /// What is wrong with the folder as a whole.
-    problem: Option<String>,
+    /// What is to be said of the model as a whole.
+    note: Option<Note>,
     versions: BTreeMap<u64, (ModelState, String)>,
+}
+
+#[derive(Debug, PartialEq, Eq)]
+enum Note {
+    /// What is wrong with the folder.
+    Problem(String),
+    /// Why there is no version to serve, where nothing is wrong.
+    Absence(String),
 }
 
 impl Known {
@@ -29,7 +37,7 @@ impl Known {
 
     fn is_ready(&self) -> bool {
         let idle = self.versions.values().all(|(state, _)| matches!(state, ModelState::Gone | ModelState::Draining));
-        self.has(ModelState::Ready) || (self.problem.is_none() && idle)
+        self.has(ModelState::Ready) || (!matches!(self.note, Some(Note::Problem(_))) && idle)
     }
 }
 
@@ -45,10 +53,19 @@ impl Board {
 
     /// Notes that the model's folder is broken, or whole again. Returns whether that is news.
     pub(crate) fn set_problem(&self, name: &str, problem: Option<String>) -> bool {
+        self.set_note(name, problem.map(Note::Problem))
+    }
+
+    /// Notes why the model has no version to serve. Returns whether that is news.
+    pub(crate) fn set_absent(&self, name: &str, reason: &str) -> bool {
+        self.set_note(name, Some(Note::Absence(reason.to_owned())))
+    }
+
+    fn set_note(&self, name: &str, note: Option<Note>) -> bool {
         let mut models = self.models.lock();
         let known = models.entry(name.to_owned()).or_default();
-        let news = known.problem != problem;
-        known.problem = problem;
+        let news = known.note != note;
+        known.note = note;
         news
     }
 
@@ -133,8 +150,11 @@ impl Board {
             (Some((ModelState::Failed, reason)), _) => {
                 Error::not_ready(format!("model '{model}' failed to load: {reason}"))
             }
-            (_, Selector::Latest) => match &known.problem {
-                Some(problem) => Error::not_ready(format!("model '{name}' cannot be loaded: {problem}")),
+            (_, Selector::Latest) => match &known.note {
+                Some(Note::Problem(problem)) => Error::not_ready(format!("model '{name}' cannot be loaded: {problem}")),
+                Some(Note::Absence(reason)) => {
+                    Error::not_ready(format!("model '{name}' has no version to serve: {reason}"))
+                }
                 None => Error::not_found(format!("Request for unknown model: '{name}' has no available versions")),
             },
             (_, Selector::Version(version)) => {
@@ -153,10 +173,11 @@ fn rows(name: &str, known: &Known) -> Vec<ModelStatus> {
         |version, state, reason: &str| ModelStatus { name: name.to_owned(), version, state, reason: reason.to_owned() };
     let mut rows: Vec<_> =
         known.versions.iter().map(|(version, (state, reason))| row(Some(*version), Some(*state), reason)).collect();
-    if let Some(problem) = &known.problem {
-        rows.push(row(None, Some(ModelState::Failed), problem));
-    } else if rows.is_empty() {
-        rows.push(row(None, None, ""));
+    match &known.note {
+        Some(Note::Problem(problem)) => rows.push(row(None, Some(ModelState::Failed), problem)),
+        Some(Note::Absence(reason)) => rows.push(row(None, Some(ModelState::Gone), reason)),
+        None if rows.is_empty() => rows.push(row(None, None, "")),
+        None => {}
     }
     rows
 }
@@ -206,6 +227,23 @@ mod tests {
         board.forget("bad");
         board.set("m", 1, ModelState::Gone, "unloaded");
         assert!(board.is_ready(|_| true));
+    }
+
+    #[test]
+    fn a_model_without_a_version_to_serve_says_why_and_is_no_fault() {
+        let board = board();
+        board.set("m", 1, ModelState::Gone, "unloaded");
+        assert!(board.set_absent("m", "nothing is in Staging"));
+        assert!(!board.set_absent("m", "nothing is in Staging"));
+        let rows: Vec<_> = board.index().into_iter().map(|row| (row.version, row.state, row.reason)).collect();
+        let gone = Some(ModelState::Gone);
+        assert_eq!(rows, [(Some(1), gone, "unloaded".to_owned()), (None, gone, "nothing is in Staging".to_owned())]);
+        assert!(board.is_ready(|_| true));
+        let error = board.explain(&ModelRef::latest(ModelName::new("m").unwrap()));
+        assert_eq!(error.kind(), ErrorKind::NotReady);
+        assert!(error.message().ends_with("nothing is in Staging"), "{error}");
+        board.set_problem("m", None);
+        assert_eq!(board.index().len(), 1);
     }
 
     #[test]

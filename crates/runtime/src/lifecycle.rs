@@ -126,6 +126,10 @@ impl Lifecycle {
         *turn = reading;
         let desired = match entry.versions {
             Ok(desired) => desired,
+            Err(error) if error.kind() == ErrorKind::Gone => {
+                self.withdraw(&entry.name, &error);
+                return Err(error);
+            }
             Err(error) => {
                 // Whatever served before goes on serving.
                 if self.board.set_problem(&entry.name, Some(error.message().to_owned())) {
@@ -160,6 +164,18 @@ impl Lifecycle {
         }
         self.publish(&entry.name, |served| served.labels.clone_from(&entry.labels));
         failure.map_or(Ok(()), Err)
+    }
+
+    /// Takes down what served of a model that is known on and has no version any more.
+    fn withdraw(self: &Arc<Self>, name: &ModelName, why: &Error) {
+        if self.board.set_absent(name, why.message()) {
+            tracing::warn!(model = %name, reason = why.message(), "model has no version to serve");
+        }
+        self.forget_failures(name, &[]);
+        self.publish(name, |served| *served = Served { slots: served.slots.clone(), ..Served::default() });
+        for actual in self.actual(name) {
+            self.take_down(name, actual.version);
+        }
     }
 
     /// Forgets a model that its source no longer has, unless a later reading of it has.

@@ -3,6 +3,7 @@
 //! Nothing is done here; `main.rs` hands each action to its module.
 
 mod bench;
+mod import;
 mod time;
 mod top;
 
@@ -11,6 +12,7 @@ use std::path::PathBuf;
 use clap::{Args, CommandFactory, Parser, Subcommand};
 
 pub(crate) use self::bench::{BenchOptions, BenchProtocol, RawShape};
+pub(crate) use self::import::ImportOptions;
 pub(crate) use self::top::{TopOptions, TopSort};
 use crate::settings::layers::with_env_names;
 use crate::settings::{GrpcAddr, Secret, ServeOptions, parse_addr, parse_grpc, parse_secret};
@@ -172,9 +174,9 @@ pub(crate) struct ModelsOptions {
 pub(crate) enum ModelsAction {
     /// List every version: its state, the memory it takes, when it was last used.
     List,
-    /// Show the versions of one model.
+    /// Show the versions of one model; or one version: what it takes and gives, and its files.
     Show {
-        /// The model.
+        /// NAME, NAME/VERSION or NAME@ALIAS.
         model: String,
     },
     /// Load or reload a model (under explicit model control).
@@ -205,14 +207,22 @@ pub(crate) enum ModelsAction {
     /// Register a file or folder as the next version of a model.
     #[command(after_help = "Example: salver models push iris iris.onnx --metric accuracy=0.97 --stage staging")]
     Push(PushOptions),
+    /// Copy models from an MLflow tracking server into this registry, or register a model's folder.
+    ///
+    /// A version comes with its files, its description and tags, its stage and aliases, and the
+    /// metrics and parameters of the run that made it. Files go from server to server, never
+    /// through memory as a whole; a version is there when all of it is. What is here already is
+    /// passed over, so the same line can be run again.
+    #[command(after_help = import::EXAMPLES)]
+    Import(ImportOptions),
     /// Copy the files of a registered version into a folder.
     Pull {
-        /// NAME/VERSION or NAME@ALIAS; NAME alone is what is in production.
+        /// NAME/VERSION, NAME/STAGE or NAME@ALIAS, also as models:/…; NAME alone is what is in production.
         model: String,
         /// Made if it is not there; files that are in it already are replaced.
         folder: PathBuf,
     },
-    /// Compare versions side by side: what was measured, and what they are made of.
+    /// Compare versions side by side: what was measured, what they take and give, what they are made of.
     Compare {
         /// The registered model.
         model: String,
@@ -223,7 +233,7 @@ pub(crate) enum ModelsAction {
     /// Put a version into production; the one that was there is archived.
     #[command(after_help = "Servers of this registry serve it within a second, without losing a request.")]
     Promote {
-        /// NAME/VERSION or NAME@ALIAS; NAME alone is its newest version.
+        /// NAME/VERSION, NAME/STAGE or NAME@ALIAS; NAME alone is its newest version.
         model: String,
         /// Where to: production or staging.
         #[arg(long, default_value = "production")]

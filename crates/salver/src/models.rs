@@ -8,7 +8,10 @@ use self::registered::Registered;
 use crate::cli::{ModelsAction, ModelsOptions};
 use crate::out;
 
+mod import;
+mod push;
 mod registered;
+mod tables;
 
 /// Runs the command.
 ///
@@ -22,6 +25,7 @@ pub(crate) async fn run(options: &ModelsOptions) -> Result<()> {
         ModelsAction::Show { model } => return show(options, &client, &registered, model).await,
         ModelsAction::PurgeCache { model } => return purged(options, &client.purge_cache(model.as_deref()).await?),
         ModelsAction::Push(push) => return registered.push(push).await,
+        ModelsAction::Import(import) => return registered.import(import).await,
         ModelsAction::Pull { model, folder } => return registered.pull(model, folder).await,
         ModelsAction::Compare { model, versions } => return registered.compare(model, versions).await,
         ModelsAction::Promote { model, stage } => return registered.promote(model, stage).await,
@@ -52,15 +56,18 @@ async fn overview(options: &ModelsOptions, client: &HttpClient, registered: &Reg
         return out::json(&served);
     }
     list(options, &served)?;
-    if let Some(table) = known.as_ref().and_then(registered::models_table) {
+    if let Some(table) = known.as_ref().and_then(tables::models_table) {
         out::line("");
         table.print();
     }
     Ok(())
 }
 
-/// Shows one model: what is served of it, and its registered versions.
+/// Shows one model: what is served of it, and its registered versions; or one of these.
 async fn show(options: &ModelsOptions, client: &HttpClient, registered: &Registered<'_>, model: &str) -> Result<()> {
+    if model.contains(['/', '@']) {
+        return show_version(options, registered, model).await;
+    }
     let (served, known) = (client.residency(Some(model)).await, registered.show(model).await?);
     let Some(known) = known else {
         return list(options, &served?);
@@ -78,7 +85,37 @@ async fn show(options: &ModelsOptions, client: &HttpClient, registered: &Registe
         out::line(out::printable(description));
         out::line("");
     }
-    registered::versions_table(&known).print();
+    tables::versions_table(&known).print();
+    let newest = known["versions"].as_array().and_then(|versions| versions.first());
+    if let Some((newest, table)) = newest.and_then(|newest| Some((newest, tables::signature_table(newest)?))) {
+        out::line(format!("\nVersion {} takes and gives:", newest["version"].as_str().unwrap_or_default()));
+        table.print();
+    }
+    Ok(())
+}
+
+/// Shows one registered version: what it takes and gives, and its files.
+async fn show_version(options: &ModelsOptions, registered: &Registered<'_>, model: &str) -> Result<()> {
+    let shown = registered.show_version(model).await?;
+    if options.json {
+        return out::json(&shown);
+    }
+    let card = &shown["version"];
+    let description = card["description"].as_str().unwrap_or_default();
+    if !description.is_empty() {
+        out::line(format!("{}\n", out::printable(description)));
+    }
+    tables::versions_table(&serde_json::json!({ "versions": [card] })).print();
+    for tag in card["tags"].as_array().into_iter().flatten() {
+        let text = |name: &str| tag[name].as_str().unwrap_or_default();
+        out::line(out::printable(&format!("{}: {}", text("key"), text("value"))));
+    }
+    match tables::signature_table(card) {
+        Some(table) => out::line(format!("\n{table}")),
+        None => out::line("Its files declare no signature."),
+    }
+    out::line("");
+    tables::files_table(&shown).print();
     Ok(())
 }
 

@@ -1,20 +1,19 @@
-//! The registry of a server: opens it, serves what it has in production, and closes it.
+//! The registry of a server: opens it, serves what it says is to be served, and closes it.
 //!
-//! A registry that cannot be reached takes nothing away: models of paths are served, models in
-//! production as long as this process has them, and the registry is asked again and again.
+//! A registry that cannot be reached takes nothing away: models of paths are served, the registry's
+//! as long as this process has them, and the registry is asked again and again.
 
-use std::fs;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, ensure};
 use salver_core::{ModelName, ModelSource as _};
 use salver_registry::Registry;
-use salver_registry::serving::{FirstLook, Production};
+use salver_registry::serving::{Endpoint, FirstLook, Served};
 use salver_runtime::Runtime;
-use salver_store::{Blobs, Database};
+use salver_store::{Blobs, Database, make_folder};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
@@ -24,29 +23,32 @@ use crate::sources::Sources;
 /// How long models of paths wait for the registry's at the start.
 const PATIENCE: Duration = Duration::from_secs(5);
 
-/// A registry and its models in production.
+/// A registry and its models that are served.
 pub(crate) struct OpenRegistry {
     /// What the protocols of the registry work on.
     pub registry: Registry,
     /// What is served of it.
-    pub production: Arc<Production>,
+    pub served: Arc<Served>,
 }
 
 impl OpenRegistry {
     /// Opens what the settings say; none: they say not to. The database is not asked yet.
     ///
     /// # Errors
-    /// Where a folder cannot be written or a URL is none.
+    /// Where a folder cannot be written, a URL is none, or endpoints cannot be.
     pub(crate) fn open(options: &ServeOptions) -> Result<Option<Self>> {
+        Endpoint::check(&options.endpoint).context("--endpoint")?;
         if !options.registry {
+            let is_empty = options.endpoint.is_empty();
+            ensure!(is_empty, "--endpoint serves a model of the registry, which --registry=false leaves out");
             return Ok(None);
         }
         let registry = open_records(&options.data, options.database.as_ref(), options.artifacts.as_deref())
             .context("open the registry (--registry=false goes without)")?;
         let folder = options.data.join("registry");
         let hint = || format!("keep models of the registry in {}", folder.display());
-        let production = Production::open(registry.clone(), &folder.join("models")).with_context(hint)?;
-        Ok(Some(Self { registry, production: Arc::new(production) }))
+        let served = Served::open(registry.clone(), options.endpoint.clone(), &folder.join("models"));
+        Ok(Some(Self { registry, served: Arc::new(served.with_context(hint)?) }))
     }
 }
 
@@ -57,7 +59,7 @@ impl OpenRegistry {
 pub(crate) fn open_records(data: &Path, database: Option<&Secret>, artifacts: Option<&str>) -> Result<Registry> {
     let folder = data.join("registry");
     let hint = || format!("keep the registry in {} (--data DIR)", folder.display());
-    fs::create_dir_all(&folder).with_context(hint)?;
+    make_folder(data).and_then(|()| make_folder(&folder)).with_context(hint)?;
     let database = match database {
         Some(url) => Database::lazy(url.expose()).context("--database")?,
         None => Database::lazy(&format!("sqlite://{}", text(&folder.join("registry.db"))?)).with_context(hint)?,
@@ -90,17 +92,17 @@ impl Following {
     pub(crate) fn begin(registry: OpenRegistry, sources: Arc<Sources>, runtime: Arc<Runtime>) -> Self {
         let follower = Arc::new(Follower { sources, runtime, is_serving: AtomicBool::new(false) });
         let stop = CancellationToken::new();
-        let (production, told, stopped) = (registry.production.clone(), follower.clone(), stop.clone());
+        let (served, told, stopped) = (registry.served.clone(), follower.clone(), stop.clone());
         let task = tokio::spawn(async move {
-            stopped.run_until_cancelled(production.follow(|name| told.refresh(name.clone()))).await;
+            stopped.run_until_cancelled(served.follow(|name| told.refresh(name.clone()))).await;
         });
         Self { registry, follower, stop, task }
     }
 
-    /// Waits until the models in production are known: without paths as long as it takes, since
+    /// Waits until the models to serve are known: without paths as long as it takes, since
     /// there is nothing else to serve; else for a short time.
     pub(crate) async fn first_look(&self, has_paths: bool) {
-        let mut look = self.registry.production.first_look();
+        let mut look = self.registry.served.first_look();
         if !has_paths {
             let _ = look.wait_for(|look| *look == FirstLook::Done).await;
             return;
@@ -111,10 +113,10 @@ impl Following {
         }
     }
 
-    /// Loads what is in production, also where other models are loaded on request only.
+    /// Loads what is to be served, also where other models are loaded on request only.
     pub(crate) fn serve(&self) {
         self.follower.is_serving.store(true, Ordering::Release);
-        for entry in self.registry.production.scan() {
+        for entry in self.registry.served.scan() {
             self.follower.refresh(entry.name);
         }
     }

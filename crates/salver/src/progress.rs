@@ -40,8 +40,16 @@ impl Progress {
 
     /// Shows `message` beside a bar that is as long as `position` says.
     pub(crate) fn bar(message: impl Into<String>, position: impl Fn() -> Position + Send + 'static) -> Self {
-        let style = ProgressStyle::with_template("{msg} [{bar:30}] {pos} of {len}");
-        Self::start(message.into(), style, move |bar| {
+        Self::with_end(message.into(), "{msg} [{bar:30}] {pos} of {len}", position)
+    }
+
+    /// Shows `message` beside a bar of bytes.
+    pub(crate) fn bytes(message: impl Into<String>, position: impl Fn() -> Position + Send + 'static) -> Self {
+        Self::with_end(message.into(), "{msg} [{bar:30}] {binary_bytes} of {binary_total_bytes}", position)
+    }
+
+    fn with_end(message: String, template: &str, position: impl Fn() -> Position + Send + 'static) -> Self {
+        Self::start(message, ProgressStyle::with_template(template), move |bar| {
             let Position { done, all } = position();
             bar.set_length(all);
             bar.set_position(done);

@@ -83,8 +83,8 @@ impl Serving {
         let metrics = Metrics::new();
         let (paths, runtime_options) = (Repository::open(&options.paths)?, wiring::runtime_options(options)?);
         let registry = OpenRegistry::open(options)?;
-        let in_production = registry.as_ref().map(|registry| registry.production.clone() as Arc<dyn ModelSource>);
-        let sources = Arc::new(Sources::new(paths, in_production));
+        let of_registry = registry.as_ref().map(|registry| registry.served.clone() as Arc<dyn ModelSource>);
+        let sources = Arc::new(Sources::new(paths, of_registry));
         let runtime = wiring::runtime_of(sources.clone(), &options.engine, &metrics, runtime_options);
         let records = registry.as_ref().map(|registry| registry.registry.clone());
         let services = wiring::services(&runtime, metrics, records, options);

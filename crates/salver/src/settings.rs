@@ -56,6 +56,14 @@ pub(crate) struct ServeOptions {
     #[arg(long, value_name = "ORIGIN", value_delimiter = ',', help_heading = "Listening")]
     pub cors: Vec<String>,
 
+    /// Answer requests for this host besides localhost ("*": any host). Repeatable.
+    ///
+    /// A server on loopback answers to no other name, because a web page can make its own name lead
+    /// to this machine. A server that other machines can reach answers to every name, unless some
+    /// are given here.
+    #[arg(long, value_name = "NAME", value_delimiter = ',', help_heading = "Listening")]
+    pub allowed_host: Vec<String>,
+
     /// Threads that serve connections (default: one per core).
     #[arg(long, value_name = "N", value_parser = RangedU64ValueParser::<usize>::new().range(1..=1024), help_heading = "Listening")]
     pub threads: Option<usize>,
@@ -136,6 +144,15 @@ pub(crate) struct ServeOptions {
     /// keys come from the AWS_… variables (default: registry/artifacts in --data).
     #[arg(long, value_name = "URL", help_heading = "Registry")]
     pub artifacts: Option<String>,
+
+    /// Serve a version of a registered model under a name of its own, such as
+    /// iris-next=models:/iris/Staging: models:/MODEL/VERSION, models:/MODEL/STAGE or
+    /// models:/MODEL@ALIAS, with or without models:/. Repeatable; a table [endpoints] in the file.
+    ///
+    /// What a stage or an alias names is followed. An endpoint that has the name of a registered
+    /// model is served in place of its production version.
+    #[arg(long, value_name = "NAME=MODEL", value_delimiter = ',', value_parser = parse_endpoint, help_heading = "Registry")]
+    pub endpoint: Vec<salver_registry::serving::Endpoint>,
 
     /// What to log: error, warn, info, debug or trace; or directives such as
     /// "info,salver_runtime=debug".
@@ -363,6 +380,10 @@ fn parse_bytes(text: &str) -> Result<u64, String> {
 #[expect(clippy::unnecessary_wraps, reason = "clap wants a result")]
 pub(crate) fn parse_secret(text: &str) -> Result<Secret, String> {
     Ok(Secret(text.to_owned()))
+}
+
+fn parse_endpoint(text: &str) -> Result<salver_registry::serving::Endpoint, String> {
+    text.parse().map_err(|error: salver_core::Error| error.to_string())
 }
 
 fn parse_name(text: &str) -> Result<salver_core::ModelName, String> {

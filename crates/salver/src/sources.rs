@@ -16,7 +16,7 @@ pub(crate) struct Sources {
 }
 
 impl Sources {
-    /// Joins `paths` with what a registry has in production, if there is one.
+    /// Joins `paths` with what is served of a registry, if there is one.
     pub(crate) fn new(paths: impl ModelSource, registry: Option<Arc<dyn ModelSource>>) -> Self {
         Self { paths: Box::new(paths), registry, said: Mutex::default() }
     }

@@ -168,6 +168,7 @@ pub(crate) fn server_options(options: &ServeOptions) -> ServerOptions {
         grpc: options.grpc.addr(),
         limits: limits(&options.limits),
         cors: options.cors.clone(),
+        allowed_hosts: options.allowed_host.clone(),
         constant_route: options.bench,
         shutdown_grace: options.shutdown_grace(),
         explicit_control: options.model_control == ControlMode::Explicit,

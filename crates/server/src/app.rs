@@ -6,6 +6,7 @@ use std::time::Instant;
 use bytes::Bytes;
 use salver_core::{Error, ModelConfig, ModelInfo, ModelName, ModelRef, ModelState, Result};
 
+use crate::browser::Hosts;
 use crate::connection::Shutdown;
 use crate::cors::Cors;
 use crate::memory::Memory;
@@ -17,6 +18,7 @@ pub(crate) struct App {
     pub options: ServerOptions,
     pub shutdown: Shutdown,
     pub cors: Cors,
+    pub hosts: Hosts,
     pub memory: Arc<Memory>,
     /// Made when it is first asked for.
     pub openapi: OnceLock<Bytes>,
@@ -26,13 +28,16 @@ impl App {
     /// Checks the options and joins them with the services.
     ///
     /// # Errors
-    /// `InvalidInput` for a CORS origin that is none.
+    /// `InvalidInput` for a CORS origin or a host that is none.
     pub(crate) fn new(services: Services, mut options: ServerOptions) -> Result<Arc<Self>> {
         // One limit, not two that must agree.
         options.limits.protocol.max_body_bytes = options.limits.body_bytes;
         let cors = Cors::new(&options.cors)?;
+        let addresses = [Some(options.http), options.grpc].into_iter().flatten().map(|address| address.ip());
+        let hosts = Hosts::new(&options.allowed_hosts, addresses)?;
         let memory = Memory::new(options.limits.buffered_bytes);
-        Ok(Arc::new(Self { services, options, shutdown: Shutdown::default(), cors, memory, openapi: OnceLock::new() }))
+        let (shutdown, openapi) = (Shutdown::default(), OnceLock::new());
+        Ok(Arc::new(Self { services, options, shutdown, cors, hosts, memory, openapi }))
     }
 
     /// Returns the bounds on requests.

@@ -29,10 +29,15 @@ use crate::call::{Call, REQUEST_ID};
 use crate::connection::activity::{Activity, Busy};
 use crate::connection::io::{HeadLength, HeadReport};
 use crate::cors::Cors;
-use crate::{grpc, http as routes};
+use crate::{browser, grpc, http as routes};
 
 /// RFC 9113 §6.5.2: what a field costs beyond its name and value.
 const FIELD_OVERHEAD: usize = 32;
+
+const OTHER_HOST: &str = "the Host header names a host that is not this server's: start the server with \
+                          --allowed-host NAME if it is";
+const OTHER_ORIGIN: &str = "pages of other origins may change nothing here: start the server with --cors ORIGIN to \
+                            allow those of ORIGIN";
 
 /// What the edge knows of the connection that a request came on.
 #[derive(Clone)]
@@ -77,7 +82,7 @@ impl Edge {
         let origin = self.app.cors.allowed(request.headers());
         let access = AccessLog::new(&call, &request);
         let framing = check_framing(&peer, &request);
-        let (mut response, is_refused) = match self.refusal(framing, &request) {
+        let (mut response, is_refused) = match self.refusal(family, framing, &request) {
             Some(refusal) => (refusal.respond(family), true),
             None => {
                 let routed = AssertUnwindSafe(self.route(family, &call, request)).catch_unwind().await;
@@ -98,11 +103,22 @@ impl Edge {
         response.map(|inner| ReplyBody { inner, _busy: busy })
     }
 
-    fn refusal(&self, framing: Framing, request: &Request<Incoming>) -> Option<Refusal> {
-        match framing {
-            Framing::Refused(message) => Some(refuse(400, message)),
-            Framing::Sound | Framing::Unseen => check_head(self.limits(), request),
+    fn refusal(&self, family: Family, framing: Framing, request: &Request<Incoming>) -> Option<Refusal> {
+        if let Framing::Refused(message) = framing {
+            return Some(refuse(400, message));
         }
+        check_head(self.limits(), request).or_else(|| self.check_browser(family, request))
+    }
+
+    /// No browser speaks gRPC.
+    fn check_browser(&self, family: Family, request: &Request<Incoming>) -> Option<Refusal> {
+        if !matches!(family, Family::Http(_)) {
+            return None;
+        }
+        if !self.app.hosts.allow(request) {
+            return Some(refuse(403, OTHER_HOST));
+        }
+        browser::is_foreign(request, &self.app.cors).then(|| refuse(403, OTHER_ORIGIN))
     }
 
     fn decorate(&self, call: &Call, origin: Option<HeaderValue>, headers: &mut HeaderMap) {

@@ -7,6 +7,7 @@
 mod answer;
 mod app;
 mod body;
+mod browser;
 mod call;
 mod coding;
 mod connection;
@@ -69,6 +70,9 @@ pub struct ServerOptions {
     /// Origins whose pages may read replies; `*` for all. None: browsers keep replies to the
     /// server's own pages.
     pub cors: Vec<String>,
+    /// Names that requests may have in `Host` besides those of this machine; `*` for all. None: all,
+    /// where the server listens for other machines.
+    pub allowed_hosts: Vec<String>,
     /// Whether `/bench/constant` answers.
     pub constant_route: bool,
     /// How long requests in flight may take once shutdown began.
@@ -84,6 +88,7 @@ impl Default for ServerOptions {
             grpc: Some(SocketAddr::from(([127, 0, 0, 1], 8081))),
             limits: Limits::default(),
             cors: Vec::new(),
+            allowed_hosts: Vec::new(),
             constant_route: false,
             shutdown_grace: Duration::from_secs(30),
             explicit_control: false,
@@ -102,7 +107,7 @@ pub struct BoundServer {
 /// Takes the addresses.
 ///
 /// # Errors
-/// `InvalidInput` for a CORS origin that is none, `Engine` naming the address that cannot be
+/// `InvalidInput` for a CORS origin or a host that is none, `Engine` naming the address that cannot be
 /// listened on and why.
 pub async fn bind(services: Services, options: ServerOptions) -> Result<BoundServer> {
     let (http, grpc) = (options.http, options.grpc);

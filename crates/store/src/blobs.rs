@@ -149,6 +149,7 @@ impl Blobs {
             return Box::pin(self.put(stream::iter(pieces.map(piece)))).await;
         }
         let digest = Hasher::default().update(bytes.clone()).await?.finish();
+        self.backend.prepare(&digest).await?;
         let put = self.backend.store().put(&self.backend.blob(&digest), bytes.into()).await;
         put.map_err(|error| self.backend.failed(format_args!("write blob {digest}"), error))?;
         Ok(BlobInfo { digest, size })
@@ -277,6 +278,7 @@ impl Blobs {
 
     /// Moves a complete upload to its blob's name.
     async fn publish(&self, staged: &Key, info: BlobInfo) -> Result<()> {
+        self.backend.prepare(&info.digest).await?;
         let key = self.backend.blob(&info.digest);
         let store = self.backend.store();
         let explain = |error| self.backend.failed(format_args!("write blob {}", info.digest), error);

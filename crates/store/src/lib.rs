@@ -6,8 +6,10 @@
 
 mod blobs;
 pub mod database;
+mod folder;
 mod redis_cache;
 
 pub use blobs::{BlobInfo, Blobs, Digest, StoredBlob};
 pub use database::Database;
+pub use folder::{make_folder, sync_folder};
 pub use redis_cache::RedisCache;

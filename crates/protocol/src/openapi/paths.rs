@@ -1,6 +1,7 @@
 //! The routes, protocol by protocol.
 
 mod admin;
+mod registry;
 mod v1;
 mod v2;
 
@@ -17,9 +18,9 @@ const INFER_ERRORS: [u16; 11] = [400, 404, 408, 413, 415, 429, 499, 500, 501, 50
 
 pub(super) fn all() -> Value {
     let mut paths = Map::new();
-    let operations =
-        [plain(), v2::server(), v2::models(), v2::repository(), v1::all(), mlflow(), admin::all(), server()];
-    operations.into_iter().flatten().for_each(|operation| operation.add_to(&mut paths));
+    let inference = [plain(), v2::server(), v2::models(), v2::repository(), v1::all(), mlflow()];
+    let others = [admin::all(), registry::all(), server()];
+    inference.into_iter().chain(others).flatten().for_each(|operation| operation.add_to(&mut paths));
     Value::Object(paths)
 }
 

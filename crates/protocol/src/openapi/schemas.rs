@@ -1,5 +1,7 @@
 //! The shapes that the routes share: bodies, parameters, headers, error replies.
 
+mod registry;
+
 use serde_json::{Map, Value, json};
 
 fn object(required: &[&str], properties: Value) -> Value {
@@ -28,7 +30,7 @@ fn count() -> Value {
 
 pub(super) fn schemas() -> Value {
     let mut all = Map::new();
-    for group in [shared(), plain(), v2(), statistics(), repository(), v1(), mlflow(), admin()] {
+    for group in [shared(), plain(), v2(), statistics(), repository(), v1(), mlflow(), admin(), registry::schemas()] {
         if let Value::Object(group) = group {
             all.extend(group);
         }
@@ -353,14 +355,18 @@ pub(super) fn parameters() -> Value {
     let model = "The name of the model.";
     let in_path = |name: &str, description: &str, schema: Value| json!({ "name": name, "in": "path", "required": true, "description": description, "schema": schema });
     let in_header = |name: &str, description: &str, schema: Value| json!({ "name": name, "in": "header", "required": false, "description": description, "schema": schema });
-    json!({
+    let mut all = json!({
         "model": in_path("model", model, json!({ "type": "string", "maxLength": 128 })),
         "version": in_path("version", "The number of a version.", json!({ "type": "string", "pattern": "^[0-9]+$" })),
         "label": in_path("label", "A label or alias that stands for a version.", text()),
         "timeout": in_header("x-salver-timeout-ms", "Bounds the whole request, in milliseconds.", count()),
         "requestId": in_header("x-request-id", "Names the request in logs and in the reply.", json!({ "type": "string", "maxLength": 128 })),
         "inferenceHeaderLength": in_header("Inference-Header-Content-Length", "Bytes of the JSON part of a binary body.", count()),
-    })
+    });
+    if let (Value::Object(all), Value::Object(more)) = (&mut all, registry::parameters()) {
+        all.extend(more);
+    }
+    all
 }
 
 pub(super) fn headers() -> Value {
@@ -377,6 +383,7 @@ pub(super) fn responses() -> Value {
         (400, "The request contradicts the model or the protocol; the text says where."),
         (404, "No such model or version."),
         (408, "The body came too slowly."),
+        (409, "Something else is there by now, or in the way; the text says what."),
         (413, "The body is larger than the server allows."),
         (415, "The body is compressed in a way that the server does not read."),
         (429, "The model's queue is full."),

@@ -1,7 +1,7 @@
 //! Versions of registered models: what they are made of never changes; stages, tags and
 //! descriptions do.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 
 use salver_core::{Error, ErrorKind, Result};
 use salver_store::database::{Row, Session, Value, sql};
@@ -13,9 +13,6 @@ use crate::audit::Change;
 use crate::names::Stage;
 use crate::types::{ModelVersion, Tag};
 use crate::{Registry, files, logged, sources};
-
-/// The alias of the version that is in production, whatever its stage.
-const PRODUCTION: &str = "production";
 
 /// What a new version is made of.
 #[derive(Debug, Clone, Default)]
@@ -71,6 +68,8 @@ impl Registry {
     /// source that no version may have.
     pub async fn create_version(&self, who: &str, new: NewVersion) -> Result<ModelVersion> {
         check_tags(&new.tags)?;
+        // Files are read before, so that nobody waits for them in a transaction.
+        let declared = self.declared(&new).await;
         let (mut session, now) = (self.database.write().await?, self.now());
         let statement = sql("UPDATE registered_models SET last_update_time = ?, newest_version = newest_version + 1 \
                              WHERE name = ? RETURNING newest_version");
@@ -78,21 +77,26 @@ impl Registry {
         let version = row.ok_or_else(|| super::unknown(&new.name))?.int("newest_version")?;
         session.hold(files::FILES).await?;
         let origin = sources::resolve(&mut session, &new).await?;
-        let statement = sql("INSERT INTO model_versions VALUES (?, ?, ?, ?, ?, ?, 'None', ?, ?, ?, ?, ?, NULL, NULL)")
-            .bind(&new.name)
-            .bind(version)
-            .bind(now)
-            .bind(now)
-            .bind(new.description.as_deref().unwrap_or_default())
-            .bind(who)
-            .bind(&new.source)
-            .bind(&origin.location)
-            .bind(origin.run_id.as_deref().unwrap_or_default())
-            .bind(new.run_link.as_deref().unwrap_or_default())
-            .bind(&new.model_id);
+        let statement =
+            sql("INSERT INTO model_versions VALUES (?, ?, ?, ?, ?, ?, 'None', ?, ?, ?, ?, ?, NULL, NULL, NULL)")
+                .bind(&new.name)
+                .bind(version)
+                .bind(now)
+                .bind(now)
+                .bind(new.description.as_deref().unwrap_or_default())
+                .bind(who)
+                .bind(&new.source)
+                .bind(&origin.location)
+                .bind(origin.run_id.as_deref().unwrap_or_default())
+                .bind(new.run_link.as_deref().unwrap_or_default())
+                .bind(&new.model_id);
         session.execute(statement).await?;
         set_tags(&mut session, &new.name, version, &new.tags).await?;
-        files::freeze(&mut session, &new.name, version, &origin.location).await?;
+        let digest = files::freeze(&mut session, &new.name, version, &origin.location).await?;
+        if let Some(declared) = declared.filter(|declared| Some(&declared.digest) == digest.as_ref()) {
+            let statement = sql("UPDATE model_versions SET signature = ? WHERE name = ? AND version = ?");
+            session.execute(statement.bind(&declared.signature).bind(&new.name).bind(version)).await?;
+        }
         if let Some(model_id) = &new.model_id {
             logged::note_registration(&mut session, model_id, &new.name, version).await?;
         }
@@ -130,31 +134,6 @@ impl Registry {
             known(&mut session, name).await?;
         }
         with_parts(&mut session, found).await
-    }
-
-    /// Returns what is in production: of each model the version with the alias `production`, else
-    /// the highest one in that stage. By name.
-    ///
-    /// # Errors
-    /// Those of the database.
-    pub async fn in_production(&self) -> Result<Vec<ModelVersion>> {
-        let mut session = self.database.read().await?;
-        let staged = sql("SELECT v.* FROM model_versions v JOIN (SELECT name, MAX(version) AS version \
-                          FROM model_versions WHERE stage = ? GROUP BY name) newest \
-                          ON newest.name = v.name AND newest.version = v.version")
-        .bind(Stage::Production.as_str());
-        let named = sql("SELECT v.* FROM model_versions v JOIN model_aliases a \
-                         ON a.name = v.name AND a.version = v.version WHERE a.alias = ?")
-        .bind(PRODUCTION);
-        let mut found = BTreeMap::new();
-        // An alias is the finer word: it comes last and replaces the stage's.
-        for statement in [staged, named] {
-            for row in session.all(statement).await? {
-                let version = read(&row)?;
-                found.insert(version.name.clone(), version);
-            }
-        }
-        with_parts(&mut session, found.into_values().collect()).await
     }
 
     /// Describes a version anew.
@@ -387,6 +366,7 @@ pub(crate) fn read(row: &Row) -> Result<ModelVersion> {
         location: row.text("location")?,
         digest: row.maybe_text("digest")?,
         size: row.maybe_int("size")?,
+        signature: row.maybe_text("signature")?,
     })
 }
 

@@ -103,3 +103,49 @@ fn stages_are_read_in_any_case_and_written_in_one() {
     }
     assert_eq!(Stage::default(), Stage::None);
 }
+
+#[test]
+fn versions_are_named_as_mlflow_names_them_and_shorter() {
+    for (text, expected) in [
+        ("models:/iris/12", "models:/iris/12"),
+        ("iris/012", "models:/iris/12"),
+        ("iris/sTaging", "models:/iris/Staging"),
+        ("models:/iris/None", "models:/iris/None"),
+        ("iris@champion", "models:/iris@champion"),
+        ("a@b@c", "models:/a@b@c"),
+        ("a@b/1", "models:/a@b/1"),
+        ("models:/my model/1", "models:/my model/1"),
+    ] {
+        let read: VersionRef = text.parse().unwrap();
+        assert_eq!(read.to_string(), expected);
+        assert_eq!(read.to_string().parse::<VersionRef>().unwrap(), read);
+    }
+    for text in [
+        "",
+        "models:/",
+        "iris",
+        "models:/iris",
+        "/1",
+        "@a",
+        "iris/",
+        "iris@",
+        "iris/0",
+        "iris/-1",
+        "iris/+1",
+        "iris/1.0",
+        "iris/99999999999999999999",
+        "iris/latest",
+        "iris@latest",
+        "iris@v2",
+        "iris/prod",
+        "a/b/1",
+        "models://iris/1",
+        "runs:/iris/1",
+        "iris/1\n",
+        "iris/٣",
+    ] {
+        let error = text.parse::<VersionRef>().expect_err(text);
+        assert!(error.message().contains("models:/NAME/STAGE") && !error.message().contains('\n'), "{text:?}: {error}");
+    }
+    assert_eq!(VersionRef::split("models:/my model").unwrap(), ("my model".to_owned(), None));
+}

@@ -2,8 +2,9 @@
 //!
 //! A folder appears under its name only when all of its files are there and fit their digests. One
 //! that is there already is read again before it is used: a disk may have lost a bit meanwhile.
+//! Versions of the same files share a folder, which is fetched once.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File};
 use std::io::{self, Read as _};
 use std::path::{Component, Path, PathBuf};
@@ -27,9 +28,20 @@ const MANIFEST: &str = "MLmodel";
 /// Where copies are kept.
 pub(super) struct Folders {
     root: PathBuf,
-    /// One at a time gives a folder its name.
-    publishing: Mutex<()>,
+    /// Who looks after a folder, one at a time, by digest.
+    turns: Mutex<BTreeMap<String, Turn>>,
     _claim: Claim,
+}
+
+type Turn = Arc<tokio::sync::Mutex<()>>;
+
+/// Where the files of a version came from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Brought {
+    /// They were here.
+    Before,
+    /// The store gave them.
+    Now,
 }
 
 /// What keeps two servers from cleaning up after each other.
@@ -52,12 +64,12 @@ impl Folders {
                 }
             }
             let claim = Claim::Lock { _file: file };
-            return Ok(Self { root: root.to_owned(), publishing: Mutex::default(), _claim: claim });
+            return Ok(Self { root: root.to_owned(), turns: Mutex::default(), _claim: claim });
         }
         let parent = root.parent().unwrap_or(root);
         let folder = tempfile::Builder::new().prefix("models-").tempdir_in(parent).map_err(refused)?;
         let root = folder.path().to_owned();
-        Ok(Self { root, publishing: Mutex::default(), _claim: Claim::Private { _folder: folder } })
+        Ok(Self { root, turns: Mutex::default(), _claim: Claim::Private { _folder: folder } })
     }
 
     /// Brings a version's files here, if they are not yet, and reads what model they are.
@@ -71,11 +83,8 @@ impl Folders {
     ) -> Result<ModelSpec> {
         salver_repository::check_names(files.iter().map(|file| file.path.as_str()))?;
         let wanted = Arc::new(Wanted::new(digest, files)?);
+        self.bring(blobs, &wanted, name, version).await?;
         let folder = self.root.join(&wanted.digest);
-        let (looked, at) = (wanted.clone(), folder.clone());
-        if !blocking(move || looked.are_in(&at)).await? {
-            self.fetch(blobs, &wanted, name, version).await?;
-        }
         let name = name.clone();
         blocking(move || {
             let mut spec = salver_repository::read_version(&name, version, &folder)?;
@@ -85,6 +94,28 @@ impl Folders {
             Ok(spec)
         })
         .await?
+    }
+
+    fn turn(&self, digest: &str) -> Turn {
+        self.turns.lock().entry(digest.to_owned()).or_default().clone()
+    }
+
+    /// Sees to it that the files are here.
+    async fn bring(
+        self: &Arc<Self>,
+        blobs: &Blobs,
+        wanted: &Arc<Wanted>,
+        name: &ModelName,
+        version: u64,
+    ) -> Result<Brought> {
+        let turn = self.turn(&wanted.digest);
+        let _turn = turn.lock().await;
+        let (looked, at) = (wanted.clone(), self.root.join(&wanted.digest));
+        if blocking(move || looked.are_in(&at)).await? {
+            return Ok(Brought::Before);
+        }
+        self.fetch(blobs, wanted, name, version).await?;
+        Ok(Brought::Now)
     }
 
     async fn fetch(
@@ -119,13 +150,9 @@ impl Folders {
         blocking(move || this.publish(staged, &wanted)).await?
     }
 
-    /// Gives a complete folder its name, unless another model of the same files came first.
+    /// Gives a complete folder its name, in place of one that is damaged.
     fn publish(&self, staged: TempDir, wanted: &Wanted) -> Result<()> {
         let folder = self.root.join(&wanted.digest);
-        let _turn = self.publishing.lock();
-        if wanted.are_in(&folder) {
-            return Ok(());
-        }
         let cleared = match fs::remove_dir_all(&folder) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
             Ok(()) | Err(_) => Ok(()),
@@ -139,6 +166,8 @@ impl Folders {
 
     /// Removes all copies but these.
     pub(super) async fn keep(self: &Arc<Self>, needed: BTreeSet<String>) {
+        // Whoever waits for a turn holds it too.
+        self.turns.lock().retain(|_, turn| Arc::strong_count(turn) > 1);
         let this = self.clone();
         let removed = blocking(move || {
             let entries = fs::read_dir(&this.root).into_iter().flatten().flatten();
@@ -209,3 +238,6 @@ async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) 
     let done = tokio::task::spawn_blocking(work).await;
     done.map_err(|error| Error::engine(format!("reading files ended early: {error}")))
 }
+
+#[cfg(test)]
+mod tests;

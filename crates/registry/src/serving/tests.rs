@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use bytes::Bytes;
 use salver_core::{ErrorKind, TaskSpec};
@@ -10,6 +11,8 @@ use salver_store::{Blobs, Database};
 use super::*;
 use crate::names::Stage;
 use crate::{NewRun, NewVersion, Transition};
+
+mod endpoints;
 
 const ONNX: &str = "flavors:\n  onnx:\n    data: model.onnx\n";
 const SKLEARN: &str = "flavors:\n  sklearn:\n    pickled_model: model.pkl\n";
@@ -33,8 +36,9 @@ impl Fixture {
         Registry::open(database, blobs, Arc::new(|| 0)).await.unwrap()
     }
 
-    fn production(&self) -> Production {
-        Production::open(self.registry.clone(), &self.models()).unwrap()
+    fn served(&self, endpoints: &[&str]) -> Served {
+        let endpoints = endpoints.iter().map(|text| text.parse().unwrap()).collect();
+        Served::open(self.registry.clone(), endpoints, &self.models()).unwrap()
     }
 
     fn models(&self) -> PathBuf {
@@ -66,7 +70,12 @@ impl Fixture {
     }
 
     async fn promote(&self, name: &str, version: i64) {
-        let to = Transition { stage: Stage::Production, archive_existing: true, replaces: None };
+        self.put_into(Stage::Production, name, version).await;
+    }
+
+    /// Puts a version into a stage, alone.
+    async fn put_into(&self, stage: Stage, name: &str, version: i64) {
+        let to = Transition { stage, archive_existing: true, replaces: None };
         self.registry.transition("who", name, version, to).await.unwrap();
     }
 
@@ -94,28 +103,28 @@ fn onnx(content: &str) -> [(&'static str, &str); 2] {
 }
 
 /// Says what is shown: `name: versions`, or `name: reason`.
-fn outline(production: &Production) -> String {
+fn outline(served: &Served) -> String {
     let line = |entry: ModelEntry| match &entry.versions {
         Ok(specs) => {
             format!("{}: {}", entry.name, specs.iter().map(|spec| spec.version.to_string()).collect::<String>())
         }
         Err(error) => format!("{}: {}", entry.name, error.message()),
     };
-    production.scan().into_iter().map(line).collect::<Vec<_>>().join("; ")
+    served.scan().into_iter().map(line).collect::<Vec<_>>().join("; ")
 }
 
 /// Follows while `steps` runs, and ends with it.
-async fn following(production: &Production, steps: impl Future<Output = ()>) {
+async fn following(served: &Served, steps: impl Future<Output = ()>) {
     tokio::select! {
-        () = production.follow(|_| {}) => unreachable!("it follows until it is dropped"),
+        () = served.follow(|_| {}) => unreachable!("it follows until it is dropped"),
         () = steps => {}
-        () = tokio::time::sleep(Duration::from_secs(60)) => panic!("still {}", outline(production)),
+        () = tokio::time::sleep(Duration::from_secs(60)) => panic!("still {}", outline(served)),
     }
 }
 
-async fn shown(production: &Production, expected: impl Fn(&str) -> bool) -> String {
+async fn shown(served: &Served, expected: impl Fn(&str) -> bool) -> String {
     loop {
-        let outline = outline(production);
+        let outline = outline(served);
         if expected(&outline) {
             return outline;
         }
@@ -123,30 +132,30 @@ async fn shown(production: &Production, expected: impl Fn(&str) -> bool) -> Stri
     }
 }
 
-async fn first_look(production: &Production) {
-    production.first_look().wait_for(|look| *look == FirstLook::Done).await.unwrap();
+async fn first_look(served: &Served) {
+    served.first_look().wait_for(|look| *look == FirstLook::Done).await.unwrap();
 }
 
 #[tokio::test]
 async fn production_is_the_highest_version_of_the_stage_or_the_alias() {
     let fixture = Fixture::new().await;
-    let production = fixture.production();
+    let served = fixture.served(&[]);
     fixture.register("iris", &onnx("zero")).await;
-    following(&production, async {
-        first_look(&production).await;
-        assert_eq!(outline(&production), "", "nothing is in production");
+    following(&served, async {
+        first_look(&served).await;
+        assert_eq!(outline(&served), "", "nothing is in production");
         fixture.put("iris", &onnx("one")).await;
-        shown(&production, |outline| outline == "iris: 2").await;
+        shown(&served, |outline| outline == "iris: 2").await;
         fixture.put("iris", &onnx("two")).await;
-        shown(&production, |outline| outline == "iris: 3").await;
+        shown(&served, |outline| outline == "iris: 3").await;
         fixture.promote("iris", 2).await;
-        shown(&production, |outline| outline == "iris: 2").await;
+        shown(&served, |outline| outline == "iris: 2").await;
         fixture.registry.set_alias("who", "iris", "production", 1).await.unwrap();
-        shown(&production, |outline| outline == "iris: 1").await;
+        shown(&served, |outline| outline == "iris: 1").await;
         fixture.registry.delete_alias("who", "iris", "production").await.unwrap();
-        shown(&production, |outline| outline == "iris: 2").await;
+        shown(&served, |outline| outline == "iris: 2").await;
         fixture.registry.delete_model("who", "iris").await.unwrap();
-        shown(&production, str::is_empty).await;
+        shown(&served, str::is_empty).await;
     })
     .await;
 }
@@ -154,11 +163,11 @@ async fn production_is_the_highest_version_of_the_stage_or_the_alias() {
 #[tokio::test]
 async fn an_entry_has_checksums_labels_and_files_of_its_version() {
     let fixture = Fixture::new().await;
-    let production = fixture.production();
+    let served = fixture.served(&[]);
     let version = fixture.put("iris", &onnx("one")).await;
     fixture.registry.set_alias("who", "iris", "champion", version).await.unwrap();
-    following(&production, first_look(&production)).await;
-    let entry = production.find("iris").unwrap();
+    following(&served, first_look(&served)).await;
+    let entry = served.find("iris").unwrap();
     let labels: Vec<_> = entry.labels.into_iter().collect();
     assert_eq!(labels, [("champion".to_owned(), 1), ("production".to_owned(), 1)]);
     let spec = entry.versions.unwrap().remove(0);
@@ -192,11 +201,11 @@ async fn a_tokenizer_is_checked_before_each_load_like_the_graph() {
 async fn changes_of_other_servers_are_followed() {
     let fixture = Fixture::new().await;
     let other = Fixture::connect(fixture.folder.path()).await;
-    let production = Production::open(other, &fixture.models()).unwrap();
-    following(&production, async {
-        first_look(&production).await;
+    let served = Served::open(other, Vec::new(), &fixture.models()).unwrap();
+    following(&served, async {
+        first_look(&served).await;
         fixture.put("iris", &onnx("one")).await;
-        shown(&production, |outline| outline == "iris: 1").await;
+        shown(&served, |outline| outline == "iris: 1").await;
     })
     .await;
 }
@@ -204,7 +213,7 @@ async fn changes_of_other_servers_are_followed() {
 #[tokio::test]
 async fn what_cannot_be_served_says_why_and_stops_nobody_else() {
     let fixture = Fixture::new().await;
-    let production = fixture.production();
+    let served = fixture.served(&[]);
     fixture.put("good", &onnx("one")).await;
     fixture.put("pickled", &[("MLmodel", SKLEARN), ("model.pkl", "code")]).await;
     fixture.put("bare", &[("net.pt", "code")]).await;
@@ -214,9 +223,9 @@ async fn what_cannot_be_served_says_why_and_stops_nobody_else() {
     let new = NewVersion { name: "away".to_owned(), source, ..NewVersion::default() };
     fixture.registry.create_version("who", new).await.unwrap();
     fixture.promote("away", 1).await;
-    following(&production, first_look(&production)).await;
-    let reason = |name: &str| production.find(name).unwrap().versions.unwrap_err();
-    assert!(production.find("good").unwrap().versions.is_ok());
+    following(&served, first_look(&served)).await;
+    let reason = |name: &str| served.find(name).unwrap().versions.unwrap_err();
+    assert!(served.find("good").unwrap().versions.is_ok());
     for (name, parts) in [
         ("pickled", &["model 'pickled': version 1: ", "a sklearn model", "(skl2onnx)"][..]),
         ("bare", &["'net.pt' is in a format that can run code"]),
@@ -233,18 +242,18 @@ async fn what_cannot_be_served_says_why_and_stops_nobody_else() {
 #[tokio::test]
 async fn a_damaged_or_missing_blob_is_named_and_the_version_before_it_stays() {
     let fixture = Fixture::new().await;
-    let production = fixture.production();
-    following(&production, async {
+    let served = fixture.served(&[]);
+    following(&served, async {
         fixture.put("iris", &onnx("one")).await;
-        shown(&production, |outline| outline == "iris: 1").await;
-        let before = production.find("iris").unwrap().versions.unwrap().remove(0);
+        shown(&served, |outline| outline == "iris: 1").await;
+        let before = served.find("iris").unwrap().versions.unwrap().remove(0);
         let damaged = fixture.register("iris", &onnx("two")).await;
         let (blob, digest) = fixture.blob_of("iris", damaged, "model.onnx").await;
         let mut bytes = fs::read(&blob).unwrap();
         bytes[1] ^= 4;
         fs::write(&blob, bytes).unwrap();
         fixture.promote("iris", damaged).await;
-        let reason = shown(&production, |outline| outline != "iris: 1").await;
+        let reason = shown(&served, |outline| outline != "iris: 1").await;
         assert!(
             reason.contains("version 2") && reason.contains(&digest) && reason.contains("'model.onnx'"),
             "{reason}"
@@ -253,7 +262,7 @@ async fn a_damaged_or_missing_blob_is_named_and_the_version_before_it_stays() {
         let (blob, digest) = fixture.blob_of("iris", gone, "model.onnx").await;
         fs::remove_file(blob).unwrap();
         fixture.promote("iris", gone).await;
-        let reason = shown(&production, |outline| outline.contains("version 3")).await;
+        let reason = shown(&served, |outline| outline.contains("version 3")).await;
         assert!(reason.contains(&format!("no blob {digest}")), "{reason}");
         assert!(before.artifact.exists(), "what serves may have to be loaded again");
     })
@@ -265,25 +274,25 @@ async fn a_copy_that_lost_a_bit_is_fetched_anew_at_the_next_start() {
     let fixture = Fixture::new().await;
     fixture.put("iris", &onnx("one")).await;
     let artifact = {
-        let production = fixture.production();
-        following(&production, first_look(&production)).await;
-        production.find("iris").unwrap().versions.unwrap()[0].artifact.clone()
+        let served = fixture.served(&[]);
+        following(&served, first_look(&served)).await;
+        served.find("iris").unwrap().versions.unwrap()[0].artifact.clone()
     };
     fs::write(&artifact, "onf").unwrap();
-    let production = fixture.production();
-    following(&production, first_look(&production)).await;
-    assert_eq!(outline(&production), "iris: 1");
+    let served = fixture.served(&[]);
+    following(&served, first_look(&served)).await;
+    assert_eq!(outline(&served), "iris: 1");
     assert_eq!(fs::read_to_string(artifact).unwrap(), "one");
 }
 
 #[tokio::test]
 async fn copies_that_nothing_needs_are_removed() {
     let fixture = Fixture::new().await;
-    let production = fixture.production();
-    following(&production, async {
+    let served = fixture.served(&[]);
+    following(&served, async {
         for (version, content) in [(1, "one"), (2, "two"), (3, "three"), (4, "four")] {
             fixture.put("iris", &onnx(content)).await;
-            shown(&production, |outline| outline == format!("iris: {version}")).await;
+            shown(&served, |outline| outline == format!("iris: {version}")).await;
         }
         while fixture.folders() != 2 {
             tokio::time::sleep(Duration::from_millis(5)).await;
@@ -300,10 +309,10 @@ async fn copies_that_nothing_needs_are_removed() {
 async fn two_servers_on_one_folder_leave_each_others_copies_alone() {
     let fixture = Fixture::new().await;
     fixture.put("iris", &onnx("one")).await;
-    let (first, second) = (fixture.production(), fixture.production());
+    let (first, second) = (fixture.served(&[]), fixture.served(&[]));
     following(&first, first_look(&first)).await;
     following(&second, first_look(&second)).await;
-    let artifact = |production: &Production| production.find("iris").unwrap().versions.unwrap()[0].artifact.clone();
+    let artifact = |served: &Served| served.find("iris").unwrap().versions.unwrap()[0].artifact.clone();
     let (of_first, of_second) = (artifact(&first), artifact(&second));
     assert!(of_first.starts_with(fixture.models()) && !of_second.starts_with(fixture.models()));
     drop(second);
@@ -317,11 +326,11 @@ async fn a_database_that_is_away_at_first_is_waited_for() {
     let database = Database::lazy(&format!("sqlite://{}", place.join("registry.db").display())).unwrap();
     let blobs = Blobs::open(folder.path().join("artifacts").to_str().unwrap()).unwrap();
     let registry = Registry::new(database, blobs, Arc::new(|| 0));
-    let production = Production::open(registry, &folder.path().join("models")).unwrap();
-    following(&production, async {
-        production.first_look().wait_for(|look| *look == FirstLook::Failed).await.unwrap();
+    let served = Served::open(registry, Vec::new(), &folder.path().join("models")).unwrap();
+    following(&served, async {
+        served.first_look().wait_for(|look| *look == FirstLook::Failed).await.unwrap();
         fs::create_dir(&place).unwrap();
-        first_look(&production).await;
+        first_look(&served).await;
     })
     .await;
 }

@@ -118,9 +118,28 @@ async fn a_backup_brings_back_everything_into_either_database(place: Place) {
         let new = salver_registry::NewExperiment { name: "new".to_owned(), ..Default::default() };
         other.registry.create_experiment(ANN, new).await.unwrap();
     }
+    half_of_it_is_refused(&folder).await;
     std::fs::remove_file(folder.join("registry.json")).unwrap();
     let unfinished = Place::sqlite().await.registry.restore(&folder).await.unwrap_err();
     assert_eq!(unfinished.kind(), ErrorKind::NotFound);
+}
+
+/// What a copy of a backup that broke off may have lost.
+async fn half_of_it_is_refused(folder: &std::path::Path) {
+    let check = async |expected: &str| {
+        let place = Place::sqlite().await;
+        let error = place.registry.restore(folder).await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::InvalidInput);
+        assert!(error.message().contains(expected), "{error}");
+        assert!(place.registry.model("m").await.is_err());
+    };
+    let table = folder.join("tables/params.jsonl");
+    let rows = std::fs::read(&table).unwrap();
+    std::fs::write(&table, "").unwrap();
+    check("is damaged: expected").await;
+    std::fs::write(&table, rows).unwrap();
+    std::fs::remove_dir_all(folder.join("blobs")).unwrap();
+    check("expected 1 files, found 0").await;
 }
 
 async fn a_rollback_goes_to_the_version_before_and_says_when_there_is_none(place: Place) {

@@ -20,4 +20,5 @@ mod linear;
 mod opening;
 mod race;
 mod search;
+mod signatures;
 mod versions;

@@ -2,7 +2,8 @@
 
 use salver_core::ErrorKind;
 use salver_registry::Transition;
-use salver_registry::names::Stage;
+use salver_registry::names::{Stage, VersionRef};
+use salver_registry::types::ModelVersion;
 
 use crate::consistency::check_consistency;
 use crate::place::{ANN, Place, START, alone_in, elsewhere, into, numbers, tag};
@@ -14,6 +15,7 @@ contract!(
     what_was_in_production_when_is_known,
     aliases_move_and_go,
     an_alias_is_never_seen_without_its_version,
+    one_look_finds_what_is_in_production_and_what_is_named,
     a_new_name_keeps_everything,
     what_is_deleted_stays_in_the_log,
 );
@@ -210,6 +212,86 @@ async fn an_alias_is_never_seen_without_its_version(place: Place) {
     for reader in readers {
         reader.await.unwrap();
     }
+}
+
+async fn one_look_finds_what_is_in_production_and_what_is_named(place: Place) {
+    let registry = &place.registry;
+    for (name, n_versions) in [("iris", 4), ("rose", 3), ("bare", 0)] {
+        place.model(name, n_versions).await;
+    }
+    for (name, version, stage) in [
+        ("iris", 1, Stage::Production),
+        ("iris", 2, Stage::Staging),
+        ("iris", 3, Stage::Staging),
+        ("rose", 2, Stage::Production),
+    ] {
+        registry.transition(ANN, name, version, into(stage)).await.unwrap();
+    }
+    for (name, alias, version) in
+        [("iris", "best", 4), ("iris", "next", 4), ("rose", "production", 3), ("rose", "best", 1)]
+    {
+        registry.set_alias(ANN, name, alias, version).await.unwrap();
+    }
+    let asked = [
+        "iris/2",
+        "iris/staging",
+        "iris/none",
+        "iris@best",
+        "iris@next",
+        "iris/production",
+        "rose@best",
+        "rose/production",
+        "rose@production",
+        "rose/3",
+        "iris/9",
+        "rose/staging",
+        "rose@next",
+        "bare/1",
+        "never/1",
+        "never@best",
+    ];
+    let asked: Vec<VersionRef> = asked.iter().map(|text| text.parse().unwrap()).collect();
+    let found = registry.to_serve(&asked).await.unwrap();
+    let outline = |version: &ModelVersion| format!("{}/{}", version.name, version.version);
+    assert_eq!(found.in_production.iter().map(outline).collect::<Vec<_>>(), ["iris/1", "rose/3"]);
+    let named: Vec<String> = found
+        .named
+        .iter()
+        .map(|named| match named {
+            Ok(version) => outline(version),
+            Err(error) => error.message().rsplit_once(": ").unwrap().1.to_owned(),
+        })
+        .collect();
+    assert_eq!(
+        named,
+        [
+            "iris/2",
+            "iris/3",
+            "iris/4",
+            "iris/4",
+            "iris/4",
+            "iris/1",
+            "rose/1",
+            "rose/2",
+            "rose/3",
+            "rose/3",
+            "registered model 'iris' has no version 9",
+            "no version of registered model 'rose' is in Staging",
+            "registered model 'rose' has no alias 'next'",
+            "registered model 'bare' has no version 1",
+            "there is no registered model 'never'",
+            "there is no registered model 'never'",
+        ]
+    );
+    // Whoever names a version gets its aliases and tags.
+    for idx in [2, 3, 4] {
+        assert_eq!(found.named[idx].as_ref().unwrap().aliases, ["best", "next"]);
+    }
+    assert_eq!(found.in_production[1].aliases, ["production"]);
+    assert!(registry.to_serve(&[]).await.unwrap().named.is_empty());
+    // A name of both kinds of database is that of its letters.
+    let upper: VersionRef = "IRIS/1".parse().unwrap();
+    assert_eq!(registry.to_serve(&[upper]).await.unwrap().named[0].as_ref().unwrap_err().kind(), ErrorKind::NotFound);
 }
 
 async fn a_new_name_keeps_everything(place: Place) {

@@ -17,6 +17,8 @@ const SQUARE: [&str; 3] = ["ViT", "DeiT", "Beit"];
 const SHORTEST: [&str; 6] = ["ConvNext", "CLIP", "Bit", "MobileNetV1", "MobileNetV2", "MobileViT"];
 /// Classes whose default filter is bicubic; that of the others is bilinear.
 const BICUBIC: [&str; 4] = ["CLIP", "DeiT", "Beit", "Bit"];
+/// The class that turns red, green and blue round, and does not normalise.
+const FLIPPING: &str = "MobileViT";
 
 /// Fills in what `draft` leaves open.
 pub(super) fn fill(draft: ImageDraft, found: &Folder) -> Result<ImageDraft> {
@@ -69,12 +71,12 @@ fn described(file: &Preprocessor) -> Result<ImageDraft> {
         false => sizes(file, class, is_one_of(&SQUARE), is_one_of(&SHORTEST))?,
     };
     let default = if is_one_of(&BICUBIC) { 3 } else { 2 };
-    let normalizes = file.do_normalize.unwrap_or(file.image_mean.is_some() || file.image_std.is_some());
+    let normalizes = normalizes(file, class)?;
     Ok(ImageDraft {
         resize: Some(resize),
         crop,
         filter: Some(filter(file.resample.unwrap_or(default))?),
-        colours: file.do_flip_channel_order.and_then(|flips| flips.then_some(Colours::Bgr)),
+        colours: file.do_flip_channel_order.unwrap_or(class.starts_with(FLIPPING)).then_some(Colours::Bgr),
         rescale: rescale(file)?,
         mean: channels(file.image_mean.as_ref().filter(|_| normalizes), "image_mean", f32::is_finite)?,
         std: channels(file.image_std.as_ref().filter(|_| normalizes), "image_std", |std| std > 0.0)?,
@@ -82,12 +84,23 @@ fn described(file: &Preprocessor) -> Result<ImageDraft> {
     })
 }
 
+/// Defaults of classes differ too much to guess.
+fn normalizes(file: &Preprocessor, class: &str) -> Result<bool> {
+    match (file.do_normalize, file.image_mean.is_some(), file.image_std.is_some()) {
+        (Some(false), _, _) => Ok(false),
+        (_, true, true) => Ok(true),
+        (None, false, false) if class.starts_with(FLIPPING) => Ok(false),
+        _ => Err(unclear("do_normalize, image_mean and image_std")),
+    }
+}
+
 fn sizes(file: &Preprocessor, class: &str, is_square: bool, is_shortest: bool) -> Result<(Resize, Option<(u32, u32)>)> {
     if file.crop_pct.is_some() {
         return Err(not_built_in(&format!("crop_pct of {}", class.escape_debug())));
     }
     let resize = match file.size.filter(|_| file.do_resize.unwrap_or(true)) {
-        None => Resize::Keep,
+        None if file.do_resize == Some(false) => Resize::Keep,
+        None => return Err(unclear("size")),
         Some(Size::Number(side)) if is_square => Resize::Exact { height: within(side)?, width: within(side)? },
         Some(Size::Number(side)) if is_shortest => Resize::Shortest(within(side)?),
         Some(Size::Sides { shortest_edge: Some(side), longest_edge: None, height: None, width: None }) => {
@@ -170,6 +183,14 @@ fn channels(values: Option<&Channels>, key: &str, fits: fn(f32) -> bool) -> Resu
         return Ok(Some(numbers));
     }
     Err(Error::invalid_input(format!("{key}: expected one or three numbers that can be, got {numbers:?}")))
+}
+
+fn unclear(keys: &str) -> Error {
+    Error::invalid_input(format!(
+        "it does not say {keys}; add that, or write a {} with task = \"image-classification\" and [image] with resize, \
+         crop, filter, mean and std",
+        model_toml::MANIFEST
+    ))
 }
 
 fn not_built_in(what: &str) -> Error {

@@ -30,10 +30,17 @@ fn text(files: &Value) -> TextDraft {
 fn image(preprocessor: &Value) -> Result<ImageDraft> {
     let config = json!({ "architectures": ["ViTForImageClassification"] });
     let files = json!({ "config.json": config, "preprocessor_config.json": preprocessor });
-    match known(&found(&files)?, false, None, None)?.draft {
-        Draft::Image(image) => Ok(image),
+    known(&found(&files)?, false, None, None).map(|known| match known.draft {
+        Draft::Image(image) => image,
         other => panic!("{other:?}"),
-    }
+    })
+}
+
+/// What stands in every file, for those that are about something else.
+#[track_caller]
+fn plain(mut preprocessor: Value) -> Result<ImageDraft> {
+    preprocessor["do_normalize"] = json!(false);
+    image(&preprocessor)
 }
 
 #[track_caller]
@@ -231,18 +238,40 @@ fn pictures_are_prepared_as_the_processor_says() {
             Filter::Bilinear,
         ),
     ] {
-        let draft = image(&file).unwrap_or_else(|error| panic!("{file}: {error}"));
+        let draft = plain(file.clone()).unwrap_or_else(|error| panic!("{file}: {error}"));
         assert_eq!((draft.resize, draft.crop, draft.filter), (Some(resize), crop, Some(filter)), "{file}");
     }
 }
 
 #[test]
 fn older_processors_leave_out_what_they_always_do() {
-    let draft =
-        image(&json!({ "feature_extractor_type": "ViTFeatureExtractor", "size": 8, "image_mean": [0.5] })).unwrap();
-    assert_eq!((draft.rescale, draft.mean, draft.std), (Some(1.0 / 255.0), Some(vec![0.5]), None));
-    let draft = image(&json!({ "do_normalize": false, "image_mean": [0.5], "do_rescale": false, "do_resize": false, "do_flip_channel_order": true })).unwrap();
-    assert_eq!((draft.rescale, draft.mean, draft.colours), (Some(1.0), None, Some(Colours::Bgr)));
+    let normal = json!({ "image_mean": [0.5], "image_std": 0.25 });
+    let file = with(with(normal, "feature_extractor_type", json!("ViTFeatureExtractor")), "size", json!(8));
+    let draft = image(&file).unwrap();
+    let values = (draft.rescale, draft.mean, draft.std, draft.colours);
+    assert_eq!(values, (Some(1.0 / 255.0), Some(vec![0.5]), Some(vec![0.25]), None));
+    let off = json!({ "do_normalize": false, "image_mean": [0.5], "do_rescale": false, "do_resize": false });
+    let draft = image(&off).unwrap();
+    assert_eq!((draft.rescale, draft.mean, draft.resize), (Some(1.0), None, Some(Resize::Keep)));
+    let mobile = json!({ "image_processor_type": "MobileViTImageProcessor", "size": 8, "crop_size": 8 });
+    let draft = image(&mobile).unwrap();
+    assert_eq!((draft.colours, draft.mean, draft.crop), (Some(Colours::Bgr), None, Some((8, 8))));
+}
+
+#[test]
+fn what_a_processor_does_not_say_is_not_guessed() {
+    let size = json!({ "height": 8, "width": 8 });
+    for file in [
+        json!({ "size": size }),
+        json!({ "size": size, "do_normalize": true, "image_mean": [0.5] }),
+        json!({ "size": size, "image_std": [0.5] }),
+    ] {
+        let error = image(&file).expect_err(&file.to_string());
+        let expected = "preprocessor_config.json: it does not say do_normalize, image_mean and image_std; add that";
+        assert!(error.message().starts_with(expected), "{error}");
+    }
+    let error = plain(json!({ "crop_size": 8 })).unwrap_err();
+    assert!(error.message().contains("it does not say size; add that, or write a model.toml"), "{error}");
 }
 
 #[test]
@@ -260,17 +289,20 @@ fn pictures_that_are_prepared_otherwise_are_refused_with_what_to_write() {
         (json!({ "do_resize": false, "do_pad": true }), "do_pad = true"),
         (json!({ "do_resize": false, "rescale_offset": true }), "rescale_offset = true"),
     ] {
-        let error = image(&file).expect_err(&file.to_string());
+        let error = image(&with(file.clone(), "do_normalize", json!(false))).expect_err(&file.to_string());
         assert_eq!(error.kind(), ErrorKind::Unsupported, "{error}");
         assert!(error.message().contains(expected) && error.message().contains("write a model.toml"), "{error}");
     }
     for (file, expected) in [
-        (json!({ "size": { "shortest_edge": 0 } }), "size: expected from 1 to 8192, got 0"),
-        (json!({ "do_resize": false, "image_std": [0.0] }), "image_std: expected one or three"),
-        (json!({ "do_resize": false, "image_mean": [1, 2] }), "image_mean: expected one or three"),
-        (json!({ "do_resize": false, "rescale_factor": 0 }), "rescale_factor: expected a number above zero"),
+        (json!({ "do_normalize": false, "size": { "shortest_edge": 0 } }), "size: expected from 1 to 8192, got 0"),
+        (json!({ "do_resize": false, "image_mean": [0], "image_std": [0.0] }), "image_std: expected one or three"),
+        (json!({ "do_resize": false, "image_mean": [1, 2], "image_std": [1, 2] }), "image_mean: expected one or three"),
         (
-            json!({ "image_processor_type": "ConvNextImageProcessor", "size": 8, "crop_pct": 0 }),
+            json!({ "do_resize": false, "do_normalize": false, "rescale_factor": 0 }),
+            "rescale_factor: expected a number above zero",
+        ),
+        (
+            json!({ "image_processor_type": "ConvNextImageProcessor", "size": 8, "crop_pct": 0, "do_normalize": false }),
             "crop_pct: expected a part",
         ),
         (json!({ "size": "big" }), "expected a number, or shortest_edge, or height and width"),
@@ -347,7 +379,9 @@ fn what_is_said_already_stays() {
     assert_eq!(filled, Known { draft: Draft::Text(expected), labels });
     let files = json!({
         "config.json": { "model_type": "vit", "id2label": { "0": "a", "1": "b" } },
-        "preprocessor_config.json": { "size": { "shortest_edge": 256 }, "crop_size": 224, "image_mean": [0.5] },
+        "preprocessor_config.json": {
+            "size": { "shortest_edge": 256 }, "crop_size": 224, "image_mean": [0.5], "image_std": [0.5],
+        },
     });
     let own = ImageDraft { resize: Some(Resize::Keep), mean: Some(vec![0.25]), ..ImageDraft::default() };
     let filled = known(&found(&files).unwrap(), false, Some(Draft::Image(own)), None).unwrap();

@@ -13,7 +13,7 @@ const ENCODER: &str = r#"{ "architectures": ["BertModel"], "model_type": "bert",
 const MODULES: &str = r#"[{ "path": "", "type": "sentence_transformers.models.Transformer" },
     { "path": "1_Pooling", "type": "sentence_transformers.models.Pooling" }]"#;
 const VIT: &str = r#"{ "architectures": ["ViTForImageClassification"], "id2label": { "0": "cat" } }"#;
-const SIZE: &str = r#"{ "size": { "height": 8, "width": 8 }, "resample": 2 }"#;
+const SIZE: &str = r#"{ "size": { "height": 8, "width": 8 }, "resample": 2, "do_normalize": false }"#;
 
 /// A tree with the folder `m`: `config`, and a graph at `graph`.
 fn export(config: &str, graph: &str) -> Tree {

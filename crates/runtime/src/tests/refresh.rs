@@ -41,6 +41,28 @@ async fn a_refresh_follows_one_model_in_every_mode_and_leaves_the_others() {
 }
 
 #[tokio::test]
+async fn a_model_whose_version_was_taken_away_leaves_with_a_reason_and_comes_back() {
+    let fixture = Fixture::serving(FakeEngine::new()).await;
+    let name = ModelName::new("m").unwrap();
+    fixture.source.set("m", Err(Error::new(ErrorKind::Engine, "the disk says no")));
+    fixture.runtime.refresh(name.clone());
+    while fixture.runtime.index().iter().all(|status| status.version.is_some()) {
+        tokio::task::yield_now().await;
+    }
+    fixture.answer(&[0., 0.]).await.expect("what cannot be read takes nothing away");
+    fixture.source.set("m", Err(Error::new(ErrorKind::Gone, "nothing is in Staging")));
+    fixture.runtime.refresh(name.clone());
+    shows(&fixture, "m", &[(1, ModelState::Gone)]).await;
+    let error = fixture.answer(&[0., 0.]).await.unwrap_err();
+    assert!(error.kind() == ErrorKind::NotReady && error.message().contains("nothing is in Staging"), "{error}");
+    assert!(fixture.runtime.is_ready(), "nothing is wrong with the server");
+    fixture.source.set("m", Ok(vec![version(1)]));
+    fixture.runtime.refresh(name);
+    shows(&fixture, "m", &[(1, ModelState::Ready)]).await;
+    fixture.answer(&[0., 0.]).await.unwrap();
+}
+
+#[tokio::test]
 async fn of_two_readings_the_later_one_counts() {
     let fixture = Fixture::serving(FakeEngine::new()).await;
     let entry = |number| ModelEntry {

@@ -1,23 +1,20 @@
-//! The part of `salver models` that is about the registry: bringing versions in, comparing them,
-//! promotion and the way back.
+//! The part of `salver models` that is about the registry: looking at versions, comparing them,
+//! promotion and the way back. What brings versions in is in `push.rs` and `import.rs`.
 
 use std::io::Read as _;
-use std::path::{Path, PathBuf};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::path::Path;
 
 use anyhow::{Context as _, Result, bail, ensure};
 use http::Method;
 use salver_client::HttpClient;
 use salver_core::{ErrorKind, ModelRef, Selector};
 use salver_protocol::paths::segment;
+use salver_registry::names::{Stage, VersionRef, Which};
 use serde_json::{Value, json};
 
-use crate::cli::PushOptions;
+use super::tables::{changes, millis, short, side_by_side, time};
 use crate::out;
 use crate::progress::Progress;
-
-/// The experiment that pushed versions belong to.
-const EXPERIMENT: &str = "salver models push";
 
 /// Speaks with one server's registry.
 pub(crate) struct Registered<'a> {
@@ -26,104 +23,17 @@ pub(crate) struct Registered<'a> {
 }
 
 impl Registered<'_> {
-    async fn post(&self, call: &str, arguments: Value) -> Result<Value> {
+    pub(super) async fn post(&self, call: &str, arguments: Value) -> Result<Value> {
         Ok(self.client.mlflow(Method::POST, call, &arguments).await?)
     }
 
     /// Prints what the server said, for programs, or a line for people.
-    fn say(&self, reply: &Value, line: impl FnOnce() -> String) -> Result<()> {
+    pub(super) fn say(&self, reply: &Value, line: impl FnOnce() -> String) -> Result<()> {
         if self.json {
             return out::json(reply);
         }
         out::line(line());
         Ok(())
-    }
-
-    /// Registers a file or folder as the next version.
-    pub(crate) async fn push(&self, options: &PushOptions) -> Result<()> {
-        let files = files(&options.path)?;
-        let description = options.description.as_deref().map(text_of).transpose()?;
-        let run_id = self.new_run(options).await?;
-        let model_id = self.upload(&files, &run_id).await?;
-        match self.post("registered-models/create", json!({ "name": options.name })).await {
-            Ok(_) => {}
-            Err(error) if error.to_string().contains("already exists") => {}
-            Err(error) => return Err(error),
-        }
-        let tags: Vec<Value> = options.tag.iter().map(|(key, value)| json!({ "key": key, "value": value })).collect();
-        let new = json!({
-            "name": options.name,
-            "source": format!("models:/{model_id}"),
-            "model_id": model_id,
-            "run_id": run_id,
-            "description": description,
-            "tags": tags,
-        });
-        let made = self.post("model-versions/create", new).await?;
-        let version = made["model_version"]["version"].as_str().context("the server names no version")?.to_owned();
-        if let Some(alias) = &options.alias {
-            let arguments = json!({ "name": options.name, "alias": alias, "version": version });
-            self.post("registered-models/alias", arguments).await?;
-        }
-        if let Some(stage) = &options.stage {
-            let body = json!({ "version": version, "stage": stage });
-            let call = format!("models/{}/promote", segment(&options.name));
-            self.client.registry(Method::POST, &call, Some(&body)).await?;
-        }
-        self.say(&made["model_version"], || {
-            let stage = options.stage.as_ref().map(|stage| format!(", now in {stage}")).unwrap_or_default();
-            let next = match options.stage {
-                Some(_) => String::new(),
-                None => format!("\nServe it: salver models promote {}/{version}", options.name),
-            };
-            format!("Version {version} of {} is registered{stage}.{next}", options.name)
-        })
-    }
-
-    /// Notes what was measured as a run of its own.
-    async fn new_run(&self, options: &PushOptions) -> Result<String> {
-        let by_name = json!({ "experiment_name": EXPERIMENT });
-        let experiment = match self.client.mlflow(Method::GET, "experiments/get-by-name", &by_name).await {
-            Ok(found) => found["experiment"]["experiment_id"].clone(),
-            Err(error) if error.kind() == ErrorKind::NotFound => {
-                self.post("experiments/create", json!({ "name": EXPERIMENT })).await?["experiment_id"].clone()
-            }
-            Err(error) => return Err(error.into()),
-        };
-        let now = millis(SystemTime::now());
-        let run =
-            json!({ "experiment_id": experiment, "start_time": now, "run_name": format!("push {}", options.name) });
-        let run = self.post("runs/create", run).await?;
-        let run_id = run["run"]["info"]["run_id"].as_str().context("the server names no run")?.to_owned();
-        let metrics = options.metric.iter().map(|(key, value)| {
-            let value = if value.is_nan() { json!("NaN") } else { json!(value) };
-            json!({ "key": key, "value": value, "timestamp": now, "step": 0 })
-        });
-        let metrics: Vec<Value> = metrics.collect();
-        let params: Vec<Value> =
-            options.param.iter().map(|(key, value)| json!({ "key": key, "value": value })).collect();
-        self.post("runs/log-batch", json!({ "run_id": run_id, "metrics": metrics, "params": params })).await?;
-        let end = json!({ "run_id": run_id, "status": "FINISHED", "end_time": millis(SystemTime::now()) });
-        self.post("runs/update", end).await?;
-        Ok(run_id)
-    }
-
-    async fn upload(&self, files: &[(PathBuf, String)], run_id: &str) -> Result<String> {
-        let run = self.client.mlflow(Method::GET, "runs/get", &json!({ "run_id": run_id })).await?;
-        let experiment = &run["run"]["info"]["experiment_id"];
-        let new = json!({ "experiment_id": experiment, "source_run_id": run_id, "model_type": "file" });
-        let model = self.post("logged-models", new).await?;
-        let info = &model["model"]["info"];
-        let model_id = info["model_id"].as_str().context("the server names no model")?.to_owned();
-        let root = info["artifact_uri"].as_str().and_then(|uri| uri.strip_prefix("mlflow-artifacts:/"));
-        let root = root.context("the server keeps its files elsewhere")?;
-        for (file, path) in files {
-            let _sending = Progress::spinner(format!("sending {path}"));
-            self.client.put_artifact(&format!("{root}/{path}"), file).await?;
-        }
-        let done = json!({ "model_id": model_id, "status": "LOGGED_MODEL_READY" });
-        self.client.mlflow(Method::PATCH, &format!("logged-models/{model_id}"), &done).await?;
-        Ok(model_id)
     }
 
     /// Copies a version's files into a folder.
@@ -135,7 +45,7 @@ impl Registered<'_> {
         let Some(root) = uri.strip_prefix("mlflow-artifacts:/") else {
             bail!("the files of version {version} of {name} are kept at {uri}, not by this server");
         };
-        let files = self.client.artifacts(root).await?;
+        let files: Vec<String> = self.client.artifacts(root).await?.into_iter().map(|file| file.path).collect();
         ensure!(!files.is_empty(), "version {version} of {name} has no files");
         for path in &files {
             let to = folder.join(path);
@@ -157,7 +67,9 @@ impl Registered<'_> {
             return out::json(&reply);
         }
         let cards = reply["versions"].as_array().context("the server's versions are no list")?;
-        side_by_side(cards).print();
+        let differences = reply["differences"].as_array().map(Vec::as_slice).unwrap_or_default();
+        side_by_side(cards, differences).print();
+        differences.iter().flat_map(changes).for_each(out::line);
         Ok(())
     }
 
@@ -282,25 +194,25 @@ impl Registered<'_> {
         }
     }
 
+    /// Returns a version with its files and the stages it was in.
+    pub(crate) async fn show_version(&self, model: &str) -> Result<Value> {
+        let (name, version) = self.resolve(model, Missing::Newest).await?;
+        Ok(self.client.registry(Method::GET, &format!("models/{}/versions/{version}", segment(&name)), None).await?)
+    }
+
     /// Finds the version that a person names.
     async fn resolve(&self, model: &str, missing: Missing) -> Result<(String, i64)> {
-        let model: ModelRef = model.parse()?;
-        let name = model.name.to_string();
-        let found = match (&model.selector, missing) {
-            (Selector::Version(version), _) => return Ok((name, i64::try_from(*version)?)),
-            (Selector::Label(alias), _) => {
+        let (name, which) = VersionRef::split(model)?;
+        let found = match (which, missing) {
+            (Some(Which::Number(version)), _) => return Ok((name, version)),
+            (Some(Which::Alias(alias)), _) => {
                 let arguments = json!({ "name": name, "alias": alias });
                 self.client.mlflow(Method::GET, "registered-models/alias", &arguments).await?["model_version"].clone()
             }
-            (Selector::Latest, Missing::Refused) => bail!("say which version: {name}/VERSION"),
-            (Selector::Latest, Missing::Production) => {
-                let arguments = json!({ "name": name, "stages": ["production"] });
-                let found = self.post("registered-models/get-latest-versions", arguments).await?;
-                let found = found["model_versions"][0].clone();
-                ensure!(!found.is_null(), "no version of {name} is in production; name one: {name}/VERSION");
-                found
-            }
-            (Selector::Latest, Missing::Newest) => {
+            (Some(Which::Stage(stage)), _) => self.newest_in(&name, stage).await?,
+            (None, Missing::Production) => self.newest_in(&name, Stage::Production).await?,
+            (None, Missing::Refused) => bail!("say which version: {name}/VERSION"),
+            (None, Missing::Newest) => {
                 let call = format!("models/{}", segment(&name));
                 let shown = self.client.registry(Method::GET, &call, None).await?;
                 let newest = shown["versions"][0].clone();
@@ -310,6 +222,14 @@ impl Registered<'_> {
         };
         let version = found["version"].as_str().and_then(|text| text.parse().ok());
         Ok((name, version.context("the server names no version")?))
+    }
+
+    async fn newest_in(&self, name: &str, stage: Stage) -> Result<Value> {
+        let arguments = json!({ "name": name, "stages": [stage.as_str()] });
+        let found = self.post("registered-models/get-latest-versions", arguments).await?;
+        let found = found["model_versions"][0].clone();
+        ensure!(!found.is_null(), "no version of {name} is in {stage}; name one: {name}/VERSION");
+        Ok(found)
     }
 }
 
@@ -321,145 +241,8 @@ enum Missing {
     Refused,
 }
 
-/// Makes the table of registered models.
-pub(crate) fn models_table(listed: &Value) -> Option<out::Rows> {
-    let models = listed["models"].as_array().filter(|models| !models.is_empty())?;
-    let mut table = out::Rows::new(&["registered", "production", "staging", ">newest", "aliases", "changed"]);
-    for model in models {
-        let versions = model["latest_versions"].as_array();
-        let of = |stage: &str| {
-            let found = versions.into_iter().flatten().find(|version| version["current_stage"] == stage);
-            found.and_then(|version| version["version"].as_str()).unwrap_or_default().to_owned()
-        };
-        let newest =
-            versions.into_iter().flatten().filter_map(|version| version["version"].as_str()?.parse::<u64>().ok());
-        let aliases = model["aliases"].as_array().into_iter().flatten().map(|alias| {
-            format!("{}={}", alias["alias"].as_str().unwrap_or_default(), alias["version"].as_str().unwrap_or_default())
-        });
-        table.push([
-            model["name"].as_str().unwrap_or_default().to_owned(),
-            of("Production"),
-            of("Staging"),
-            newest.max().map(|version| version.to_string()).unwrap_or_default(),
-            aliases.collect::<Vec<_>>().join(", "),
-            time(model["last_updated_timestamp"].as_i64()),
-        ]);
-    }
-    Some(table)
-}
-
-/// Makes the table of a model's versions.
-pub(crate) fn versions_table(shown: &Value) -> out::Rows {
-    let mut table = out::Rows::new(&[">version", "stage", "aliases", "metrics", ">size", "digest", "made", "by"]);
-    for card in shown["versions"].as_array().into_iter().flatten() {
-        let aliases = card["aliases"].as_array().into_iter().flatten().filter_map(Value::as_str);
-        let metrics = card["metrics"].as_object().into_iter().flatten();
-        let metrics = metrics.map(|(key, value)| format!("{key}={}", figure(value)));
-        let text = |name: &str| card[name].as_str().unwrap_or_default();
-        table.push([
-            text("version").to_owned(),
-            text("current_stage").to_owned(),
-            aliases.collect::<Vec<_>>().join(", "),
-            metrics.collect::<Vec<_>>().join(" "),
-            card["size"].as_u64().map(super::size).unwrap_or_default(),
-            text("digest").chars().take(12).collect(),
-            time(card["creation_timestamp"].as_i64()),
-            text("user_id").to_owned(),
-        ]);
-    }
-    table
-}
-
-/// Makes a table with a column for each version and a row for each thing that can be compared.
-fn side_by_side(cards: &[Value]) -> out::Rows {
-    let mut headers = vec!["".to_owned()];
-    headers.extend(cards.iter().map(|card| format!(">version {}", card["version"].as_str().unwrap_or_default())));
-    let headers: Vec<&str> = headers.iter().map(String::as_str).collect();
-    let mut table = out::Rows::new(&headers);
-    let mut push = |name: &str, of: &dyn Fn(&Value) -> String| {
-        let cells = cards.iter().map(of);
-        table.push(std::iter::once(name.to_owned()).chain(cells));
-    };
-    for (name, shown) in [("current_stage", "stage"), ("user_id", "by"), ("run_id", "run")] {
-        push(shown, &|card| card[name].as_str().unwrap_or_default().to_owned());
-    }
-    push("made", &|card| time(card["creation_timestamp"].as_i64()));
-    push("size", &|card| card["size"].as_u64().map(super::size).unwrap_or_default());
-    push("digest", &|card| card["digest"].as_str().unwrap_or_default().chars().take(12).collect());
-    for group in ["metrics", "params"] {
-        for key in keys(cards, group) {
-            push(&key, &|card| figure(&card[group][&key]));
-        }
-    }
-    table
-}
-
-/// Returns the keys of a group in any of the versions, in order.
-fn keys(cards: &[Value], group: &str) -> Vec<String> {
-    let all = cards.iter().filter_map(|card| card[group].as_object()).flat_map(|object| object.keys().cloned());
-    let mut keys: Vec<String> = all.collect();
-    keys.sort();
-    keys.dedup();
-    keys
-}
-
-fn figure(value: &Value) -> String {
-    match value {
-        Value::Null => "–".to_owned(),
-        Value::String(text) => text.clone(),
-        other => other.as_f64().map_or_else(|| other.to_string(), |number| format!("{number}")),
-    }
-}
-
-/// A change's value in a few words.
-fn short(value: &Value) -> String {
-    const MOST: usize = 60;
-    let text = match value {
-        Value::Null => return String::new(),
-        Value::Object(fields) => {
-            let shown = fields.iter().filter(|(_, value)| !value.is_null());
-            shown.map(|(key, value)| format!("{key}={}", figure(value))).collect::<Vec<_>>().join(" ")
-        }
-        other => figure(other),
-    };
-    match text.char_indices().nth(MOST) {
-        Some((end, _)) => format!("{}…", &text[..end]),
-        None => text,
-    }
-}
-
-/// Returns every file of a model with its path within it.
-fn files(path: &Path) -> Result<Vec<(PathBuf, String)>> {
-    let found = std::fs::metadata(path).with_context(|| format!("look at {}", path.display()))?;
-    if found.is_file() {
-        let name = path.file_name().and_then(|name| name.to_str()).context("the file's name is not UTF-8")?;
-        return Ok(vec![(path.to_owned(), name.to_owned())]);
-    }
-    let mut files = Vec::new();
-    let mut folders = vec![path.to_owned()];
-    while let Some(folder) = folders.pop() {
-        for entry in std::fs::read_dir(&folder).with_context(|| format!("list {}", folder.display()))? {
-            let entry = entry?;
-            let kind = entry.file_type()?;
-            // What a link leads to may lie anywhere.
-            ensure!(!kind.is_symlink(), "{} is a link; put the file itself there", entry.path().display());
-            if kind.is_dir() {
-                folders.push(entry.path());
-                continue;
-            }
-            let file = entry.path();
-            let within = file.strip_prefix(path).ok().and_then(Path::to_str);
-            let within = within.with_context(|| format!("{} is not UTF-8", file.display()))?.to_owned();
-            files.push((file, within));
-        }
-    }
-    ensure!(!files.is_empty(), "{} is empty", path.display());
-    files.sort();
-    Ok(files)
-}
-
 /// Reads a text: as it is, from `@FILE`, or from standard input for `-`.
-fn text_of(text: &str) -> Result<String> {
+pub(super) fn text_of(text: &str) -> Result<String> {
     if text == "-" {
         let mut read = String::new();
         std::io::stdin().read_to_string(&mut read).context("read standard input")?;
@@ -478,41 +261,4 @@ fn confirmed(question: &str) -> Result<bool> {
     let mut answer = String::new();
     stdin().read_line(&mut answer)?;
     Ok(matches!(answer.trim(), "y" | "Y" | "yes"))
-}
-
-fn millis(time: SystemTime) -> i64 {
-    let since = time.duration_since(UNIX_EPOCH).unwrap_or_default();
-    i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
-}
-
-fn time(millis: Option<i64>) -> String {
-    let Some(millis) = millis.and_then(|millis| u64::try_from(millis).ok()) else {
-        return String::new();
-    };
-    humantime::format_rfc3339_seconds(UNIX_EPOCH + Duration::from_millis(millis)).to_string()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_folder_gives_its_files_with_their_paths_and_links_are_refused() {
-        let folder = tempfile::tempdir().unwrap();
-        std::fs::create_dir_all(folder.path().join("a/b")).unwrap();
-        std::fs::write(folder.path().join("a/b/c.txt"), "x").unwrap();
-        std::fs::write(folder.path().join("model.onnx"), "y").unwrap();
-        let names: Vec<String> = files(folder.path()).unwrap().into_iter().map(|(_, name)| name).collect();
-        assert_eq!(names, ["a/b/c.txt", "model.onnx"]);
-        std::os::unix::fs::symlink("/etc/passwd", folder.path().join("link")).unwrap();
-        assert!(files(folder.path()).unwrap_err().to_string().contains("is a link"));
-    }
-
-    #[test]
-    fn changes_are_shown_in_a_few_words() {
-        assert_eq!(short(&json!({ "stage": "Production", "none": null })), "stage=Production");
-        assert_eq!(short(&Value::Null), "");
-        assert_eq!(short(&json!({ "text": "é".repeat(100) })).chars().count(), 61);
-        assert_eq!(time(Some(0)), "1970-01-01T00:00:00Z");
-    }
 }

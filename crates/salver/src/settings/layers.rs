@@ -2,7 +2,8 @@
 //!
 //! The file's values become the defaults of the very arguments that they are named after, so
 //! clap alone decides who wins and one parser reads every layer. A file is checked on its own
-//! first: an unknown key or a value that does not parse is reported with its line.
+//! first: an unknown key or a value that does not parse is reported with its line. An option whose
+//! values are `NAME=…` may be a table there, under its name in the plural.
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
@@ -12,7 +13,8 @@ use anyhow::{Context, Result, bail};
 use clap::parser::ValueSource;
 use clap::{Arg, ArgMatches, Command};
 use serde::Serialize;
-use toml::de::{DeTable, DeValue};
+use toml::Spanned;
+use toml::de::{DeString, DeTable, DeValue};
 
 /// The subcommands that take the server's settings.
 const COMMANDS: [&str; 2] = ["serve", "config"];
@@ -170,18 +172,51 @@ fn parse(text: &str, known: &[Arg]) -> Result<BTreeMap<String, Vec<String>>> {
     for (key, value) in table.get_ref() {
         let line = line_of(text, key.span().start);
         let name: &str = key.get_ref();
-        let Some(arg) = known.iter().find(|arg| arg.get_id() == name && name != "config") else {
+        let Some(arg) = known.iter().find(|arg| key_of(arg) == name && name != "config") else {
             bail!("line {line}: unknown key `{name}`; the keys are {}", key_list(known));
         };
-        let read = texts(value.get_ref()).with_context(|| format!("line {line}: `{name}`"))?;
-        check(arg, &read).with_context(|| format!("line {line}: `{name}`"))?;
-        values.insert(name.to_owned(), read);
+        let read = match value.get_ref() {
+            DeValue::Table(pairs) if is_named(arg) => parse_pairs(text, name, pairs, arg)?,
+            value => checked(arg, value).with_context(|| format!("line {line}: `{name}`"))?,
+        };
+        values.insert(arg.get_id().to_string(), read);
     }
     Ok(values)
 }
 
+/// Reads a table of names and values.
+fn parse_pairs(text: &str, table: &str, pairs: &DeTable<'_>, arg: &Arg) -> Result<Vec<String>> {
+    let pair = |(name, value): (&Spanned<DeString<'_>>, &Spanned<DeValue<'_>>)| {
+        let (line, name) = (line_of(text, name.span().start), name.get_ref());
+        let DeValue::String(value) = value.get_ref() else {
+            bail!("line {line}: `{table}.{name}`: expected a string, got {}", value.get_ref().type_str());
+        };
+        let pair = vec![format!("{name}={value}")];
+        check(arg, &pair).with_context(|| format!("line {line}: `{table}.{name}`"))?;
+        Ok(pair)
+    };
+    pairs.iter().map(pair).collect::<Result<Vec<_>>>().map(|pairs| pairs.concat())
+}
+
+fn checked(arg: &Arg, value: &DeValue<'_>) -> Result<Vec<String>> {
+    let read = texts(value)?;
+    check(arg, &read)?;
+    Ok(read)
+}
+
+/// Whether each value of an option has a name, as in `--endpoint NAME=MODEL`.
+fn is_named(arg: &Arg) -> bool {
+    arg.get_value_names().is_some_and(|names| names.iter().any(|name| name.contains('=')))
+}
+
+/// Returns the key of an option in a file.
+fn key_of(arg: &Arg) -> String {
+    let id = arg.get_id().as_str();
+    if is_named(arg) { format!("{id}s") } else { id.to_owned() }
+}
+
 fn key_list(known: &[Arg]) -> String {
-    let names: Vec<&str> = known.iter().map(|arg| arg.get_id().as_str()).filter(|&name| name != "config").collect();
+    let names: Vec<String> = known.iter().map(key_of).filter(|name| name != "config").collect();
     names.join(", ")
 }
 

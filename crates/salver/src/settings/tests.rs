@@ -92,6 +92,28 @@ fn a_bad_file_is_refused_with_its_line() {
     refused("config = \"other.toml\"\n", &["line 1", "unknown key `config`"]);
     refused("[limits]\nbody_limit_bytes = 1\n", &["line 1", "unknown key `limits`"]);
     refused("http = \n", &["line 1"]);
+    refused("[endpoints]\na = \"iris/1\"\nb = \"iris/prod\"\n", &["line 3", "`endpoints.b`", "models:/NAME/STAGE"]);
+    refused("\n[endpoints]\na.b = \"iris/1\"\n", &["line 3", "`endpoints.a`", "expected a string"]);
+    refused("endpoint = \"a=iris/1\"\n", &["line 1", "unknown key `endpoint`", "endpoints"]);
+    refused("endpoints = \"iris/1\"\n", &["line 1", "`endpoints`", "NAME=MODEL"]);
+    refused("[threads]\na = \"1\"\n", &["line 1", "`threads`", "got table"]);
+}
+
+#[test]
+fn endpoints_are_a_table_of_the_file_and_repeat_on_the_command_line() {
+    let file = file("[endpoints]\niris-next = \"models:/iris/Staging\"\n\"iris.old\" = \"iris/1\"\n");
+    let path = file.path().to_str().unwrap();
+    let from_file = format!("file {path}");
+    let both = "iris-next=models:/iris/Staging iris.old=iris/1";
+    let told = merged(&["config", "--config", path]).unwrap();
+    let mut shown = setting(&told, "endpoint").values.clone();
+    shown.sort();
+    assert_eq!((shown.join(" ").as_str(), setting(&told, "endpoint").source.to_string()), (both, from_file));
+    let told = merged(&["config", "--config", path, "--endpoint", "a=iris@b", "--endpoint", "c=iris/2"]).unwrap();
+    check(&told, "endpoint", "a=iris@b c=iris/2", "flag");
+    let Err(error) = merged(&["serve", "--endpoint", "a=iris/prod"]) else { panic!("accepted") };
+    let error = error.to_string();
+    assert!(error.contains("--endpoint") && error.contains("models:/NAME@ALIAS"), "{error}");
 }
 
 #[test]

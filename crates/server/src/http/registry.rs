@@ -142,7 +142,12 @@ async fn compare(asked: Asked) -> Result<Value> {
     if versions.len() < 2 {
         return Err(Error::invalid_input("name two versions or more, such as ?version=1&version=2"));
     }
-    Ok(json!({ "versions": asked.registry.cards(asked.name(), &versions).await? }))
+    let cards = asked.registry.cards(asked.name(), &versions).await?;
+    let differences: Vec<_> = match cards.split_first() {
+        Some((first, others)) => others.iter().map(|other| first.difference(other)).collect(),
+        None => Vec::new(),
+    };
+    Ok(json!({ "versions": cards, "differences": differences }))
 }
 
 async fn show_version(asked: Asked) -> Result<Value> {

@@ -9,7 +9,7 @@ async fn a_client_that_goes_away_ends_its_request() {
     let server = TestServer::start().await;
     let mut raw = server.raw().await;
     raw.send(format!(
-        "POST /v2/models/slow/infer HTTP/1.1\r\nHost: t\r\nContent-Length: {}\r\n\r\n{OIP_BODY}",
+        "POST /v2/models/slow/infer HTTP/1.1\r\nHost: localhost\r\nContent-Length: {}\r\n\r\n{OIP_BODY}",
         OIP_BODY.len()
     ))
     .await;
@@ -22,7 +22,7 @@ async fn a_client_that_goes_away_ends_its_request() {
 async fn pipelined_requests_are_all_answered_in_order() {
     let server = TestServer::start().await;
     let mut raw = server.raw().await;
-    let get = |path: &str| format!("GET {path} HTTP/1.1\r\nHost: t\r\n\r\n");
+    let get = |path: &str| format!("GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n");
     raw.send(get("/version") + &get("/health") + &get("/nowhere") + &get("/version")).await;
     let mut seen = Vec::new();
     for _ in 0..4 {
@@ -42,7 +42,7 @@ async fn two_lengths_are_refused_and_the_connection_ends() {
         "transfer-encoding: chunked\r\nx: y\r\ncontent-length: 5\r\n",
     ] {
         let mut raw = server.raw().await;
-        raw.send(format!("POST {ECHO} HTTP/1.1\r\nHost: t\r\n{lengths}\r\n0\r\n\r\n")).await;
+        raw.send(format!("POST {ECHO} HTTP/1.1\r\nHost: localhost\r\n{lengths}\r\n0\r\n\r\n")).await;
         let reply = raw.reply().await.unwrap();
         assert_eq!((reply.status, reply.closes()), (400, true), "{lengths}");
         assert!(raw.is_closed().await, "{lengths}");
@@ -65,7 +65,7 @@ async fn bad_lengths_and_codings_are_refused_and_the_connection_ends() {
         "Transfer-Encoding: chunked\r\nTransfer-Encoding: chunked",
     ] {
         let mut raw = server.raw().await;
-        raw.send(format!("POST {ECHO} HTTP/1.1\r\nHost: t\r\n{bad}\r\n\r\n0\r\n\r\n")).await;
+        raw.send(format!("POST {ECHO} HTTP/1.1\r\nHost: localhost\r\n{bad}\r\n\r\n0\r\n\r\n")).await;
         assert_eq!(raw.reply().await.unwrap().status, 400, "{bad}");
         assert!(raw.is_closed().await, "{bad}");
     }
@@ -75,14 +75,14 @@ async fn bad_lengths_and_codings_are_refused_and_the_connection_ends() {
 async fn chunked_bodies_and_100_continue_work_and_keep_the_connection() {
     let server = TestServer::start().await;
     let mut raw = server.raw().await;
-    raw.send(format!("POST {ECHO} HTTP/1.1\r\nHost: t\r\nTransfer-Encoding: chunked\r\n\r\n")).await;
+    raw.send(format!("POST {ECHO} HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n")).await;
     for piece in [&OIP_BODY[..10], &OIP_BODY[10..]] {
         raw.send(format!("{:x}\r\n{piece}\r\n", piece.len())).await;
     }
     raw.send("0\r\n\r\n").await;
     assert_eq!(raw.reply().await.unwrap().status, 200);
     raw.send(format!(
-        "POST {ECHO} HTTP/1.1\r\nHost: t\r\nExpect: 100-continue\r\nContent-Length: {}\r\n\r\n",
+        "POST {ECHO} HTTP/1.1\r\nHost: localhost\r\nExpect: 100-continue\r\nContent-Length: {}\r\n\r\n",
         OIP_BODY.len()
     ))
     .await;

@@ -62,7 +62,7 @@ async fn cors_is_off_unless_asked_for() {
     assert_eq!(reply.header("access-control-allow-origin"), None);
     let mut raw = server.raw().await;
     raw.send(
-        "OPTIONS /v2 HTTP/1.1\r\nHost: t\r\nOrigin: https://a.example\r\nAccess-Control-Request-Method: POST\r\n\r\n",
+        "OPTIONS /v2 HTTP/1.1\r\nHost: localhost\r\nOrigin: https://a.example\r\nAccess-Control-Request-Method: POST\r\n\r\n",
     )
     .await;
     assert_eq!(raw.reply().await.unwrap().status, 405);
@@ -78,7 +78,7 @@ async fn only_named_origins_may_read() {
     }
     let mut raw = server.raw().await;
     raw.send(
-        "OPTIONS /models/echo/predict HTTP/1.1\r\nHost: t\r\nOrigin: https://a.example\r\n\
+        "OPTIONS /models/echo/predict HTTP/1.1\r\nHost: localhost\r\nOrigin: https://a.example\r\n\
               Access-Control-Request-Method: POST\r\n\r\n",
     )
     .await;
@@ -93,4 +93,62 @@ async fn every_origin_may_read_if_the_star_says_so() {
     let server = TestServer::with(|options| options.cors = vec!["*".to_owned()]).await;
     let reply = server.raw().await.get("/nowhere", "Origin: https://b.example\r\n").await;
     assert_eq!((reply.status, reply.header("access-control-allow-origin")), (404, Some("*")));
+}
+
+/// A server that listens on loopback has been reached by a name that leads there.
+#[tokio::test]
+async fn a_request_for_another_host_is_refused() {
+    let server = TestServer::start().await;
+    for path in ["/", "/v2/health/live", "/metrics", "/v2/models/echo", "/nowhere"] {
+        let mut raw = server.raw().await;
+        raw.send(format!("GET {path} HTTP/1.1\r\nHost: evil.example:{}\r\n\r\n", server.http.port())).await;
+        let reply = raw.reply().await.unwrap();
+        assert_eq!(reply.status, 403, "{path}");
+        assert!(reply.text().contains("--allowed-host NAME"), "{}", reply.text());
+    }
+    let mut raw = server.raw().await;
+    raw.send(format!(
+        "POST {ECHO} HTTP/1.1\r\nHost: evil.example\r\nContent-Length: {}\r\n\r\n{OIP_BODY}",
+        OIP_BODY.len()
+    ))
+    .await;
+    assert_eq!(raw.reply().await.unwrap().status, 403);
+    assert!(server.fake.latest.lock().unwrap().is_none(), "it reached the model");
+    let named = TestServer::with(|options| options.allowed_hosts = vec!["models.example".to_owned()]).await;
+    for (host, status) in [("models.example", 200), ("localhost", 200), ("evil.example", 403)] {
+        let mut raw = named.raw().await;
+        raw.send(format!("GET /v2 HTTP/1.1\r\nHost: {host}\r\n\r\n")).await;
+        assert_eq!(raw.reply().await.unwrap().status, status, "{host}");
+    }
+}
+
+#[tokio::test]
+async fn a_server_for_other_machines_answers_to_every_name() {
+    let anywhere = |options: &mut salver_server::ServerOptions| options.http.set_ip([0, 0, 0, 0].into());
+    let server = TestServer::with(anywhere).await;
+    let mut raw = server.raw().await;
+    raw.send("GET /v2 HTTP/1.1\r\nHost: salver.models.svc:8080\r\n\r\n").await;
+    assert_eq!(raw.reply().await.unwrap().status, 200);
+}
+
+#[tokio::test]
+async fn a_page_of_another_origin_changes_nothing() {
+    let server = TestServer::with(|options| options.cors = vec!["https://a.example".to_owned()]).await;
+    let load = "/v2/repository/models/echo/load";
+    for (origin, status) in
+        [("https://evil.example", 403), ("null", 403), ("https://a.example", 200), ("http://localhost", 200)]
+    {
+        // As a form sends it, without asking before.
+        let headers = format!("Content-Type: text/plain\r\nOrigin: {origin}\r\n");
+        let reply = server.raw().await.post(load, &headers, "").await;
+        assert_eq!(reply.status, status, "{origin}: {}", reply.text());
+        assert_eq!(reply.text().contains("--cors ORIGIN"), status == 403);
+        assert_eq!(server.raw().await.get("/v2", &headers).await.status, 200, "{origin}");
+    }
+    for method in ["PUT", "PATCH", "DELETE", "FROB"] {
+        let mut raw = server.raw().await;
+        let head = "Host: localhost\r\nOrigin: https://evil.example\r\nContent-Length: 0";
+        raw.send(format!("{method} /api/v1/models/echo/cache HTTP/1.1\r\n{head}\r\n\r\n")).await;
+        assert_eq!(raw.reply().await.unwrap().status, 403, "{method}");
+    }
 }

@@ -21,7 +21,7 @@ async fn connect(server: &TestServer) -> (SendRequest<Full<Bytes>>, JoinHandle<h
 }
 
 fn post(path: &str, body: impl Into<Bytes>) -> Request<Full<Bytes>> {
-    Request::post(format!("http://t{path}")).body(Full::new(body.into())).unwrap()
+    Request::post(format!("http://localhost{path}")).body(Full::new(body.into())).unwrap()
 }
 
 async fn send(sender: &mut SendRequest<Full<Bytes>>, request: Request<Full<Bytes>>) -> (StatusCode, HeaderMap, Bytes) {
@@ -110,4 +110,21 @@ async fn shutdown_answers_what_is_open_and_then_closes() {
     assert_eq!(open.await.unwrap().unwrap().status(), 200);
     connection.await.unwrap().unwrap();
     server.task.await.unwrap().unwrap();
+}
+
+#[tokio::test]
+async fn another_authority_is_refused_unless_it_is_grpc() {
+    let server = TestServer::start().await;
+    let request = |uri: &str, kind: &'static str| {
+        let request = Request::post(uri).header("content-type", kind).header("te", "trailers");
+        request.body(Full::new(Bytes::from_static(&[0; 5]))).unwrap()
+    };
+    let (mut sender, _connection) = connect(&server).await;
+    let (status, _, body) = send(&mut sender, request("http://evil.example/v2/models/echo/infer", "text/plain")).await;
+    assert_eq!(status, 403, "{body:?}");
+    // Clients of gRPC name what they like, and no browser is one.
+    let call = request("http://salver.internal/inference.GRPCInferenceService/ServerLive", "application/grpc");
+    let (status, headers, body) = send(&mut sender, call).await;
+    assert!(status == 200 && !headers.contains_key("grpc-status"), "{headers:?}");
+    assert_eq!(&body[..], [0, 0, 0, 0, 2, 8, 1]);
 }

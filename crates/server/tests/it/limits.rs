@@ -23,7 +23,10 @@ async fn a_body_at_the_limit_is_taken_and_one_byte_more_is_not() {
 async fn a_claim_beyond_the_limit_is_refused_before_the_body_is_sent() {
     let server = TestServer::with(|options| options.limits.body_bytes = 1000).await;
     let mut raw = server.raw().await;
-    raw.send(format!("POST {ECHO} HTTP/1.1\r\nHost: t\r\nExpect: 100-continue\r\nContent-Length: 1001\r\n\r\n")).await;
+    raw.send(format!(
+        "POST {ECHO} HTTP/1.1\r\nHost: localhost\r\nExpect: 100-continue\r\nContent-Length: 1001\r\n\r\n"
+    ))
+    .await;
     let reply = raw.reply().await.unwrap();
     assert_eq!((reply.status, reply.closes()), (413, true));
     assert!(raw.is_closed().await);
@@ -37,7 +40,8 @@ async fn a_client_that_sends_on_regardless_still_gets_to_read_the_refusal() {
     let reply = server.post(ECHO, &body).await;
     assert_eq!(reply.status, 413);
     let mut raw = server.raw().await;
-    let head = format!("POST {ECHO} HTTP/1.1\r\nHost: t\r\nTransfer-Encoding: chunked\r\n\r\n{:x}\r\n", body.len());
+    let head =
+        format!("POST {ECHO} HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n{:x}\r\n", body.len());
     raw.send([head.as_bytes(), &body, b"\r\n0\r\n\r\n"].concat()).await;
     assert_eq!(raw.reply().await.unwrap().status, 413);
 }
@@ -49,7 +53,7 @@ async fn a_chunked_body_is_counted_as_it_comes() {
         let mut raw = server.raw().await;
         let body = padded(len);
         let (first, second) = body.split_at(500);
-        raw.send(format!("POST {ECHO} HTTP/1.1\r\nHost: t\r\nTransfer-Encoding: chunked\r\n\r\n")).await;
+        raw.send(format!("POST {ECHO} HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n")).await;
         raw.send(format!("{:x}\r\n{first}\r\n{:x}\r\n{second}\r\n0\r\n\r\n", first.len(), second.len())).await;
         assert_eq!(raw.reply().await.unwrap().status, status, "{len}");
     }
@@ -59,7 +63,8 @@ async fn a_chunked_body_is_counted_as_it_comes() {
 async fn all_bodies_together_are_bounded_and_room_comes_back() {
     let server = TestServer::with(|options| options.limits.buffered_bytes = 2 * OIP_BODY.len()).await;
     let mut waiting = server.raw().await;
-    let head = format!("POST /v2/models/slow/infer HTTP/1.1\r\nHost: t\r\nContent-Length: {}\r\n\r\n", OIP_BODY.len());
+    let head =
+        format!("POST /v2/models/slow/infer HTTP/1.1\r\nHost: localhost\r\nContent-Length: {}\r\n\r\n", OIP_BODY.len());
     waiting.send(format!("{head}{OIP_BODY}")).await;
     server.fake.wait_inside(1).await;
     let reply = server.post(ECHO, padded(OIP_BODY.len() + 1)).await;
@@ -100,8 +105,8 @@ async fn a_hundred_header_fields_are_the_default() {
 #[tokio::test]
 async fn header_bytes_are_counted() {
     let server = TestServer::with(|options| options.limits.header_bytes = 1000).await;
-    // "host" and "t" and 32, "x" and its value and 32.
-    let value = |total: usize| format!("x: {}\r\n", "v".repeat(total - 37 - 33));
+    // "host" and "localhost" and 32, "x" and its value and 32.
+    let value = |total: usize| format!("x: {}\r\n", "v".repeat(total - 45 - 33));
     assert_eq!(server.raw().await.get("/v2", &value(1000)).await.status, 200);
     assert_eq!(server.raw().await.get("/v2", &value(1001)).await.status, 431);
 }
@@ -110,7 +115,7 @@ async fn header_bytes_are_counted() {
 async fn a_head_that_does_not_end_is_cut_off() {
     let server = TestServer::with(|options| options.limits.header_timeout = Duration::from_millis(50)).await;
     let mut raw = server.raw().await;
-    raw.send("GET /v2 HTTP/1.1\r\nHost: t\r\n").await;
+    raw.send("GET /v2 HTTP/1.1\r\nHost: localhost\r\n").await;
     assert!(raw.is_closed().await);
 }
 
@@ -144,7 +149,7 @@ async fn a_body_that_comes_too_slowly_is_given_up() {
     })
     .await;
     let mut raw = server.raw().await;
-    raw.send(format!("POST {ECHO} HTTP/1.1\r\nHost: t\r\nContent-Length: 500\r\n\r\n{{")).await;
+    raw.send(format!("POST {ECHO} HTTP/1.1\r\nHost: localhost\r\nContent-Length: 500\r\n\r\n{{")).await;
     let reply = raw.reply().await.unwrap();
     assert_eq!((reply.status, reply.closes()), (408, true));
     assert!(reply.json()["error"].as_str().unwrap().contains("too slowly"));
@@ -161,7 +166,7 @@ async fn a_reply_that_nobody_reads_is_dropped() {
     );
     let mut raw = server.raw().await;
     let head = format!(
-        "POST {ECHO} HTTP/1.1\r\nHost: t\r\nInference-Header-Content-Length: {}\r\nContent-Length: {}\r\n\r\n{json}",
+        "POST {ECHO} HTTP/1.1\r\nHost: localhost\r\nInference-Header-Content-Length: {}\r\nContent-Length: {}\r\n\r\n{json}",
         json.len(),
         json.len() + rows * 8
     );
@@ -191,7 +196,7 @@ async fn no_more_connections_are_served_than_allowed() {
     let mut first = server.raw().await;
     assert_eq!(first.get("/v2", "").await.status, 200);
     let mut second = server.raw().await;
-    second.send("GET /v2 HTTP/1.1\r\nHost: t\r\n\r\n").await;
+    second.send("GET /v2 HTTP/1.1\r\nHost: localhost\r\n\r\n").await;
     // While the first is open the second waits; once it is gone it is served.
     assert_eq!(first.get("/v2", "").await.status, 200);
     let waiting = tokio::time::timeout(Duration::from_millis(50), second.reply()).await;

@@ -50,13 +50,14 @@ impl Raw {
     /// Sends a request with a body and reads the reply.
     pub(crate) async fn post(&mut self, path: &str, headers: &str, body: impl AsRef<[u8]>) -> RawReply {
         let body = body.as_ref();
-        let head = format!("POST {path} HTTP/1.1\r\nHost: t\r\nContent-Length: {}\r\n{headers}\r\n", body.len());
+        let head =
+            format!("POST {path} HTTP/1.1\r\nHost: localhost\r\nContent-Length: {}\r\n{headers}\r\n", body.len());
         self.send([head.as_bytes(), body].concat()).await;
         self.reply().await.expect("a reply")
     }
 
     pub(crate) async fn get(&mut self, path: &str, headers: &str) -> RawReply {
-        self.send(format!("GET {path} HTTP/1.1\r\nHost: t\r\n{headers}\r\n")).await;
+        self.send(format!("GET {path} HTTP/1.1\r\nHost: localhost\r\n{headers}\r\n")).await;
         self.reply().await.expect("a reply")
     }
 

@@ -44,7 +44,7 @@ async fn what_is_read_answers_get_and_head() {
         let got = raw.get(path, "").await;
         assert_eq!(got.status, 200, "{path}: {}", got.text());
         assert!(!got.body.is_empty(), "{path}");
-        raw.send(format!("HEAD {path} HTTP/1.1\r\nHost: t\r\n\r\n")).await;
+        raw.send(format!("HEAD {path} HTTP/1.1\r\nHost: localhost\r\n\r\n")).await;
         let head = raw.reply_to("HEAD").await.unwrap();
         assert_eq!(head.status, 200, "HEAD {path}");
         assert_eq!(head.header("content-type"), got.header("content-type"), "HEAD {path}");
@@ -93,7 +93,7 @@ async fn wrong_methods_are_405_and_name_the_right_ones() {
         ("POST", "/metrics", "GET,HEAD"),
     ] {
         let mut raw = server.raw().await;
-        raw.send(format!("{method} {path} HTTP/1.1\r\nHost: t\r\nContent-Length: 0\r\n\r\n")).await;
+        raw.send(format!("{method} {path} HTTP/1.1\r\nHost: localhost\r\nContent-Length: 0\r\n\r\n")).await;
         let reply = raw.reply().await.unwrap();
         assert_eq!((reply.status, reply.header("allow")), (405, Some(allow)), "{method} {path}");
         assert!(reply.json().is_object(), "{method} {path}");
@@ -106,7 +106,7 @@ async fn tf_serving_says_malformed_where_others_say_404_or_405() {
     let server = TestServer::start().await;
     for (method, path) in [("GET", "/v1/models/echo:predict"), ("POST", "/v1/models/echo"), ("GET", "/v1/other")] {
         let mut raw = server.raw().await;
-        raw.send(format!("{method} {path} HTTP/1.1\r\nHost: t\r\nContent-Length: 0\r\n\r\n")).await;
+        raw.send(format!("{method} {path} HTTP/1.1\r\nHost: localhost\r\nContent-Length: 0\r\n\r\n")).await;
         let reply = raw.reply().await.unwrap();
         assert_eq!(reply.status, 400, "{method} {path}");
         assert_eq!(reply.json()["error"], format!("Malformed request: {method} {path}"));
@@ -195,7 +195,7 @@ async fn browsers_get_a_page_and_programs_json() {
     let page = server.raw().await.get("/", "Accept: text/html,application/xhtml+xml\r\n").await;
     assert_eq!(page.header("content-type"), Some("text/html; charset=utf-8"));
     let text = page.text();
-    assert!(text.contains("curl http://t/models/echo/versions/2/predict"), "{text}");
+    assert!(text.contains("curl http://localhost/models/echo/versions/2/predict"), "{text}");
     assert!(text.contains("&lt;script&gt;") && !text.contains("<script>"), "{text}");
     assert!(text.contains("fake: &lt;none&gt;"), "{text}");
     let json = server.get("/").await.json();
@@ -220,7 +220,7 @@ async fn the_document_tells_the_truth_about_the_routes() {
         for method in methods.as_object().unwrap().keys().filter(|key| ["get", "post", "head"].contains(&&***key)) {
             let method = method.to_uppercase();
             let mut raw = server.raw().await;
-            raw.send(format!("{method} {path} HTTP/1.1\r\nHost: t\r\nContent-Length: 0\r\n\r\n")).await;
+            raw.send(format!("{method} {path} HTTP/1.1\r\nHost: localhost\r\nContent-Length: 0\r\n\r\n")).await;
             let reply = raw.reply_to(&method).await.unwrap();
             assert!(!matches!(reply.status, 404 | 405), "{method} {path}: {} {}", reply.status, reply.text());
             assert!(!reply.text().contains("Malformed request"), "{method} {path}");
@@ -273,7 +273,7 @@ async fn cached_answers_are_purged_by_model_or_all() {
         ("/api/v1/models/nobody/cache", 404, None),
     ] {
         let mut raw = server.raw().await;
-        raw.send(format!("DELETE {path} HTTP/1.1\r\nHost: t\r\n\r\n")).await;
+        raw.send(format!("DELETE {path} HTTP/1.1\r\nHost: localhost\r\n\r\n")).await;
         let reply = raw.reply().await.unwrap();
         assert_eq!((reply.status, reply.json()["purged"].as_u64()), (status, purged), "{path}");
     }

@@ -13,7 +13,7 @@ use crate::server::{OIP_BODY, TestServer};
 const ECHO: &str = "/v2/models/echo/infer";
 
 fn request(path: &str) -> String {
-    format!("POST {path} HTTP/1.1\r\nHost: t\r\nContent-Length: {}\r\n\r\n{OIP_BODY}", OIP_BODY.len())
+    format!("POST {path} HTTP/1.1\r\nHost: localhost\r\nContent-Length: {}\r\n\r\n{OIP_BODY}", OIP_BODY.len())
 }
 
 #[tokio::test]

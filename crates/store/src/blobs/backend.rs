@@ -5,6 +5,7 @@
 
 use std::fmt;
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use object_store::aws::{AmazonS3, AmazonS3Builder, AmazonS3ConfigKey};
@@ -16,7 +17,8 @@ use salver_core::{Error, Result};
 use uuid::Uuid;
 
 use super::digest::Digest;
-use super::errors;
+use super::errors::{self, elsewhere};
+use crate::make_folder;
 
 const CONNECT_LIMIT: Duration = Duration::from_secs(5);
 /// How long nothing may come; a whole reply may take any time.
@@ -32,8 +34,11 @@ pub(super) struct Backend {
     prefix: Path,
 }
 
+/// The folders of blobs, by the first byte of the digest: those that this process knows to last.
+pub(super) struct Shards([AtomicBool; 256]);
+
 pub(super) enum Place {
-    Folder { store: LocalFileSystem, root: PathBuf },
+    Folder { store: LocalFileSystem, root: PathBuf, shards: Box<Shards> },
     Bucket { store: Box<AmazonS3>, name: String },
 }
 
@@ -96,6 +101,24 @@ impl Backend {
         (self.blob(&digest) == *key).then_some(digest)
     }
 
+    /// Makes room for a blob: a name in a folder lasts only as long as the folder's own.
+    ///
+    /// `object_store` syncs the folders that it makes itself, but two that put at once meet a folder
+    /// that the other has made and not synced yet.
+    pub(super) async fn prepare(&self, digest: &Digest) -> Result<()> {
+        let Place::Folder { root, shards, .. } = &self.place else {
+            return Ok(());
+        };
+        let lasts = &shards.0[usize::from(digest.as_bytes()[0])];
+        if !lasts.load(Ordering::Acquire) {
+            let shard = root.join("blobs/sha256").join(format!("{:02x}", digest.as_bytes()[0]));
+            let made = elsewhere(move || make_folder(&shard)).await?;
+            made.map_err(|error| errors::local(format_args!("make room for blob {digest}"), error))?;
+            lasts.store(true, Ordering::Release);
+        }
+        Ok(())
+    }
+
     pub(super) fn uploads(&self) -> Path {
         self.prefix.clone().join("uploads")
     }
@@ -117,10 +140,11 @@ pub(super) fn is_note(key: &Path) -> bool {
 fn open_folder(folder: PathBuf) -> Result<Backend> {
     let refuse =
         |error: std::io::Error| errors::local(format_args!("open the blob folder {}", folder.display()), error);
-    std::fs::create_dir_all(&folder).map_err(refuse)?;
+    make_folder(&folder).map_err(refuse)?;
     let root = folder.canonicalize().map_err(refuse)?;
     let store = LocalFileSystem::new_with_prefix(&root).map_err(|error| refuse(error.into()))?.with_fsync(true);
-    Ok(Backend { place: Place::Folder { store, root }, prefix: Path::default() })
+    let shards = Box::new(Shards([const { AtomicBool::new(false) }; 256]));
+    Ok(Backend { place: Place::Folder { store, root, shards }, prefix: Path::default() })
 }
 
 fn open_bucket(bucket: &str, prefix: &str, environment: impl IntoIterator<Item = (String, String)>) -> Result<Backend> {
