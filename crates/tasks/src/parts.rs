@@ -101,7 +101,7 @@ impl<'a> Numbers<'a> {
             )));
         };
         let count = output.element_count();
-        if output.rows() != rows || (rows > 0 && count % rows != 0) {
+        if output.rows() != rows || (rows > 0 && !count.is_multiple_of(rows)) {
             return Err(Error::engine(format!(
                 "output '{}' has shape {}, expected {rows} rows",
                 output.name(),

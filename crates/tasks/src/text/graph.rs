@@ -46,6 +46,7 @@ pub(super) struct Graph {
     fixed: Option<usize>,
     /// The only number of rows that it takes.
     rows: Option<usize>,
+    is_batched: bool,
 }
 
 /// How texts of different lengths get to be of one.
@@ -81,7 +82,7 @@ impl Graph {
                 known[0].wire_shape()
             )));
         }
-        Ok(Self { inputs, fixed: only(&known, 1)?, rows })
+        Ok(Self { inputs, fixed: only(&known, 1)?, rows, is_batched: graph.is_batched() })
     }
 
     /// Returns the number of tokens that the graph takes, if there is only one.
@@ -112,7 +113,7 @@ impl Graph {
 
     /// Returns what the runtime has to know to put texts of different requests into one batch.
     pub(super) fn padding(&self, shaping: &Shaping) -> Option<salver_core::Padding> {
-        let pads = shaping.has_mask && self.fixed.is_none();
+        let pads = shaping.has_mask && self.fixed.is_none() && self.is_batched;
         let value = |role| match role {
             Role::Ids => f64::from(shaping.padding.token),
             Role::Types => f64::from(shaping.padding.token_type),

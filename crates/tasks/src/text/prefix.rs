@@ -1,8 +1,8 @@
 //! Texts that will be cut anyway need not be read to their end.
 //!
 //! With tokenizers that look no further than a word, the first words of a text give its first
-//! tokens. What is cut off must begin with a space after a Latin letter or digit: no rule of
-//! Unicode or of these tokenizers reaches across.
+//! tokens. What is cut off must begin with a space, after a sign of ASCII or a letter of an alphabet
+//! up to Hebrew: no rule of Unicode or of these tokenizers reaches across.
 
 use tokenizers::{NormalizerWrapper, PreTokenizerWrapper, Tokenizer};
 
@@ -18,10 +18,12 @@ pub(super) fn parts(text: &str, limit: usize) -> impl Iterator<Item = &str> {
 }
 
 /// Returns the longest beginning of at most `size` bytes that ends as described above.
-fn before_space(text: &str, size: usize) -> Option<&str> {
-    let is_end = |pair: &[u8]| pair[0].is_ascii_alphanumeric() && pair[1] == b' ';
-    let end = text.as_bytes().get(..=size)?.windows(2).rposition(is_end)? + 1;
-    text.get(..end)
+pub(super) fn before_space(text: &str, size: usize) -> Option<&str> {
+    let ends_word =
+        |character: char| character.is_ascii_graphic() || (character < '\u{600}' && character.is_alphabetic());
+    let spaces = text.as_bytes().get(..=size)?.iter().enumerate().rev().filter(|(_, byte)| **byte == b' ');
+    let mut beginnings = spaces.filter_map(|(end, _)| text.get(..end));
+    beginnings.find(|beginning| beginning.chars().next_back().is_some_and(ends_word))
 }
 
 /// Whether the tokenizer looks no further than a word.
@@ -71,11 +73,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn beginnings_end_between_a_letter_and_a_space() {
+    fn beginnings_end_between_a_word_and_a_space() {
         assert_eq!(before_space("one two", 6), Some("one"));
         assert_eq!(before_space("one two three", 7), Some("one two"));
-        assert_eq!(before_space("one, two", 7), None);
-        assert_eq!(before_space("один два", 12), None);
+        assert_eq!(before_space("one, two", 7), Some("one,"));
+        assert_eq!(before_space("два три", 9), Some("два"));
+        assert_eq!(before_space("one  e\u{301} two", 9), Some("one"));
+        assert_eq!(before_space("一 二", 5), None);
         assert_eq!(before_space("one", 3), None);
     }
 

@@ -260,6 +260,17 @@ fn batches_are_padded_with_what_the_tokenizer_says() {
 }
 
 #[test]
+fn a_graph_of_one_text_gets_one_at_a_time() {
+    let file = file(&definition());
+    let one: &[i64] = &[1, -1];
+    let inputs = ["input_ids", "attention_mask"].map(|name| (name, DataType::Int64, one));
+    let graph = Signature { batching: Batching::Fixed, ..graph(&inputs, &[("last_hidden_state", &[1, -1, 2])]) };
+    let task = make(&spec(embedding(), &file), &graph).unwrap();
+    assert!(task.padding().is_none());
+    assert_eq!(floats(&answer(&*task, texts(&["a b", "b"]), 8, 0).unwrap(), "embedding"), [3.5, 1.0, 10.0 / 3.0, 1.0]);
+}
+
+#[test]
 fn the_best_classes_come_first() {
     let file = file(&definition());
     let mut spec = spec(classification(), &file);

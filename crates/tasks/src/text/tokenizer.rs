@@ -191,7 +191,12 @@ impl Tokenizer {
         let found = || vocabulary.iter().take(TRIES).filter_map(|&(id, _)| sentence(id));
         let is_plain = |word: &str| word.len() > 2 && word.bytes().all(|byte| byte.is_ascii_lowercase());
         let best = found().find(|(word, _)| is_plain(word)).or_else(|| found().next());
-        best.map_or_else(|| SENTENCE.to_owned(), |(_, sentence)| sentence)
+        let short = || ["example", "a", ""].into_iter().find(|text| self.encode(text.as_bytes()).is_ok());
+        match best {
+            Some((_, sentence)) => sentence,
+            None if self.encode(SENTENCE.as_bytes()).is_ok() => SENTENCE.to_owned(),
+            None => short().unwrap_or_default().to_owned(),
+        }
     }
 }
 

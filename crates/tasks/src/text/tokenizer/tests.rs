@@ -63,46 +63,87 @@ fn the_example_has_the_highest_number() {
     assert!(tokenizer.encode(b"This is an example zebra").unwrap().ids.contains(&99));
 }
 
-/// A tokenizer that splits as GPT-2's does, with a token for each byte.
+#[test]
+fn an_example_is_never_too_long() {
+    for limit in 3..9 {
+        let tokenizer = read(&definition(), |spec| {
+            spec.max_length = Some(limit);
+            spec.overlong = Overlong::Refuse;
+        });
+        let tokenizer = tokenizer.unwrap();
+        assert!(tokenizer.encode(tokenizer.example().as_bytes()).is_ok(), "{limit}");
+    }
+}
+
+/// A tokenizer of byte pairs, of which a few are joined, that splits as GPT-2's does.
 fn of_bytes() -> Value {
-    let bytes = ('!'..='~').chain('¡'..='¬').chain('®'..='ÿ').chain('\u{100}'..='\u{143}');
-    let vocab: serde_json::Map<String, Value> =
+    let bytes = ('!'..='~').chain('¡'..='¬').chain('®'..='ÿ').chain('\u{100}'..='\u{143}').chain(['▁']);
+    let mut vocab: serde_json::Map<String, Value> =
         bytes.zip(0..).map(|(byte, id)| (byte.to_string(), json!(id))).collect();
+    let merges = ["a b", "b c", "ab c", "Ġ a", "Ġ b", "▁ a", "Ġ Ġ", ". ."];
+    for merge in merges {
+        vocab.insert(merge.replace(' ', ""), json!(vocab.len()));
+    }
     let split = json!({"type": "ByteLevel", "add_prefix_space": false, "trim_offsets": true, "use_regex": true});
     json!({
         "version": "1.0", "truncation": null, "padding": null, "added_tokens": [], "normalizer": null,
         "pre_tokenizer": split, "post_processor": null, "decoder": split,
         "model": {"type": "BPE", "dropout": null, "unk_token": null, "continuing_subword_prefix": null,
-                  "end_of_word_suffix": null, "fuse_unk": false, "byte_fallback": false, "vocab": vocab, "merges": []}
+                  "end_of_word_suffix": null, "fuse_unk": false, "byte_fallback": false, "vocab": vocab,
+                  "merges": merges}
     })
 }
 
-/// A text of words, signs and white space of all kinds, long enough to be read in parts.
-fn long_text() -> impl Strategy<Value = String> {
-    prop::collection::vec("[a-zA-Z0-9]{1,6}|[ \t\n]{1,3}| |[.,'!]|é|e\u{301}|一|я|👍", 200..900)
-        .prop_map(|all| all.concat())
+/// A tokenizer of pieces of words, some of which have several letters.
+fn of_pieces() -> Value {
+    let mut definition = definition();
+    let pieces = ["ab", "abc", "ca", "bca", "..", "e1"].map(|word| [word.to_owned(), format!("##{word}")]);
+    for (piece, id) in pieces.iter().flatten().zip(100..) {
+        definition["model"]["vocab"][piece] = json!(id);
+    }
+    definition
+}
+
+/// The tokenizers of which the first words of a text are the first tokens.
+fn local_ones() -> impl Strategy<Value = Value> {
+    let spaces = json!({"type": "Metaspace", "replacement": "▁", "prepend_scheme": "always", "split": true});
+    let mut signs = of_bytes();
+    signs["pre_tokenizer"] = json!({"type": "Sequence", "pretokenizers": [{"type": "WhitespaceSplit"}, spaces]});
+    prop_oneof![Just(of_bytes()), Just(of_pieces()), Just(signs)]
+}
+
+/// A text of words, signs and white space of all kinds.
+fn text(parts: std::ops::Range<usize>) -> impl Strategy<Value = String> {
+    let part = "[a-ce1]{1,9}|[ \t\n]{1,3}| |  {1,30}|[.,'!]|\\.\\.|é|e\u{301}|\u{301}|一|я|👍";
+    prop::collection::vec(part, parts).prop_map(|all| all.concat())
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(64))]
     #[test]
-    fn the_first_words_give_the_first_tokens(text in long_text(), limit in 4usize..40, kind in 0..3) {
-        let mut definition = if kind == 0 { of_bytes() } else { definition() };
-        if kind == 2 {
-            definition["pre_tokenizer"] = json!({"type": "Sequence", "pretokenizers": [
-                {"type": "WhitespaceSplit"}, {"type": "Metaspace", "replacement": "▁", "prepend_scheme": "always", "split": true}]});
-        }
-        let mut tokenizer = read(&definition, |spec| spec.max_length = Some(limit)).unwrap();
+    fn a_beginning_has_the_first_tokens(definition in local_ones(), text in text(1..60), part in 0.0..1.0f64) {
+        let tokenizer = read(&definition, |_| ()).unwrap();
         prop_assert!(tokenizer.is_local);
+        let whole = tokenizer.tokenize(&text).unwrap();
+        #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a place within a short text")]
+        let size = (text.len() as f64 * part) as usize;
+        if let Some(beginning) = prefix::before_space(&text, size) {
+            let first = tokenizer.tokenize(beginning).unwrap();
+            prop_assert!(whole.get_ids().starts_with(first.get_ids()), "{:?} of {:?}", beginning, text);
+        }
+    }
+
+    #[test]
+    fn a_text_read_in_parts_is_cut_alike(definition in local_ones(), text in text(200..600), limit in 4usize..60) {
+        let mut tokenizer = read(&definition, |spec| spec.max_length = Some(limit)).unwrap();
         let short = tokenizer.encode(text.as_bytes()).unwrap();
         tokenizer.is_local = false;
         prop_assert_eq!(&short, &tokenizer.encode(text.as_bytes()).unwrap());
         // And the limit takes away from the end of what there is without one.
         tokenizer.limit = None;
         let all = tokenizer.encode(text.as_bytes()).unwrap();
-        let room = limit - tokenizer.special;
+        let kept = (limit - tokenizer.special).min(all.ids.len() - tokenizer.special);
         let start = tokenizer.special / 2;
         prop_assert_eq!(short.truncated, all.ids.len() > limit);
-        prop_assert_eq!(&short.ids[start..][..room], &all.ids[start..][..room]);
+        prop_assert_eq!(&short.ids[start..][..kept], &all.ids[start..][..kept]);
     }
 }
