@@ -15,7 +15,7 @@ pub(crate) const NAME: &str = "digit-pictures";
 const SHOWN: &str = "7";
 
 macro_rules! file {
-    ($file:literal, $include:ident) => {
+    ($file:expr, $include:ident) => {
         $include!(concat!("../../../../examples/demo/digit-pictures/", $file))
     };
 }
