@@ -43,7 +43,7 @@ pub fn check_model(info: &ModelInfo, options: Options) -> Result<()> {
     let output = info.signature.output(EMBEDDING);
     let Some(output) = output.filter(|_| info.task == TEXT_EMBEDDING && info.signature.input(TEXT).is_some()) else {
         return Err(Error::invalid_input(format!(
-            "'model': '{}' does {} and makes no embeddings of texts; choose a model with the task {TEXT_EMBEDDING}",
+            "'model': '{}' has the task {} and makes no embeddings of texts; choose a model with the task {TEXT_EMBEDDING}",
             info.name, info.task
         )));
     };

@@ -76,7 +76,7 @@ fn only_models_that_make_vectors_of_texts_are_taken() {
     assert!(other.message().starts_with("'dimensions': model 'm' makes embeddings of 3, not of 2"), "{other}");
     for info in [text_classes(), columns()] {
         let error = check_model(&info, FLOATS).unwrap_err();
-        assert!(error.message().contains(&format!("'m' does {}", info.task)), "{error}");
+        assert!(error.message().contains(&format!("'m' has the task {}", info.task)), "{error}");
     }
     // A model whose width is only known afterwards.
     let mut free = text_vectors();
