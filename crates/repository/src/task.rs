@@ -153,7 +153,8 @@ impl TextKind {
 
 impl ImageDraft {
     fn finish(self, labels: Vec<String>) -> Result<ImageSpec> {
-        self.check_crop().and_then(|()| self.check_channels()).map_err(|error| error.context("image"))?;
+        self.check_crop().map_err(|error| error.context("image.crop"))?;
+        self.check_channels().map_err(|error| error.context("image.mean and std"))?;
         Ok(ImageSpec {
             labels,
             scores: self.scores.unwrap_or_default(),
@@ -176,7 +177,7 @@ impl ImageDraft {
         };
         let (most_high, most_wide) = match self.resize {
             None => {
-                let message = "crop needs resize beside it: the size before the crop, or \"keep\"";
+                let message = "needs resize beside it: the size before the crop, or \"keep\"";
                 return Err(Error::invalid_input(message));
             }
             Some(Resize::Keep) => return Ok(()),

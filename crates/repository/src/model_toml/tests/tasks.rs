@@ -337,5 +337,5 @@ fn columns_that_cannot_be_are_refused_with_line_and_key() {
 fn a_crop_needs_a_size_once_everything_is_known() {
     let draft = parse("task = 'image-classification'\n[image]\ncrop = 8").unwrap().task.unwrap();
     let error = draft.finish(Vec::new(), |_| panic!("no file")).unwrap_err();
-    assert_eq!(error.message(), "image: crop needs resize beside it: the size before the crop, or \"keep\"");
+    assert_eq!(error.message(), "image.crop: needs resize beside it: the size before the crop, or \"keep\"");
 }
