@@ -10,7 +10,7 @@ mod body;
 pub(crate) mod cast;
 mod describe;
 mod labels;
-pub(crate) mod multipart;
+mod multipart;
 
 use bytes::Bytes;
 use jiter::{Jiter, Peek};

@@ -35,6 +35,8 @@ fn decode_one_line(text: &str) -> Result<Vec<u8>> {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     #[track_caller]
@@ -58,6 +60,22 @@ mod tests {
         for text in ["cat.jpg", "+_AQ", "A", "data:image/png,iVBO", "data:", "données:", "AQ==AQ==", "\u{e9}"] {
             let error = decode(text).unwrap_err();
             assert!(error.message().contains("expected base64"), "{text}: {error}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn what_any_encoder_writes_is_read_back(bytes: Vec<u8>) {
+            use ::base64::engine::general_purpose::{STANDARD, STANDARD_NO_PAD, URL_SAFE, URL_SAFE_NO_PAD};
+            for text in [STANDARD.encode(&bytes), STANDARD_NO_PAD.encode(&bytes), URL_SAFE.encode(&bytes), URL_SAFE_NO_PAD.encode(&bytes)] {
+                prop_assert_eq!(&decode(&text).unwrap(), &bytes);
+            }
+        }
+
+        #[test]
+        fn any_text_is_read_or_refused(text: String) {
+            let _ = decode(&text);
+            let _ = decode(&format!("data:{text}"));
         }
     }
 }

@@ -19,18 +19,18 @@ const MOST_BOUNDARY_BYTES: usize = 70;
 
 /// One field or file.
 #[derive(Debug, PartialEq, Eq)]
-pub(crate) struct Part<'b> {
+pub(super) struct Part<'b> {
     /// The name of the field.
-    pub(crate) name: String,
+    pub(super) name: String,
     /// What it holds.
-    pub(crate) content: &'b [u8],
+    pub(super) content: &'b [u8],
 }
 
 /// Returns the boundary that a `Content-Type` names.
 ///
 /// # Errors
 /// `InvalidInput` if there is none, or one of no or more than 70 characters.
-pub(crate) fn boundary(content_type: &str) -> Result<String> {
+pub(super) fn boundary(content_type: &str) -> Result<String> {
     let boundary = parameter(content_type, "boundary").unwrap_or_default();
     if (1..=MOST_BOUNDARY_BYTES).contains(&boundary.len()) {
         return Ok(boundary);
@@ -45,7 +45,7 @@ pub(crate) fn boundary(content_type: &str) -> Result<String> {
 /// # Errors
 /// `InvalidInput` for a form that is not complete or a part without a name; `TooLarge` for too many
 /// parts or headers that are too long.
-pub(crate) fn parts<'b>(body: &'b [u8], boundary: &str) -> Result<Vec<Part<'b>>> {
+pub(super) fn parts<'b>(body: &'b [u8], boundary: &str) -> Result<Vec<Part<'b>>> {
     let delimiter = format!("\r\n--{boundary}");
     let finder = memmem::Finder::new(&delimiter);
     // The first delimiter may stand at the very beginning, without a line break before it.
@@ -103,7 +103,7 @@ fn part(bytes: &[u8], number: usize) -> Result<Part<'_>> {
 }
 
 /// Returns a parameter of a header such as `form-data; name="a"; filename="b.png"`.
-pub(crate) fn parameter(header: &str, wanted: &str) -> Option<String> {
+pub(super) fn parameter(header: &str, wanted: &str) -> Option<String> {
     let mut rest = header.split_once(';')?.1;
     loop {
         let (name, after) = rest.split_once('=')?;

@@ -70,7 +70,7 @@ pub(crate) fn answer(info: &ModelInfo, inputs: &[Tensor]) -> Vec<Tensor> {
             Tensor::from_elements("entities", [rows], all.iter().map(json).collect())
         }
         (_, DataType::Bytes) => {
-            let shape: Vec<usize> = [rows, 1][..spec.shape.len()].to_vec();
+            let shape = &[rows, 1][..spec.shape.len()];
             Tensor::from_elements(spec.name.clone(), shape, all.iter().collect())
         }
         (_, DataType::Int32) => {

@@ -1,3 +1,4 @@
+use proptest::prelude::*;
 use salver_core::ErrorKind;
 
 use super::*;
@@ -74,4 +75,15 @@ fn boundaries_and_parameters_are_found() {
     assert_eq!(parameter("form-data; name=\"a\\\"b", "name").as_deref(), Some("a\"b"));
     assert_eq!(parameter("form-data", "name"), None);
     assert_eq!(parameter("form-data; x=1;", "name"), None);
+}
+
+proptest! {
+    #[test]
+    fn what_a_client_writes_is_read_back(contents in prop::collection::vec("[-X\\r\\n a]{0,12}", 0..6)) {
+        // Clients choose a boundary that no line begins with.
+        prop_assume!(contents.iter().all(|content| !format!("\r\n{content}").contains("\r\n--XX")));
+        let body: String = contents.iter().map(|content| field("a", content)).collect();
+        let read = read(&format!("{body}--XX--\r\n")).unwrap();
+        prop_assert_eq!(read, contents.into_iter().map(|content| ("a".to_owned(), content)).collect::<Vec<_>>());
+    }
 }
