@@ -10,7 +10,8 @@ use std::sync::Arc;
 
 use anyhow::Result;
 use salver_core::{
-    Infer as _, ModelControl as _, ModelInfo, ModelName, ModelRef, ModelSource as _, ModelSpec, ModelState, ModelStatus,
+    Infer as _, ModelControl as _, ModelInfo, ModelName, ModelRef, ModelSource as _, ModelSpec, ModelState,
+    ModelStatus, TaskSpec,
 };
 use salver_protocol::plain;
 use salver_repository::Repository;
@@ -29,7 +30,7 @@ const SERVER: &str = "http://127.0.0.1:8080";
 
 const MANIFEST: &str = "model.toml";
 
-/// Runs the command; the exit code tells whether every model loads.
+/// Runs the command; the exit code tells whether every model loads and has labels that fit.
 ///
 /// # Errors
 /// Where a path does not exist or holds no models.
@@ -40,7 +41,7 @@ pub(crate) async fn run(options: &CheckOptions) -> Result<ExitCode> {
     runtime.start().await?;
     drop(loading);
     let mut index = runtime.index();
-    explain(&mut index, &options.paths)?;
+    let unused = explain(&mut index, &runtime, &options.paths)?;
     let with_task = with_task(&index, &runtime);
     let failed = failures(&index).len();
     if options.json {
@@ -58,32 +59,47 @@ pub(crate) async fn run(options: &CheckOptions) -> Result<ExitCode> {
         out::json(&index.iter().map(entry).collect::<Vec<_>>())?;
     } else {
         print_index(&index);
-        out::line(format!("{} of {} load.", index.len() - failed, index.len()));
+        let labels = if unused == 0 { String::new() } else { format!(" Labels of {unused} fit no output.") };
+        out::line(format!("{} of {} load.{labels}", index.len() - failed, index.len()));
         with_task.iter().for_each(|info| print_task(info));
     }
     runtime.shutdown().await;
-    Ok(if failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    Ok(if failed + unused == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-/// Adds to the reasons of what failed what its files alone tell of its task, with the line.
-fn explain(index: &mut [ModelStatus], paths: &[PathBuf]) -> Result<()> {
-    if failures(index).is_empty() {
-        return Ok(());
-    }
+/// Every version that the paths have.
+fn specs(paths: &[PathBuf]) -> Result<Vec<Arc<ModelSpec>>> {
     let entries = Repository::open(paths)?.scan();
-    let specs: Vec<Arc<ModelSpec>> = entries.into_iter().filter_map(|entry| entry.versions.ok()).flatten().collect();
-    for status in index.iter_mut().filter(|status| status.state == Some(ModelState::Failed)) {
+    Ok(entries.into_iter().filter_map(|entry| entry.versions.ok()).flatten().collect())
+}
+
+/// Adds to the reasons of what failed what its files alone tell of its task, with the line; and says
+/// of what serves whether its labels are for nothing. Returns how many are.
+fn explain(index: &mut [ModelStatus], runtime: &Runtime, paths: &[PathBuf]) -> Result<usize> {
+    let specs = specs(paths)?;
+    let mut n_unused = 0;
+    for status in index {
         let is_it = |spec: &&Arc<ModelSpec>| *spec.name == *status.name && Some(spec.version) == status.version;
-        if let Some(spec) = specs.iter().find(is_it) {
+        let Some(spec) = specs.iter().find(is_it) else {
+            continue;
+        };
+        if status.state == Some(ModelState::Failed) {
             status.reason = explained(spec, &status.reason);
+        } else if let Some(unused) = unused_labels(spec, runtime) {
+            status.reason = unused;
+            n_unused += 1;
         }
     }
-    Ok(())
+    Ok(n_unused)
 }
 
 /// Returns the reason, with the line of `model.toml` where it is about the task.
 fn explained(spec: &ModelSpec, reason: &str) -> String {
-    let fault = summarize(&spec.artifact).and_then(|summary| preview::task(spec, &summary)).err();
+    if matches!(spec.task, TaskSpec::Tensor | TaskSpec::Rows) {
+        return reason.to_owned();
+    }
+    // What an engine says of the file itself is enough where it cannot be read.
+    let fault = summarize(&spec.artifact).ok().and_then(|summary| preview::task(spec, &summary).err());
     match fault {
         Some(fault) if !reason.contains(fault.message()) => {
             format!("{reason}; besides, {}", located(spec, fault.message()))
@@ -91,6 +107,19 @@ fn explained(spec: &ModelSpec, reason: &str) -> String {
         _ if reason.contains("task") => located(spec, reason),
         _ => reason.to_owned(),
     }
+}
+
+/// Says that the labels of a model fit none of its outputs, where that is so.
+fn unused_labels(spec: &ModelSpec, runtime: &Runtime) -> Option<String> {
+    let labels = spec.labels.get("").filter(|labels| !labels.is_empty())?;
+    let info = runtime.describe(&ModelRef::version(spec.name.clone(), spec.version)).ok()?;
+    if info.labels.iter().any(|labels| !labels.is_empty()) {
+        return None;
+    }
+    let outputs = preview::tensors(&info.signature.outputs);
+    let message =
+        format!("there are {} labels, but no output has as many scores for each row: {outputs}", labels.len());
+    Some(located(spec, &message))
 }
 
 /// Puts the place in `model.toml` before a message about the task; as it is where there is none.

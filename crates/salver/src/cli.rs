@@ -84,6 +84,10 @@ pub(crate) enum Action {
     /// prints one.
     Top(TopOptions),
     /// Load every model of the given paths once and say which do not work, and why.
+    ///
+    /// Names the line of model.toml where it does not fit the graph: a column too many, labels that no
+    /// output has scores for, a tokenizer that is not there. Of models with a task it shows what they
+    /// take and give, and a request. Ends with status 1 if anything is wrong.
     Check(CheckOptions),
     /// See or install the ONNX Runtime library.
     Runtime(RuntimeCommand),

@@ -6,7 +6,7 @@
 
 use salver_core::TaskSpec;
 use toml::Spanned;
-use toml::de::{DeTable, DeValue};
+use toml::de::{DeArray, DeTable, DeValue};
 
 /// Returns the line, counted from 1, of the key that `message` is about; none: the file has no such
 /// key.
@@ -19,23 +19,20 @@ pub(super) fn locate(text: &str, task: &TaskSpec, message: &str) -> Option<usize
         TaskSpec::Text(_) => key_of(document, "text", message),
         TaskSpec::Image(_) => key_of(document, "image", message),
     };
-    let labels = || if message.contains("label") { key(document, "labels") } else { None };
-    let position = at.or_else(labels).or_else(|| key(document, "task"))?;
+    let labels = if message.contains(" labels") { key(document, "labels") } else { None };
+    let first_column = || table(array(document, "column")?.iter().next()?)?.get("name").map(|name| name.span().start);
+    let position = at.or(labels).or_else(first_column).or_else(|| key(document, "task"))?;
     Some(text.get(..position)?.matches('\n').count() + 1)
 }
 
-/// The column that is named first, else the first one.
+/// The column that the message names first.
 fn column(document: &DeTable<'_>, message: &str) -> Option<usize> {
-    let DeValue::Array(columns) = document.get("column")?.get_ref() else {
-        return None;
-    };
     let named = |column: &Spanned<DeValue<'_>>| {
         let name = table(column)?.get("name")?;
         let quoted = format!("column '{}'", name.get_ref().as_str()?);
         Some((message.find(&quoted)?, name.span().start))
     };
-    let first = || table(columns.iter().next()?)?.get("name").map(|name| name.span().start);
-    columns.iter().filter_map(named).min().map(|(_, position)| position).or_else(first)
+    array(document, "column")?.iter().filter_map(named).min().map(|(_, position)| position)
 }
 
 /// The key of the task's own table that the message names first.
@@ -47,6 +44,13 @@ fn key_of(document: &DeTable<'_>, name: &str, message: &str) -> Option<usize> {
 
 fn key(document: &DeTable<'_>, name: &str) -> Option<usize> {
     document.iter().find(|(key, _)| key.get_ref().as_ref() == name).map(|(key, _)| key.span().start)
+}
+
+fn array<'a, 'i>(document: &'a DeTable<'i>, name: &str) -> Option<&'a DeArray<'i>> {
+    match document.get(name)?.get_ref() {
+        DeValue::Array(array) => Some(array),
+        _ => None,
+    }
 }
 
 fn table<'a, 'i>(value: &'a Spanned<DeValue<'i>>) -> Option<&'a DeTable<'i>> {
@@ -76,6 +80,7 @@ mod tests {
         check(TABLE, &table, "task 'tabular': column 'size': a column of type int does not fit", Some(10));
         check(TABLE, &table, "column 'age': names", Some(5));
         check(TABLE, &table, "the columns of 'X' make 3 values: 'age', 'size'", Some(5));
+        check(TABLE, &table, "there are 3 labels, but no output has as many", Some(2));
         check("task = 'tabular'", &table, "there are no columns", Some(1));
         check("", &table, "there are no columns", None);
         check("task = ", &table, "half written", None);

@@ -177,6 +177,7 @@ fn check_names_the_line_of_what_does_not_fit_the_graph() {
     );
     let labels = "labels = [";
     check_fault("text-classification", "\"negative\", ", "", labels, &["1 labels", "logits"]);
+    check_fault("tabular", "\"stays\", ", "", labels, &["1 labels", "probabilities FP32 [-1, 2]"]);
     check_fault("image-classification", "\"red\", ", "", labels, &["2 labels", "logits"]);
 }
 
