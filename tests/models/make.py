@@ -4,6 +4,7 @@
 README.md in this folder says what each model is for.
 """
 
+import json
 import shutil
 from pathlib import Path
 
@@ -388,11 +389,8 @@ def sklearn_files(root: Path) -> None:
             options={id(pipeline): options} if options else None,
         )
         model.ir_version = IR
-        # The converter's order of domains changes from run to run.
-        domains = sorted(model.opset_import, key=lambda entry: entry.domain)
-        del model.opset_import[:]
-        model.opset_import.extend(domains)
-        write(root / f"{name}.onnx", model.SerializeToString(deterministic=True))
+        write(root / f"{name}.onnx", in_order(model).SerializeToString(deterministic=True))
+    customers(root)
 
     graph = helper.make_graph(
         [
@@ -413,6 +411,62 @@ def sklearn_files(root: Path) -> None:
     model.producer_name = "tests/models/make.py"
     onnx.checker.check_model(model, full_check=True)
     write(root / "strings.onnx", model.SerializeToString(deterministic=True))
+
+
+def in_order(model):
+    """The converter's order of domains changes from run to run."""
+    domains = sorted(model.opset_import, key=lambda entry: entry.domain)
+    del model.opset_import[:]
+    model.opset_import.extend(domains)
+    return model
+
+
+def customers(root: Path) -> None:
+    """A pipeline with an input for each column, and what scikit-learn itself says of some rows."""
+    from skl2onnx import to_onnx
+    from skl2onnx.common.data_types import FloatTensorType, Int64TensorType, StringTensorType
+    from sklearn.compose import ColumnTransformer
+    from sklearn.impute import SimpleImputer
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import OneHotEncoder, StandardScaler
+
+    random = np.random.default_rng(7)
+    plans = ["basic", "plus", "pro"]
+
+    def rows(count: int):
+        age = random.uniform(18, 80, count).astype(np.float32).astype(object)
+        age[random.random(count) < 0.2] = np.nan
+        plan = random.choice(plans, count).astype(object)
+        return np.stack([age, random.integers(0, 30, count).astype(object), plan], axis=1)
+
+    known = rows(400)
+    stays = [visits + 10 * plans.index(plan) + random.normal(0, 8) > 22 for _, visits, plan in known]
+    columns = ColumnTransformer([
+        ("age", make_pipeline(SimpleImputer(), StandardScaler()), [0]),
+        ("visits", StandardScaler(), [1]),
+        ("plan", OneHotEncoder(handle_unknown="ignore"), [2]),
+    ])
+    pipeline = make_pipeline(columns, LogisticRegression())
+    pipeline.fit(known, np.where(stays, "stays", "leaves"))
+    one = [None, 1]
+    inputs = [("age", FloatTensorType(one)), ("visits", Int64TensorType(one)), ("plan", StringTensorType(one))]
+    model = to_onnx(
+        pipeline, initial_types=inputs, name="customers", target_opset={"": OPSET, "ai.onnx.ml": 3},
+        options={id(pipeline): {"zipmap": False}},
+    )
+    model.ir_version = IR
+    write(root / "customers.onnx", in_order(model).SerializeToString(deterministic=True))
+    new = rows(12)
+    new[3, 2] = "gold"  # a category that the encoder has never seen
+    cases = [
+        {
+            "age": None if np.isnan(age) else float(age), "visits": int(visits), "plan": plan,
+            "label": str(label), "probabilities": [round(float(value), 6) for value in probabilities],
+        }
+        for (age, visits, plan), label, probabilities in zip(new, pipeline.predict(new), pipeline.predict_proba(new))
+    ]
+    write(root / "customers.json", json.dumps(cases, indent=1) + "\n")
 
 
 def broken(root: Path) -> None:

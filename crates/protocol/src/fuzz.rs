@@ -7,9 +7,9 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use prost::Message;
-use salver_core::{DataType, InferRequest, InferResponse, ModelInfo, Result};
+use salver_core::{DataType, InferRequest, InferResponse, ModelInfo, Result, Tensor};
 
-use crate::{Limits, mlflow_scoring, npy, oip_grpc, oip_rest, plain, samples, tfserving};
+use crate::{Limits, mlflow_scoring, npy, oip_grpc, oip_rest, openai, plain, samples, tfserving};
 
 /// Feeds `data` to the REST decoders of the inference protocol, and what they accept to the encoders.
 ///
@@ -90,6 +90,33 @@ pub fn plain(data: &[u8]) {
     }
 }
 
+/// Feeds `data` to the plain decoder of models of texts and pictures, and what it accepts to the
+/// encoder. The first line is the content type, empty for none; the body follows.
+pub fn tasks(data: &[u8]) {
+    let end = data.iter().position(|&byte| byte == b'\n').unwrap_or(data.len());
+    let content_type = std::str::from_utf8(&data[..end]).ok().map(str::trim_end).filter(|media| !media.is_empty());
+    let body = Bytes::copy_from_slice(data.get(end + 1..).unwrap_or_default());
+    for info in [samples::text_entities(), samples::text_classes(), samples::zero_shot(), samples::pictures()] {
+        let decoded =
+            plain::decode_predict(body.clone(), content_type, samples::reference(), &info, &Limits::default());
+        if let Ok(request) = decoded {
+            let outputs = request.inputs.into_iter().map(|tensor| tensor.rename("entities")).collect();
+            let _ = plain::encode_predict(&samples::response(info, outputs));
+        }
+    }
+}
+
+/// Feeds `data` to the decoder of OpenAI's embeddings, and answers what it accepts.
+pub fn openai(data: &[u8]) {
+    let Ok((request, options)) = openai::decode_embeddings(data, &Limits::default()) else {
+        return;
+    };
+    let rows = request.inputs.first().map_or(0, Tensor::rows);
+    if let Ok(vectors) = Tensor::from_slice("embedding", [rows, 3], &vec![0.5f32; rows * 3]) {
+        let _ = openai::encode_embeddings(&samples::response(samples::text_vectors(), vec![vectors]), options);
+    }
+}
+
 /// Feeds `data` to the `.npy` decoder, and what it accepts to the encoder.
 pub fn npy(data: &[u8]) {
     if let Ok(tensor) = npy::decode("x", Bytes::copy_from_slice(data)) {
@@ -98,9 +125,9 @@ pub fn npy(data: &[u8]) {
 }
 
 /// Models that differ in how the protocols of tables and rows read a body.
-fn models() -> [ModelInfo; 4] {
+fn models() -> [ModelInfo; 5] {
     let one = |dtype| samples::one_input(dtype, &[-1, -1]);
-    [one(DataType::Fp32), one(DataType::Bytes), samples::two_inputs(), samples::iris()]
+    [one(DataType::Fp32), one(DataType::Bytes), samples::two_inputs(), samples::iris(), samples::columns()]
 }
 
 #[cfg(test)]

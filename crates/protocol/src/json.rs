@@ -3,6 +3,7 @@
 //! `read` checks and parses what comes in, `element` and `nested` make tensors of it; `write` and
 //! `styled` append what goes out. They know data types, but no protocol.
 
+pub(crate) mod base64;
 pub(crate) mod element;
 pub(crate) mod nested;
 pub(crate) mod packed;

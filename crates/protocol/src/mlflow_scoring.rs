@@ -15,6 +15,7 @@ use crate::json::read::{self, OrNotJson as _};
 use crate::json::styled::{self, Style};
 use crate::json::write;
 use crate::rows::{Fit, fit, request};
+use crate::task::Task;
 use crate::{Limits, Reply};
 
 /// The forms of a body.
@@ -171,7 +172,7 @@ fn whole(reader: &mut Jiter<'_>, peek: Peek, info: &ModelInfo) -> Result<Vec<Ten
             info.signature.inputs.len()
         )));
     };
-    Ok(vec![nested::input(reader, peek, spec, Leaves::Convertible)?])
+    Ok(vec![nested::input(reader, peek, spec, Leaves::Convertible, Task::of(info).cells(spec))?])
 }
 
 /// Writes the answer of `/invocations`: one record per row, or whole outputs where they have no

@@ -42,8 +42,8 @@ fn build(server_version: &str) -> Value {
 
 const DESCRIPTION: &str = "\
 The same models are served under several protocols: the plain one for people, the Open Inference Protocol (version 2) \
-with Triton's extensions, TensorFlow Serving's and KServe's version 1, and MLflow's scoring server. Each answers errors \
-in its own shape.\n\n\
+with Triton's extensions, TensorFlow Serving's and KServe's version 1, OpenAI's embeddings, and MLflow's scoring \
+server. Each answers errors in its own shape.\n\n\
 Request bodies may be compressed (`Content-Encoding: gzip` or `deflate`), replies are compressed where \
 `Accept-Encoding` asks for it. Every reply carries `x-request-id`, taken from the request where it has a valid one. \
 The header `x-salver-timeout-ms` bounds the whole request.\n\n\
@@ -60,6 +60,7 @@ fn tags() -> Value {
         { "name": "v2", "description": "The Open Inference Protocol, as Triton and KServe speak it." },
         { "name": "repository", "description": "Loading and unloading models, as in Triton." },
         { "name": "v1", "description": "TensorFlow Serving's REST API and KServe's version 1." },
+        { "name": "openai", "description": "OpenAI's embeddings." },
         { "name": "mlflow", "description": "MLflow's scoring server, for the default model." },
         { "name": "admin", "description": "What is in memory, and what shall be." },
         { "name": "registry", "description": "Registered models, their versions and stages, and who changed them." },

@@ -1,12 +1,16 @@
 //! The natural JSON for a model: our own way, for people.
 //!
 //! In: a row object, a list of rows, nested lists, or an `.npy` array; the batch dimension may be
-//! left out. Out: named results per row, with class labels where the model has them. Strict JSON
-//! both ways: `null` stands for what is not a finite number.
+//! left out. Models of texts and pictures also take those themselves, as the body or as the files of
+//! a form. Out: named results per row, with class labels where the model has them. Strict JSON both
+//! ways: `null` stands for what is not a finite number.
 
 mod answer;
-mod cast;
+mod body;
+pub(crate) mod cast;
 mod describe;
+mod labels;
+mod multipart;
 
 use bytes::Bytes;
 use jiter::{Jiter, Peek};
@@ -16,18 +20,22 @@ use crate::json::nested::{self, Leaves};
 use crate::json::read::{self, OrNotJson as _};
 use crate::json::write;
 use crate::rows::{Fit, RowOptions, Rows, UnknownKeys, fit, request};
+use crate::task::Task;
 use crate::{Limits, Reply, npy};
 
 pub use self::answer::encode_predict;
-pub use self::describe::{describe, example};
+use self::body::Body;
+pub use self::describe::{describe, example, sample_file};
 
 /// Reads the body of `/models/{name}/predict`.
 ///
 /// A body is an `.npy` array if its type says so or its first bytes do, else JSON whatever its
-/// type says: `curl -d` claims a form.
+/// type says: `curl -d` claims a form. What models of texts and pictures take beside that is told
+/// in `body.rs`.
 ///
 /// # Errors
-/// `InvalidInput` naming the row, column or input, what was expected and what came.
+/// `InvalidInput` naming the row, column or input, what was expected and what came; `TooLarge` for
+/// more than a stated limit.
 pub fn decode_predict(
     body: Bytes,
     content_type: Option<&str>,
@@ -35,18 +43,22 @@ pub fn decode_predict(
     info: &ModelInfo,
     limits: &Limits,
 ) -> Result<InferRequest> {
-    let tensors = if is_npy(content_type, &body) { vec![array(body, info)?] } else { json(&body, info, limits)? };
+    let task = Task::of(info);
+    let tensors = match Body::of(task, content_type, &body)? {
+        Body::Json => json(&body, info, limits)?,
+        Body::Array => vec![array(body, info)?],
+        Body::Raw(input) => vec![body::raw(input, &body)?],
+        Body::Form(boundary) => body::form(&body, &boundary, task, info)?,
+    };
     let fitted = tensors.into_iter().map(|tensor| match info.signature.input(tensor.name()) {
         Some(spec) => fit(tensor, spec, Fit::BatchToo),
         None => Ok(tensor),
     });
-    Ok(request(model, fitted.collect::<Result<Vec<Tensor>>>()?))
-}
-
-fn is_npy(content_type: Option<&str>, body: &[u8]) -> bool {
-    let media = content_type.unwrap_or_default().split(';').next().unwrap_or_default().trim();
-    let is_binary = ["application/octet-stream", "application/x-npy"].iter().any(|npy| media.eq_ignore_ascii_case(npy));
-    is_binary || body.starts_with(npy::MAGIC)
+    let mut tensors = fitted.collect::<Result<Vec<Tensor>>>()?;
+    if task == Task::ZeroShot {
+        labels::spread(&mut tensors, limits)?;
+    }
+    Ok(request(model, tensors))
 }
 
 /// Reads an array for the only input, converted to its type where nothing but precision is lost.
@@ -58,6 +70,8 @@ fn array(body: Bytes, info: &ModelInfo) -> Result<Tensor> {
 fn single_input(info: &ModelInfo) -> Result<&TensorSpec> {
     match &info.signature.inputs[..] {
         [spec] => Ok(spec),
+        // The labels may be the model's own.
+        [spec, rest] if rest.optional && Task::of(info) == Task::ZeroShot => Ok(spec),
         _ => Err(Error::invalid_input(format!(
             "model '{}' takes an object with the keys {}",
             info.name,
@@ -81,11 +95,11 @@ fn json(body: &[u8], info: &ModelInfo, limits: &Limits) -> Result<Vec<Tensor>> {
     Ok(tensors)
 }
 
-/// Reads `{"rows": …}` or `{"inputs": …}`, or the object itself where it is neither.
+/// Reads `{"row": …}`, `{"rows": …}` or `{"inputs": …}`, or the object itself where it is neither.
 fn wrapped(reader: &mut Jiter<'_>, info: &ModelInfo, depth: usize) -> Result<Vec<Tensor>> {
     let mut inside = reader.clone();
     let wrapper = match inside.known_object().or_not_json()? {
-        Some(key @ ("rows" | "inputs")) if !Rows::of_columns(info, OPTIONS).knows(key) => key.to_owned(),
+        Some(key @ ("row" | "rows" | "inputs")) if !Rows::of_columns(info, OPTIONS).knows(key) => key.to_owned(),
         _ => return value(reader, Peek::Object, info, depth),
     };
     *reader = inside;
@@ -103,7 +117,7 @@ fn wrapped(reader: &mut Jiter<'_>, info: &ModelInfo, depth: usize) -> Result<Vec
 /// Reads rows, tensors by name, or the one tensor of a model with one input.
 fn value(reader: &mut Jiter<'_>, peek: Peek, info: &ModelInfo, depth: usize) -> Result<Vec<Tensor>> {
     match peek {
-        Peek::Object if has_column(reader.clone(), info, depth)? => {
+        Peek::Object if is_row(reader, info, depth)? => {
             let mut rows = Rows::of_columns(info, OPTIONS);
             rows.object(reader, peek, depth)?;
             rows.finish()
@@ -116,9 +130,20 @@ fn value(reader: &mut Jiter<'_>, peek: Peek, info: &ModelInfo, depth: usize) -> 
         }
         _ => {
             let spec = single_input(info)?;
-            Ok(vec![nested::input(reader, peek, spec, OPTIONS.leaves)?])
+            Ok(vec![nested::input(reader, peek, spec, OPTIONS.leaves, Task::of(info).cells(spec))?])
         }
     }
+}
+
+/// Whether the object that `reader` stands before is a row of a table.
+fn is_row(reader: &Jiter<'_>, info: &ModelInfo, depth: usize) -> Result<bool> {
+    if Task::of(info) != Task::Columns {
+        return has_column(reader.clone(), info, depth);
+    }
+    // Of columns that are inputs, values make a row and lists make many.
+    let mut inside = reader.clone();
+    let first = inside.known_object().or_not_json()?.is_some();
+    Ok(!first || inside.peek().or_not_json()? != Peek::Array)
 }
 
 /// Whether a key of the object that `reader` stands before is a column of a table.
@@ -155,7 +180,7 @@ fn by_name(reader: &mut Jiter<'_>, info: &ModelInfo) -> Result<Vec<Tensor>> {
             return Err(read::duplicate(name, "the body"));
         }
         let peek = reader.peek().or_not_json()?;
-        tensors.push(nested::input(reader, peek, spec, OPTIONS.leaves)?);
+        tensors.push(nested::input(reader, peek, spec, OPTIONS.leaves, Task::of(info).cells(spec))?);
         key = reader.next_key().or_not_json()?;
     }
     Ok(tensors)

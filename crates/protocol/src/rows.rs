@@ -17,6 +17,7 @@ use salver_core::{Dim, Error, InferRequest, ModelInfo, ModelRef, Parameters, Res
 use crate::json::nested::{Leaves, Nested};
 use crate::json::packed::Packed;
 use crate::json::read::{self, OrNotJson as _};
+use crate::task::Task;
 
 pub(crate) use self::fit::{Fit, fit};
 use self::keys::{Keys, Target};
@@ -44,7 +45,12 @@ pub(crate) struct Rows<'a> {
     /// Parallel to the inputs.
     sinks: Vec<Sink>,
     n_rows: usize,
+    /// Values that rows left out so far.
+    n_filled: usize,
 }
+
+/// The most values that rows may leave out: each takes memory that no byte of the request paid for.
+const MOST_FILLED: usize = 1 << 22;
 
 enum Sink {
     Table(Table),
@@ -70,19 +76,19 @@ impl<'a> Rows<'a> {
 
     /// `columns` returns the columns of an input, none where its own name is the key.
     fn with_keys(info: &'a ModelInfo, options: RowOptions, columns: impl Fn(usize) -> Vec<Cow<'a, str>>) -> Self {
-        let (mut targets, mut sinks) = (Vec::new(), Vec::new());
+        let (mut targets, mut sinks, task) = (Vec::new(), Vec::new(), Task::of(info));
         for (input, spec) in info.signature.inputs.iter().enumerate() {
             let names = columns(input);
             let target = |key, column| Target { key, input, column, optional: spec.optional, seen_in: 0 };
             if names.is_empty() {
                 targets.push(target((&*spec.name).into(), None));
-                sinks.push(Sink::Tensor(Nested::new(spec.dtype, options.leaves)));
+                sinks.push(Sink::Tensor(Nested::new(spec.dtype, options.leaves).with_cells(task.cells(spec))));
             } else {
                 sinks.push(Sink::Table(Table::new(spec.dtype, options.leaves, names.len())));
                 targets.extend(names.into_iter().enumerate().map(|(column, key)| target(key, Some(column))));
             }
         }
-        Self { info, options, keys: Keys::new(targets), sinks, n_rows: 0 }
+        Self { info, options, keys: Keys::new(targets), sinks, n_rows: 0, n_filled: 0 }
     }
 
     /// Whether `key` names something.
@@ -206,8 +212,15 @@ impl<'a> Rows<'a> {
     }
 
     /// Makes the tensors, in the model's order; an optional input that no row had is left out.
-    pub(crate) fn finish(self) -> Result<Vec<Tensor>> {
+    pub(crate) fn finish(mut self) -> Result<Vec<Tensor>> {
         let n_rows = self.n_rows;
+        // Of rows that leave everything out, the first input still says how many they are.
+        let is_bare = self.sinks.iter().all(|sink| sink.n_rows() == 0);
+        for idx in 0..self.sinks.len() {
+            if (is_bare && idx == 0) || self.sinks[idx].n_rows() > 0 {
+                self.fill(idx, n_rows)?;
+            }
+        }
         let mut tensors = Vec::with_capacity(self.sinks.len());
         for (spec, sink) in self.info.signature.inputs.iter().zip(self.sinks) {
             let tensor = match sink {
@@ -260,7 +273,26 @@ impl<'a> Rows<'a> {
         if std::mem::replace(&mut target.seen_in, row) == row {
             return Err(read::duplicate(&target.key, &format!("row {}", row - 1)));
         }
-        Ok((&mut self.sinks[target.input], target.column))
+        let (input, column) = (target.input, target.column);
+        self.fill(input, row - 1)?;
+        Ok((&mut self.sinks[input], column))
+    }
+
+    /// Adds the values that rows before `rows` left out, where a row may.
+    fn fill(&mut self, input: usize, rows: usize) -> Result<()> {
+        let Sink::Tensor(nested) = &mut self.sinks[input] else {
+            return Ok(());
+        };
+        if nested.rows() >= rows || !nested.may_fill() {
+            return Ok(());
+        }
+        self.n_filled += rows - nested.rows();
+        if self.n_filled > MOST_FILLED {
+            return Err(Error::too_large(format!(
+                "the rows leave out more than {MOST_FILLED} values; send fewer rows at a time"
+            )));
+        }
+        nested.fill_to(rows)
     }
 
     fn cell(&mut self, reader: &mut Jiter<'_>, target: usize) -> Result<()> {

@@ -11,7 +11,7 @@ use salver_core::{
     DataType, Error, InferRequest, InferResponse, ModelInfo, ModelRef, Result, Selector, Tensor, TensorSpec,
 };
 
-use crate::json::nested::{self, Leaves, Nested};
+use crate::json::nested::{self, Cells, Leaves, Nested};
 use crate::json::read::{self, OrNotJson as _};
 use crate::json::styled::{self, Style};
 use crate::json::write;
@@ -19,7 +19,6 @@ use crate::rows::{RowOptions, Rows, UnknownKeys, request};
 use crate::{Limits, Reply};
 
 pub use self::status::{metadata, status};
-pub use crate::oip_rest::model_list;
 
 /// How a predict request was laid out; the reply takes the same form.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -141,7 +140,7 @@ fn inputs(reader: &mut Jiter<'_>, info: &ModelInfo, limits: &Limits) -> Result<V
 }
 
 fn value(reader: &mut Jiter<'_>, peek: Peek, spec: &TensorSpec) -> Result<Tensor> {
-    nested::input(reader, peek, spec, Leaves::Base64Objects)
+    nested::input(reader, peek, spec, Leaves::Base64Objects, Cells::Plain)
 }
 
 /// Whether an object with input names stands there, and no byte string for a single input.

@@ -14,6 +14,7 @@ use clap::{Args, CommandFactory, Parser, Subcommand};
 pub(crate) use self::bench::{BenchOptions, BenchProtocol, RawShape};
 pub(crate) use self::import::ImportOptions;
 pub(crate) use self::top::{TopOptions, TopSort};
+use crate::new::NewTask;
 use crate::settings::layers::with_env_names;
 use crate::settings::{GrpcAddr, Secret, ServeOptions, parse_addr, parse_grpc, parse_secret};
 
@@ -29,6 +30,12 @@ Examples:
   salver serve iris.onnx                  serve a file on http://127.0.0.1:8080
   salver predict iris --input '[[5.1, 3.5, 1.4, 0.2]]'
                                           ask the running server";
+
+const NEW_EXAMPLES: &str = "\
+Examples:
+  salver new mood --task text-classification      a folder mood/ with all that it needs
+  salver new models/churn --task tabular          into a folder of models
+  salver check mood && salver serve mood          see what it answers";
 
 /// One binary between a trained model and the people who use its predictions.
 #[derive(Debug, Parser)]
@@ -48,6 +55,13 @@ pub(crate) enum Action {
     /// models load meanwhile, and /v2/health/ready tells when all are there. Ctrl-C or SIGTERM
     /// finishes what is in flight and stops; a second one stops at once.
     Serve(Box<ServeOptions>),
+    /// Make a model folder that serves at once, to put your own model into.
+    ///
+    /// Writes a model.toml whose comments explain each key, and a stand-in model that answers, with
+    /// the tokenizer it needs. Replace model.onnx (and tokenizer.json) by yours, say in model.toml
+    /// what it takes and gives, and let `salver check` tell what does not fit yet.
+    #[command(after_help = NEW_EXAMPLES)]
+    New(NewOptions),
     /// Show every setting of `serve`, its value and where it came from.
     Config(Box<ConfigOptions>),
     /// Get predictions for rows or tensors.
@@ -115,6 +129,17 @@ pub(crate) struct ServerArgs {
         global = true
     )]
     pub server: String,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct NewOptions {
+    /// The model's name, or FOLDER/NAME: what is made must not be there yet.
+    #[arg(value_name = "NAME")]
+    pub folder: PathBuf,
+
+    /// What the model does for people.
+    #[arg(long, value_name = "TASK", value_enum)]
+    pub task: NewTask,
 }
 
 #[derive(Debug, Args)]

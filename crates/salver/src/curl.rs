@@ -10,6 +10,9 @@ const LONGEST: usize = 2000;
 pub(crate) fn predict(base: &str, info: &ModelInfo) -> String {
     let description = format!("{base}/models/{}", paths::segment(&info.name));
     let url = format!("{description}/predict");
+    if let Some(file) = plain::sample_file(info) {
+        return format!("curl {url} --data-binary @{file}");
+    }
     let example = plain::example(info);
     match &info.signature.inputs[..] {
         // Nobody types inputs for which there is no example.
@@ -25,6 +28,12 @@ pub(crate) fn predict(base: &str, info: &ModelInfo) -> String {
     }
 }
 
+/// Quotes what a shell would not take as it is.
+pub(crate) fn quoted_where_needed(text: &str) -> String {
+    let is_plain = |c: char| c.is_alphanumeric() || "._-/+,:@%=".contains(c);
+    if !text.is_empty() && text.chars().all(is_plain) { text.to_owned() } else { quote(text) }
+}
+
 /// Quotes for a POSIX shell.
 fn quote(text: &str) -> String {
     format!("'{}'", text.replace('\'', r"'\''"))
@@ -38,11 +47,8 @@ mod tests {
 
     use super::*;
 
-    #[track_caller]
-    fn check(shapes: &[&[i64]], expected: &str) {
-        let input = |shape: &&[i64]| TensorSpec::new("x", DataType::Fp32, shape);
-        let inputs: Vec<TensorSpec> = shapes.iter().map(input).collect();
-        let info = ModelInfo {
+    fn info(inputs: Vec<TensorSpec>) -> ModelInfo {
+        ModelInfo {
             name: "größe".into(),
             version: 1,
             engine: "onnx".into(),
@@ -54,7 +60,13 @@ mod tests {
             metrics: BTreeMap::new(),
             example: Vec::new(),
             observer: None,
-        };
+        }
+    }
+
+    #[track_caller]
+    fn check(shapes: &[&[i64]], expected: &str) {
+        let input = |shape: &&[i64]| TensorSpec::new("x", DataType::Fp32, shape);
+        let info = info(shapes.iter().map(input).collect());
         assert_eq!(predict("http://h:1", &info), format!("curl http://h:1/models/gr%C3%B6%C3%9Fe{expected}"));
     }
 
@@ -68,7 +80,17 @@ mod tests {
     }
 
     #[test]
+    fn a_picture_is_sent_as_it_is() {
+        let input = TensorSpec::new("image", DataType::Bytes, &[-1]);
+        let info = ModelInfo { task: "image-classification".to_owned(), ..info(vec![input]) };
+        let expected = "curl http://h:1/models/gr%C3%B6%C3%9Fe/predict --data-binary @picture.jpg";
+        assert_eq!(predict("http://h:1", &info), expected);
+    }
+
+    #[test]
     fn quotes_survive_a_shell() {
         assert_eq!(quote(r#"{"a":"it's"}"#), r#"'{"a":"it'\''s"}'"#);
+        assert_eq!(quoted_where_needed("models/a b"), "'models/a b'");
+        assert_eq!(quoted_where_needed("models/größe.1"), "models/größe.1");
     }
 }

@@ -1,10 +1,11 @@
-//! `salver demo`: two trained models predict rows that they have never seen.
+//! `salver demo`: trained models predict rows and pictures that they have never seen.
 //!
 //! Served by the very path that `salver serve` takes, and asked over real sockets. Nothing is
 //! trained or downloaded, except ONNX Runtime where it is missing.
 
 mod ask;
 mod examples;
+mod pictures;
 mod show;
 
 use std::net::{SocketAddr, TcpListener};
@@ -32,6 +33,7 @@ pub(crate) async fn run(options: &DemoOptions) -> Result<()> {
     for example in &EXAMPLES {
         example.write(folder.path())?;
     }
+    pictures::write(folder.path())?;
     let settings = settings(options, folder.path())?;
     crate::serve::init_logging(&settings)?;
     let serving = Serving::bind(&settings).await?;
@@ -47,7 +49,7 @@ pub(crate) async fn run(options: &DemoOptions) -> Result<()> {
         () = stop.cancelled() => Ok(Vec::new()),
     };
     if verdict.is_ok() && !options.exit && !stop.is_cancelled() {
-        addresses(&serving)?;
+        addresses(&serving, folder.path())?;
         stop.cancelled().await;
     }
     serving.finish().await?;
@@ -101,6 +103,8 @@ async fn present(serving: &Serving) -> Result<Vec<String>> {
         out::line("");
         problems.extend(rounds.iter().filter_map(|round| judge(&info, &rows, round)));
     }
+    let about_pictures = || serving.problem(pictures::NAME).unwrap_or_else(|| "the demo's pictures".to_owned());
+    problems.extend(pictures::present(&clients.1).await.with_context(about_pictures)?);
     for problem in &problems {
         out::error(format!("error: {problem}"));
     }
@@ -129,12 +133,13 @@ fn judge(info: &ModelInfo, rows: &[HeldOut], round: &Round) -> Option<String> {
 }
 
 /// Prints where the server can be asked.
-fn addresses(serving: &Serving) -> Result<()> {
+fn addresses(serving: &Serving, folder: &Path) -> Result<()> {
     let http = format!("http://{}", serving.http_addr());
     out::line("Try it:");
     for example in &EXAMPLES {
         out::line(format!("  {}", curl::predict(&http, &*describe(serving, example)?)));
     }
+    out::line(format!("  {}", pictures::curl(&http, folder)));
     out::line(format!("  page, API and metrics: {http}/  {http}/openapi.json  {http}/metrics"));
     if let Some(grpc) = serving.grpc_addr() {
         out::line(format!("  gRPC (Open Inference Protocol, reflection): {grpc}, and on the HTTP port"));

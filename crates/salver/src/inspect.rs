@@ -1,23 +1,20 @@
 //! `salver inspect`: what a model file takes, gives and consists of.
 //!
 //! Reads the file itself; no engine is loaded. What only a configuration says (columns, labels,
-//! metrics) is shown where there is one.
+//! metrics, the task) is shown where there is one.
 
 use std::path::Path;
 use std::sync::Arc;
 
 use anyhow::{Context as _, Result, bail};
-use salver_core::{
-    BatchRule, Batching, ColumnKind, ColumnSpec, DataType, ModelInfo, ModelSource as _, ModelSpec, Signature, TaskSpec,
-    TensorSpec,
-};
+use salver_core::{DataType, ModelInfo, ModelSource as _, ModelSpec, Task, TensorSpec};
 use salver_repository::onnx::{OnnxDim, OnnxSummary, OnnxType, OnnxValue, summarize};
 use salver_repository::{Kind, Repository};
 use serde_json::{Value, json};
 
 use crate::cli::InspectOptions;
 use crate::units::bytes;
-use crate::{curl, out};
+use crate::{curl, out, preview};
 
 /// Where the curl lines point to: the server's default address.
 const SERVER: &str = "http://127.0.0.1:8080";
@@ -31,7 +28,9 @@ pub(crate) fn run(options: &InspectOptions) -> Result<()> {
     let mut models = Vec::with_capacity(specs.len());
     for spec in specs {
         let summary = summarize(&spec.artifact)?;
-        models.push(Inspected { kind, info: describe(&spec, &summary), spec, summary });
+        let task = preview::task(&spec, &summary);
+        let info = describe(&spec, &summary, task.as_ref().ok().and_then(Option::as_ref));
+        models.push(Inspected { kind, info, spec, summary, task });
     }
     if options.json {
         let all: Vec<Value> = models.iter().map(Inspected::json).collect();
@@ -65,6 +64,8 @@ struct Inspected {
     kind: Kind,
     spec: Arc<ModelSpec>,
     summary: OnnxSummary,
+    /// Or why it does not fit the graph.
+    task: salver_core::Result<Option<Arc<dyn Task>>>,
     info: ModelInfo,
 }
 
@@ -80,6 +81,14 @@ impl Inspected {
         out::line(format!("{} version {}: {}", self.spec.name, self.spec.version, self.spec.artifact.display()));
         out::line(format!("  found in    {}", self.kind));
         out::line(format!("  task        {}", self.spec.task.name()));
+        match &self.task {
+            Ok(None) => {}
+            Ok(Some(task)) => {
+                out::line(format!("  takes       {}", out::printable(&preview::tensors(&task.signature().inputs))));
+                out::line(format!("  gives       {}", out::printable(&preview::tensors(&task.signature().outputs))));
+            }
+            Err(error) => out::line(format!("  error       {}", out::printable(error.message()))),
+        }
         out::line(format!("  format      ONNX IR {}, {}", summary.ir_version, opsets.join(", ")));
         if !summary.producer.is_empty() {
             out::line(format!("  made by     {}", out::printable(&summary.producer)));
@@ -130,9 +139,24 @@ impl Inspected {
             "columns": self.spec.columns,
             "labels": self.spec.labels,
             "metrics": self.spec.metrics,
+            "takes": self.task.as_ref().ok().and_then(Option::as_ref).map(|task| specs_json(&task.signature().inputs)),
+            "gives": self.task.as_ref().ok().and_then(Option::as_ref).map(|task| specs_json(&task.signature().outputs)),
+            "task_error": self.task.as_ref().err().map(|error| error.message().to_owned()),
             "curl": curl::predict(SERVER, &self.info),
         })
     }
+}
+
+fn specs_json(specs: &[TensorSpec]) -> Value {
+    let one = |spec: &TensorSpec| {
+        json!({
+            "name": &*spec.name,
+            "datatype": spec.dtype.as_str(),
+            "shape": spec.wire_shape(),
+            "optional": spec.optional,
+        })
+    };
+    specs.iter().map(one).collect()
 }
 
 fn operator((domain, name): &(String, String), count: usize) -> String {
@@ -160,72 +184,29 @@ fn dim_json(dim: &OnnxDim) -> Value {
     }
 }
 
-/// Describes the model as far as the file tells, for an example request.
-fn describe(spec: &ModelSpec, summary: &OnnxSummary) -> ModelInfo {
-    let tensors = |values: &[OnnxValue]| values.iter().filter_map(tensor).collect::<Vec<_>>();
-    let (inputs, outputs) = (tensors(&summary.inputs), tensors(&summary.outputs));
-    let batching = match spec.config.batch {
-        BatchRule::Never => Batching::Fixed,
-        BatchRule::Derive { .. } => Batching::of(&inputs, &outputs),
-        BatchRule::Max(_) => Batching::Rows { limit: None },
-    };
-    let (shown, batching) = match task_inputs(&spec.task) {
-        Some(of_task) => (of_task, Batching::Rows { limit: None }),
-        None => (inputs, batching),
-    };
-    let columns = |input: &TensorSpec| columns(spec, &input.name, shown.len());
+/// Describes the model as far as its files tell, for an example request.
+fn describe(spec: &ModelSpec, summary: &OnnxSummary, task: Option<&Arc<dyn Task>>) -> ModelInfo {
+    let signature = task.map_or_else(|| preview::signature(spec, summary), |task| task.signature().clone());
+    let columns = |input: &TensorSpec| columns(spec, &input.name, signature.inputs.len());
     ModelInfo {
         name: spec.name.shared().clone(),
         version: spec.version,
         engine: spec.engine.clone().unwrap_or_default().into(),
         platform: String::new(),
-        columns: shown.iter().map(columns).collect(),
-        labels: vec![Vec::new(); outputs.len()],
-        signature: Signature { inputs: shown, outputs, batching },
+        columns: signature.inputs.iter().map(columns).collect(),
+        labels: vec![Vec::new(); signature.outputs.len()],
+        signature,
         task: spec.task.name().to_owned(),
         metrics: spec.metrics.clone(),
-        example: Vec::new(),
+        example: task.map(|task| task.example()).unwrap_or_default(),
         observer: None,
     }
-}
-
-/// The inputs that requests have where they are not the graph's.
-fn task_inputs(task: &TaskSpec) -> Option<Vec<TensorSpec>> {
-    match task {
-        TaskSpec::Tensor | TaskSpec::Rows => None,
-        TaskSpec::Text(_) => Some(vec![TensorSpec::new("text", DataType::Bytes, &[-1])]),
-        TaskSpec::Image(_) => Some(vec![TensorSpec::new("image", DataType::Bytes, &[-1])]),
-        TaskSpec::Tabular(table) => Some(table.columns.iter().map(column_input).collect()),
-    }
-}
-
-fn column_input(column: &ColumnSpec) -> TensorSpec {
-    let dtype = match column.kind {
-        ColumnKind::Float => DataType::Fp64,
-        ColumnKind::Int => DataType::Int64,
-        ColumnKind::Bool => DataType::Bool,
-        ColumnKind::Text | ColumnKind::Category { .. } => DataType::Bytes,
-    };
-    TensorSpec::new(column.name.as_str(), dtype, &[-1])
 }
 
 /// The names of an input's columns: its own, or those of the only input.
 fn columns(spec: &ModelSpec, input: &str, inputs: usize) -> Vec<String> {
     let of_only = || spec.columns.get("").filter(|_| inputs == 1);
     spec.columns.get(input).or_else(of_only).cloned().unwrap_or_default()
-}
-
-/// A value as a tensor that a request can carry, if it is one.
-fn tensor(value: &OnnxValue) -> Option<TensorSpec> {
-    let OnnxType::Tensor { dtype: Some(dtype), dims, .. } = &value.kind else {
-        return None;
-    };
-    let extent = |dim: &OnnxDim| match dim {
-        OnnxDim::Fixed(extent) => *extent,
-        OnnxDim::Named(_) | OnnxDim::Unknown => -1,
-    };
-    let shape: Vec<i64> = dims.iter().flatten().map(extent).collect();
-    Some(TensorSpec::new(value.name.as_str(), *dtype, &shape))
 }
 
 /// `1,234,567`.

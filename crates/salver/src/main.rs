@@ -13,8 +13,10 @@ mod input;
 mod inspect;
 mod memory;
 mod models;
+mod new;
 mod out;
 mod predict;
+mod preview;
 mod production;
 mod progress;
 mod registry;
@@ -54,6 +56,7 @@ fn run(args: &[OsString]) -> Result<ExitCode> {
         Action::Serve(options) => done(block_on(options.threads, serve::run(options))),
         Action::Config(options) => done(config::run(&merged.settings, options.json)),
         Action::Predict(options) => done(block_on(None, predict::run(options))),
+        Action::New(options) => done(new::run(options)),
         Action::Inspect(options) => done(inspect::run(options)),
         Action::Models(options) => done(block_on(Some(1), models::run(options))),
         Action::Registry(options) => done(block_on(Some(1), registry::run(options))),

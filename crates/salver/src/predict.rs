@@ -6,7 +6,6 @@ use anyhow::{Context as _, Result};
 use salver_client::HttpClient;
 use salver_core::{Context, Infer as _, ModelRef};
 use salver_protocol::{Limits, plain};
-use salver_runtime::RuntimeOptions;
 use serde_json::Value;
 
 use crate::cli::PredictOptions;
@@ -46,7 +45,7 @@ fn local_path(model: &str) -> Option<&Path> {
 }
 
 async fn in_process(path: &Path, input: Input, options: &PredictOptions) -> Result<Vec<u8>> {
-    let local = wiring::open_local(path, &options.engine, RuntimeOptions::default()).await?;
+    let local = wiring::open_local(path, &options.engine, wiring::for_a_moment()).await?;
     let model = ModelRef::latest(local.name.clone());
     let info = local.runtime.describe(&model)?;
     let columns = info.columns.iter().find(|columns| !columns.is_empty()).cloned().unwrap_or_default();

@@ -111,11 +111,16 @@ pub(crate) fn problem(runtime: &Runtime, name: &str) -> Option<String> {
     Some(reason.cloned().unwrap_or_else(|| "it is not loaded".to_owned()))
 }
 
+/// The options of a runtime that serves a few requests, or none.
+pub(crate) fn for_a_moment() -> RuntimeOptions {
+    RuntimeOptions { tasks: Some(Arc::new(Tasks)), ..RuntimeOptions::default() }
+}
+
 /// The options of a runtime that schedules as a server does where nothing is set; what it finds
 /// out about a model is not kept.
 pub(crate) fn as_served() -> RuntimeOptions {
     let tuning = Some(TuningOptions { budget: SWEEP, notes: None });
-    RuntimeOptions { tuning, tasks: Some(Arc::new(Tasks)), ..RuntimeOptions::default() }
+    RuntimeOptions { tuning, ..for_a_moment() }
 }
 
 /// Turns settings into the runtime's options.

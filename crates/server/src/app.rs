@@ -1,7 +1,7 @@
 //! What every handler shares: the services, the options and a few questions about models.
 
 use std::sync::{Arc, OnceLock};
-use std::time::Instant;
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
 use salver_core::{Error, ModelConfig, ModelInfo, ModelName, ModelRef, ModelState, Result};
@@ -22,6 +22,8 @@ pub(crate) struct App {
     pub memory: Arc<Memory>,
     /// Made when it is first asked for.
     pub openapi: OnceLock<Bytes>,
+    /// When the server started, in seconds since the epoch.
+    pub started: u64,
 }
 
 impl App {
@@ -36,8 +38,16 @@ impl App {
         let addresses = [Some(options.http), options.grpc].into_iter().flatten().map(|address| address.ip());
         let hosts = Hosts::new(&options.allowed_hosts, addresses)?;
         let memory = Memory::new(options.limits.buffered_bytes);
-        let (shutdown, openapi) = (Shutdown::default(), OnceLock::new());
-        Ok(Arc::new(Self { services, options, shutdown, cors, hosts, memory, openapi }))
+        Ok(Arc::new(Self {
+            services,
+            options,
+            shutdown: Shutdown::default(),
+            cors,
+            hosts,
+            memory,
+            openapi: OnceLock::new(),
+            started: SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs()),
+        }))
     }
 
     /// Returns the bounds on requests.

@@ -6,6 +6,7 @@ mod home;
 mod mlflow;
 mod mlflow_scoring;
 pub(crate) mod oip;
+mod openai;
 mod plain;
 mod registry;
 mod target;
@@ -28,6 +29,9 @@ use self::target::Target;
 use crate::app::App;
 
 type AppState = State<Arc<App>>;
+
+/// OpenAI's only route that is not TF Serving's as well.
+const EMBEDDINGS: &str = "/v1/embeddings";
 
 /// Every route. Whatever is not here is answered by [`unknown_route`].
 pub(crate) fn router(app: Arc<App>) -> Router {
@@ -52,6 +56,7 @@ pub(crate) fn router(app: Arc<App>) -> Router {
         .route("/api/v1/models/{model}/unload", post(api::unload))
         .route("/api/v1/models/{model}/pin", post(api::pin))
         .route("/api/v1/models/{model}/unpin", post(api::unpin))
+        .route(EMBEDDINGS, post(openai::embeddings))
         .route("/v1", any(tfserving::dispatch))
         .route("/v1/{*rest}", any(tfserving::dispatch));
     router = registry::routes(mlflow::routes(oip_routes(router)));
@@ -131,6 +136,9 @@ async fn wrong_method(request: Request<Body>) -> Response<Body> {
 fn error_reply(path: &str, error: &Error) -> Reply {
     if mlflow::is_path(path) {
         return mlflow::encode_error(error);
+    }
+    if path == EMBEDDINGS {
+        return salver_protocol::openai::encode_error(error);
     }
     match path.trim_start_matches('/').split('/').next() {
         Some("invocations" | "ping" | "version") => salver_protocol::mlflow_scoring::encode_error(error),

@@ -5,6 +5,7 @@
 //! and what its graph takes; everything that can be wrong between the two is found there, before
 //! the model serves.
 
+pub mod fuzz;
 mod image;
 mod parts;
 mod scores;

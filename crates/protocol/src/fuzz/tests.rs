@@ -146,3 +146,13 @@ fn plain_survives_its_corpus() {
 fn npy_survives_its_corpus() {
     check("npy", super::npy);
 }
+
+#[test]
+fn tasks_survives_its_corpus() {
+    check("tasks", super::tasks);
+}
+
+#[test]
+fn openai_survives_its_corpus() {
+    check("openai", super::openai);
+}

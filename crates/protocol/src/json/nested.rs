@@ -4,14 +4,14 @@
 //! first list that differs. The recursion is as deep as a tensor has dimensions, at most
 //! [`Shape::MAX_RANK`], whatever the body says.
 
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD_PAD_INDIFFERENT;
+use ::base64::Engine as _;
+use ::base64::engine::general_purpose::STANDARD_PAD_INDIFFERENT;
 use jiter::{Jiter, Peek};
 use salver_core::{DataType, Error, Result, Shape, Tensor, TensorSpec};
 
 use super::packed::Packed;
 use super::read::{self, OrNotJson as _};
-use super::{element, write};
+use super::{base64, element, write};
 
 /// What stands for an element beside the plain JSON form of its type.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -24,12 +24,34 @@ pub(crate) enum Leaves {
     Convertible,
 }
 
+/// What else stands for an element, depending on what an input means to the model's task.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Cells {
+    /// Nothing else.
+    Plain,
+    /// base64 for BYTES, as text; not together with [`Leaves::Base64Objects`].
+    Base64,
+    /// The labels of zero-shot classification: only messages differ.
+    Labels,
+    /// A column that every row must have: no `null`.
+    Required,
+    /// A column that rows may leave out: `null` is the NaN of a float and a text of no characters.
+    /// Floats take booleans as well, because a flag that may be missing is one.
+    Optional,
+}
+
 /// Reads the value that `peek` announces as the whole input `spec`.
 ///
 /// # Errors
 /// As [`Nested::value`], naming the input.
-pub(crate) fn input(reader: &mut Jiter<'_>, peek: Peek, spec: &TensorSpec, leaves: Leaves) -> Result<Tensor> {
-    let mut nested = Nested::new(spec.dtype, leaves);
+pub(crate) fn input(
+    reader: &mut Jiter<'_>,
+    peek: Peek,
+    spec: &TensorSpec,
+    leaves: Leaves,
+    cells: Cells,
+) -> Result<Tensor> {
+    let mut nested = Nested::new(spec.dtype, leaves).with_cells(cells);
     nested.value(reader, peek).map_err(|error| error.context(format!("input '{}'", spec.name)))?;
     nested.finish(&spec.name)
 }
@@ -38,6 +60,7 @@ pub(crate) fn input(reader: &mut Jiter<'_>, peek: Peek, spec: &TensorSpec, leave
 pub(crate) struct Nested {
     packed: Packed,
     leaves: Leaves,
+    cells: Cells,
     /// The length of the lists at each depth; none while the first one is still open.
     extents: Vec<Option<usize>>,
     rows: usize,
@@ -46,7 +69,13 @@ pub(crate) struct Nested {
 impl Nested {
     /// Starts a tensor of `dtype`.
     pub(crate) fn new(dtype: DataType, leaves: Leaves) -> Self {
-        Self { packed: Packed::new(dtype, 0), leaves, extents: Vec::new(), rows: 0 }
+        Self { packed: Packed::new(dtype, 0), leaves, cells: Cells::Plain, extents: Vec::new(), rows: 0 }
+    }
+
+    /// Says what else stands for an element.
+    pub(crate) fn with_cells(mut self, cells: Cells) -> Self {
+        self.cells = cells;
+        self
     }
 
     /// Reads the value that `peek` announces as the whole tensor.
@@ -74,7 +103,42 @@ impl Nested {
     pub(crate) fn text_row(&mut self, text: &str) -> Result<()> {
         self.open_row();
         self.leaf_allowed(1)?;
-        push_text(text, &mut self.packed)
+        match self.cells {
+            Cells::Base64 => self.base64(text),
+            Cells::Required if self.packed.dtype().is_float() && is_missing(text.trim()) => {
+                Err(Error::invalid_input(format!("expected {}, the value is missing", self.packed.dtype())))
+            }
+            Cells::Optional if self.packed.dtype().is_float() => {
+                let flag = spelled_flag(text.trim()).map(|flag| if flag { "1" } else { "0" });
+                push_text(flag.unwrap_or(text), &mut self.packed)
+            }
+            Cells::Plain | Cells::Labels | Cells::Required | Cells::Optional => push_text(text, &mut self.packed),
+        }
+    }
+
+    /// Whether rows may leave this out.
+    pub(crate) fn may_fill(&self) -> bool {
+        let has_missing = self.packed.dtype().is_float() || self.packed.dtype() == DataType::Bytes;
+        self.cells == Cells::Optional && has_missing
+    }
+
+    /// Appends missing values up to row `rows`.
+    ///
+    /// # Errors
+    /// None that the data can cause; the result is that of the writer beneath.
+    pub(crate) fn fill_to(&mut self, rows: usize) -> Result<()> {
+        while self.rows < rows {
+            self.open_row();
+            self.missing()?;
+        }
+        Ok(())
+    }
+
+    fn missing(&mut self) -> Result<()> {
+        match self.packed.dtype() {
+            dtype if dtype.is_float() => element::push_number(b"NaN", &mut self.packed),
+            _ => self.packed.push_bytes(b""),
+        }
     }
 
     fn open_row(&mut self) {
@@ -102,7 +166,8 @@ impl Nested {
     }
 
     fn at(&mut self, reader: &mut Jiter<'_>, peek: Peek, depth: usize) -> Result<()> {
-        if peek != Peek::Array {
+        // A cell of a column is no list, whatever the rows before it had.
+        if peek != Peek::Array || (self.is_column() && depth > 0) {
             return self.leaf(reader, peek, depth);
         }
         if depth >= Shape::MAX_RANK {
@@ -118,11 +183,27 @@ impl Nested {
         match self.extents[depth] {
             None => self.extents[depth] = Some(count),
             Some(expected) if expected == count => {}
+            Some(expected) if self.cells == Cells::Labels => {
+                return Err(self.other_labels(depth, count, expected));
+            }
             Some(expected) => {
                 return Err(ragged(reader, &format!("a list of {count} follows lists of {expected}")));
             }
         }
         Ok(())
+    }
+
+    fn is_column(&self) -> bool {
+        matches!(self.cells, Cells::Required | Cells::Optional)
+    }
+
+    #[cold]
+    fn other_labels(&self, depth: usize, count: usize, expected: usize) -> Error {
+        let row = self.packed.len().saturating_sub(count).checked_div(expected).unwrap_or(0);
+        let place = if depth == 1 && self.rows == 0 { format!("row {row} has ") } else { String::new() };
+        Error::invalid_input(format!(
+            "{place}{count} labels, the rows before have {expected}; give every row as many, or one list for all rows"
+        ))
     }
 
     /// Reads an open list to its end and returns how many items it had.
@@ -142,8 +223,38 @@ impl Nested {
         if self.extents.len() != depth {
             return Err(ragged(reader, "a value stands where a list was expected"));
         }
-        leaf(reader, peek, self.leaves, &mut self.packed)
-            .map_err(|error| error.context(format!("element {}", self.packed.len())))
+        let read = match self.cells {
+            Cells::Plain | Cells::Labels => leaf(reader, peek, self.leaves, &mut self.packed),
+            Cells::Base64 | Cells::Required | Cells::Optional => self.cell(reader, peek),
+        };
+        // The row is named by whoever reads rows.
+        let is_named = self.is_column() && self.rows > 0;
+        read.map_err(|error| if is_named { error } else { error.context(format!("element {}", self.packed.len())) })
+    }
+
+    fn cell(&mut self, reader: &mut Jiter<'_>, peek: Peek) -> Result<()> {
+        let is_float = self.packed.dtype().is_float();
+        match (self.cells, peek) {
+            (Cells::Base64, Peek::String) if self.leaves != Leaves::Base64Objects => {
+                let text = reader.known_str().or_not_json()?;
+                self.packed.push_bytes(&base64::decode(text)?)
+            }
+            (Cells::Base64, Peek::Object) => leaf(reader, peek, Leaves::Base64Objects, &mut self.packed),
+            (Cells::Required, Peek::Null) => element::element(reader, peek, &mut self.packed),
+            (Cells::Optional, Peek::Null) if is_float || self.packed.dtype() == DataType::Bytes => {
+                reader.known_null().or_not_json()?;
+                self.missing()
+            }
+            (Cells::Optional, Peek::True | Peek::False) if is_float => {
+                let flag = reader.known_bool(peek).or_not_json()?;
+                element::push_number(if flag { b"1" } else { b"0" }, &mut self.packed)
+            }
+            _ => leaf(reader, peek, self.leaves, &mut self.packed),
+        }
+    }
+
+    fn base64(&mut self, text: &str) -> Result<()> {
+        self.packed.push_bytes(&base64::decode(text)?)
     }
 
     fn leaf_allowed(&self, depth: usize) -> Result<()> {
@@ -166,7 +277,7 @@ fn ragged(reader: &Jiter<'_>, what: &str) -> Error {
 #[inline]
 pub(crate) fn leaf(reader: &mut Jiter<'_>, peek: Peek, leaves: Leaves, out: &mut Packed) -> Result<()> {
     match (leaves, peek) {
-        (Leaves::Base64Objects, Peek::Object) if out.dtype() == DataType::Bytes => base64(reader, out),
+        (Leaves::Base64Objects, Peek::Object) if out.dtype() == DataType::Bytes => base64_object(reader, out),
         (Leaves::NullIsNan | Leaves::Convertible, Peek::Null) if out.dtype().is_float() => {
             reader.known_null().or_not_json()?;
             element::push_number(b"NaN", out)
@@ -192,8 +303,7 @@ pub(crate) fn push_text(text: &str, out: &mut Packed) -> Result<()> {
     let dtype = out.dtype();
     let word = text.trim();
     let spelling = match (dtype, word) {
-        (DataType::Bool, "true" | "True" | "TRUE") => "true".to_owned(),
-        (DataType::Bool, "false" | "False" | "FALSE") => "false".to_owned(),
+        (DataType::Bool, _) => spelled_flag(word).map_or_else(|| word.to_owned(), |flag| flag.to_string()),
         _ if dtype.is_float() => float_spelling(word).unwrap_or_default(),
         _ => word.to_owned(),
     };
@@ -208,9 +318,21 @@ pub(crate) fn push_text(text: &str, out: &mut Packed) -> Result<()> {
     }
 }
 
+fn spelled_flag(word: &str) -> Option<bool> {
+    match word {
+        "true" | "True" | "TRUE" => Some(true),
+        "false" | "False" | "FALSE" => Some(false),
+        _ => None,
+    }
+}
+
+fn is_missing(word: &str) -> bool {
+    matches!(word, "" | "NA" | "N/A" | "n/a" | "null" | "NULL" | "None" | "<NA>")
+}
+
 /// Spells a float as JSON does: files also have `.5`, `5.`, `+1`, `inf`, and words for a missing value.
 fn float_spelling(word: &str) -> Option<String> {
-    if matches!(word, "" | "NA" | "N/A" | "n/a" | "null" | "NULL" | "None" | "<NA>") {
+    if is_missing(word) {
         return Some("NaN".to_owned());
     }
     let value: f64 = word.parse().ok()?;
@@ -228,7 +350,7 @@ pub(crate) fn is_base64(reader: &Jiter<'_>) -> bool {
 }
 
 /// Reads `{"b64": "…"}`, exactly that.
-fn base64(reader: &mut Jiter<'_>, out: &mut Packed) -> Result<()> {
+fn base64_object(reader: &mut Jiter<'_>, out: &mut Packed) -> Result<()> {
     let start = reader.current_index();
     let refuse =
         || Error::invalid_input(format!("expected text or {{\"b64\": \"...\"}}, got another object at byte {start}"));

@@ -10,6 +10,7 @@ use salver_core::{Dim, Error, ModelInfo, Result, Tensor, TensorSpec};
 use crate::json::nested::{Leaves, Nested};
 use crate::json::read::{self, OrNotJson as _};
 use crate::rows::{RowOptions, Rows, UnknownKeys};
+use crate::task::Task;
 
 const OPTIONS: RowOptions = RowOptions { leaves: Leaves::Convertible, unknown: UnknownKeys::Skipped };
 
@@ -151,7 +152,7 @@ fn first_keys(mut reader: Jiter<'_>, depth: usize) -> Result<Vec<String>> {
 
 /// Reads `{"column": [value, …], …}`, where a key names an input or a column.
 pub(super) fn columns(reader: &mut Jiter<'_>, info: &ModelInfo, depth: usize) -> Result<Vec<Tensor>> {
-    let inputs = inputs_by_key(info);
+    let (inputs, task) = (inputs_by_key(info), Task::of(info));
     let mut given: Vec<Tensor> = Vec::new();
     let mut names: HashSet<String> = HashSet::new();
     let mut key = reader.known_object().or_not_json()?;
@@ -163,7 +164,7 @@ pub(super) fn columns(reader: &mut Jiter<'_>, info: &ModelInfo, depth: usize) ->
         };
         let name = name.to_owned();
         let peek = reader.peek().or_not_json()?;
-        let mut nested = Nested::new(spec.dtype, Leaves::Convertible);
+        let mut nested = Nested::new(spec.dtype, Leaves::Convertible).with_cells(task.cells(spec));
         nested.value(reader, peek).map_err(|error| error.context(format!("'{}'", read::clip(&name))))?;
         given.push(nested.finish(&name)?);
         check_width(given.len())?;

@@ -86,7 +86,7 @@ impl Operation {
         self
     }
 
-    /// Adds error replies in the shape of a protocol: `Plain`, `Error` or `Mlflow`.
+    /// Adds error replies in the shape of a protocol: `Plain`, `Error`, `Mlflow` or `OpenAi`.
     pub(super) fn errors(mut self, shape: &str, statuses: &[u16]) -> Self {
         for status in statuses {
             let name = format!("#/components/responses/{shape}{status}");

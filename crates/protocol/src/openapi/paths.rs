@@ -1,6 +1,7 @@
 //! The routes, protocol by protocol.
 
 mod admin;
+mod openai;
 mod registry;
 mod v1;
 mod v2;
@@ -18,7 +19,7 @@ const INFER_ERRORS: [u16; 11] = [400, 404, 408, 413, 415, 429, 499, 500, 501, 50
 
 pub(super) fn all() -> Value {
     let mut paths = Map::new();
-    let inference = [plain(), v2::server(), v2::models(), v2::repository(), v1::all(), mlflow()];
+    let inference = [plain(), v2::server(), v2::models(), v2::repository(), v1::all(), openai::all(), mlflow()];
     let others = [admin::all(), registry::all(), server()];
     inference.into_iter().chain(others).flatten().for_each(|operation| operation.add_to(&mut paths));
     Value::Object(paths)
@@ -50,14 +51,21 @@ fn plain() -> Vec<Operation> {
                 .describe(
                     "Takes the natural JSON of the model, or one `.npy` array for a model with one input (found by \
                      its content type or its first bytes). Any other content type is read as JSON. The batch dimension may \
-                     be left out. `example` of the description is a body for exactly this model.",
+                     be left out. `example` of the description is a body for exactly this model.\n\nModels of texts \
+                     take `text/plain` as well, models of pictures the file itself (`image/*`), and both a form with \
+                     fields called as their input or `file`, each of them a row.",
                 )
                 .headers(&["timeout", "requestId"])
-                .body(&[(JSON, examples("PredictRequest", &predict_bodies())), (BINARY, binary()), ("application/x-npy", binary())])
+                .body(&[(JSON, examples("PredictRequest", &predict_bodies())), (BINARY, binary()), ("application/x-npy", binary()), ("image/*", binary()),
+                    (TEXT, text("a text")), ("multipart/form-data", json!({ "schema": { "$ref": "#/components/schemas/PredictForm" } }))])
                 .reply(200, "One prediction per row, or whole outputs where the model has no rows.", &[(JSON, examples("PredictReply", &[
                     ("labelled", json!({ "model": "iris", "version": 1, "predictions": [{
                         "label": "setosa", "score": 0.98,
                         "probabilities": { "setosa": 0.98, "versicolor": 0.02, "virginica": 0.0 },
+                    }] })),
+                    ("texts", json!({ "model": "sentiment", "version": 1, "predictions": [{
+                        "label": "positive", "score": 0.93, "tokens": 7, "truncated": false,
+                        "labels": [{ "label": "positive", "score": 0.93 }, { "label": "negative", "score": 0.07 }],
                     }] })),
                     ("without rows", json!({ "model": "fixed", "version": 1, "outputs": { "y": [1.0, 2.0] } })),
                 ]))])

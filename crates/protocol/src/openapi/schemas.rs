@@ -1,5 +1,7 @@
 //! The shapes that the routes share: bodies, parameters, headers, error replies.
 
+mod openai;
+mod plain;
 mod registry;
 
 use serde_json::{Map, Value, json};
@@ -30,7 +32,8 @@ fn count() -> Value {
 
 pub(super) fn schemas() -> Value {
     let mut all = Map::new();
-    for group in [shared(), plain(), v2(), statistics(), repository(), v1(), mlflow(), admin(), registry::schemas()] {
+    let inference = [shared(), plain::schemas(), v2(), statistics(), repository(), v1(), openai::schemas(), mlflow()];
+    for group in inference.into_iter().chain([admin(), registry::schemas()]) {
         if let Value::Object(group) = group {
             all.extend(group);
         }
@@ -98,62 +101,6 @@ fn admin() -> Value {
         })),
         "Done": { "type": "object" },
         "Purged": object(&["purged"], json!({ "purged": count() })),
-    })
-}
-
-fn plain() -> Value {
-    json!({
-        "ModelList": object(&["models"], json!({
-            "models": list(object(&["name", "version", "state"], json!({
-                "name": text(),
-                "version": { "type": ["integer", "null"] },
-                "state": state(),
-                "reason": { "type": ["string", "null"] },
-            }))),
-        })),
-        "Described": object(&["name", "datatype", "shape"], json!({
-            "name": text(), "datatype": schema("DataType"), "shape": schema("Shape"), "optional": flag(),
-            "columns": list(text()), "labels": list(text()),
-        })),
-        "Description": object(
-            &["name", "version", "versions", "engine", "task", "batched", "inputs", "outputs", "metrics", "predict", "example"],
-            json!({
-                "name": text(), "version": count(), "versions": list(count()), "engine": text(), "platform": text(),
-                "task": text(),
-                "batched": { "type": "boolean", "description": "Whether the first dimension is one of rows." },
-                "inputs": list(schema("Described")), "outputs": list(schema("Described")),
-                "metrics": { "type": "object", "additionalProperties": { "type": "number" } },
-                "predict": text(),
-                "example": { "description": "A body for `predict`; null where it would be too long to read." },
-            }),
-        ),
-        "PredictRequest": {
-            "description": "A row object by column, a list of them, `{\"rows\": …}`, nested lists for a model with one \
-                            input, or tensors by input name, also as `{\"inputs\": …}`. `null` is the NaN of a float.",
-            "type": ["object", "array", "number", "string", "boolean", "null"],
-        },
-        "Prediction": {
-            "type": "object",
-            "properties": {
-                "label": { "type": ["string", "number", "null"] },
-                "score": { "type": ["number", "null"] },
-                "probabilities": {
-                    "description": "By label, where each row sums to one; a list where labels repeat.",
-                    "type": ["object", "array"],
-                },
-                "scores": { "description": "By label, otherwise.", "type": ["object", "array"] },
-            },
-            "additionalProperties": { "description": "Other outputs by name.", "$ref": "#/components/schemas/Nested" },
-        },
-        "PredictReply": {
-            "type": "object", "required": ["model", "version"],
-            "properties": {
-                "model": text(), "version": count(),
-                "predictions": list(schema("Prediction")),
-                "outputs": { "type": "object", "additionalProperties": schema("Nested") },
-            },
-            "oneOf": [{ "required": ["predictions"] }, { "required": ["outputs"] }],
-        },
     })
 }
 
@@ -301,7 +248,8 @@ fn v1() -> Value {
             "oneOf": [{ "required": ["predictions"] }, { "required": ["outputs"] }],
         },
         "StatusV1": object(&["name", "ready", "model_version_status"], json!({
-            "name": text(), "ready": flag(),
+            "name": text(), "ready": flag(), "id": text(), "object": { "const": "model" }, "created": count(),
+            "owned_by": text(),
             "model_version_status": list(object(&["version", "state", "status"], json!({
                 "version": text(),
                 "state": { "enum": ["START", "LOADING", "AVAILABLE", "UNLOADING", "END"] },
@@ -377,7 +325,7 @@ pub(super) fn headers() -> Value {
     })
 }
 
-/// Error replies, for each protocol's shape: `Plain404`, `Error404`, `Mlflow404`, …
+/// Error replies, for each protocol's shape: `Plain404`, `Error404`, `Mlflow404`, `OpenAi404`, …
 pub(super) fn responses() -> Value {
     let meanings = [
         (400, "The request contradicts the model or the protocol; the text says where."),
@@ -394,7 +342,8 @@ pub(super) fn responses() -> Value {
         (504, "The deadline passed."),
     ];
     let mut all = Map::new();
-    for (shape, schema_name) in [("Plain", "PlainError"), ("Error", "Error"), ("Mlflow", "MlflowError")] {
+    let shapes = [("Plain", "PlainError"), ("Error", "Error"), ("Mlflow", "MlflowError"), ("OpenAi", "OpenAiError")];
+    for (shape, schema_name) in shapes {
         for (status, meaning) in meanings {
             let mut headers = json!({ "x-request-id": { "$ref": "#/components/headers/RequestId" } });
             if status == 429 || status == 503 {

@@ -8,7 +8,7 @@ use serde_json::Value;
 
 use super::*;
 use crate::samples::{iris, reference};
-use crate::{Limits, mlflow_scoring, oip_rest, plain, tfserving};
+use crate::{Limits, mlflow_scoring, oip_rest, openai, plain, tfserving};
 
 fn parsed() -> Value {
     serde_json::from_str(&document("1.2.3")).unwrap()
@@ -102,6 +102,7 @@ fn every_route_is_described() {
         "/models",
         "/openapi.json",
         "/ping",
+        "/v1/embeddings",
         "/v1/models",
         "/v2",
         "/v2/cudasharedmemory/status",
@@ -174,6 +175,9 @@ fn the_examples_of_bodies_are_accepted() {
         let describe = || Ok(Arc::new(iris()));
         let (request, _) = oip_rest::decode_infer(body, None, reference(), describe, &limits).unwrap();
         checked(request.inputs).unwrap();
+    }
+    for example in body_examples(&document, "/v1/embeddings", "application/json") {
+        openai::decode_embeddings(example.to_string().as_bytes(), &limits).unwrap();
     }
     for example in body_examples(&document, "/v2/repository/index", "application/json") {
         oip_rest::decode_index_request(example.to_string().as_bytes()).unwrap();

@@ -1,8 +1,11 @@
 //! Answers for people: one entry per row, with labels where the model has them.
 //!
+//! Those of texts and pictures are in `task.rs`; the rest of this is for tensors and tables.
 //! Of an output of scores with labels a row shows the best `label`, its `score`, and every score
 //! by name: as `probabilities` where each row sums to one, else as `scores`. Other outputs keep
 //! their own names, which win over ours.
+
+mod task;
 
 use salver_core::{InferResponse, ModelInfo, Result, Tensor};
 
@@ -10,6 +13,7 @@ use super::cast::{floats, position};
 use crate::Reply;
 use crate::json::styled::{self, Style};
 use crate::json::write;
+use crate::task::Task;
 
 /// Writes the answer of `/models/{name}/predict`: `predictions`, one per row, or whole `outputs`
 /// where there are no rows.
@@ -25,8 +29,15 @@ pub fn encode_predict(response: &InferResponse) -> Result<Reply> {
     match rows(info, &response.outputs) {
         Some(rows) => {
             out.extend_from_slice(b",\"predictions\":");
-            let parts = Parts::of(info, &response.outputs, rows);
-            write::try_list(&mut out, 0..rows, |out, row| parts.write(out, row))?;
+            match Task::of(info) {
+                Task::Text | Task::ZeroShot | Task::Image => {
+                    write::try_list(&mut out, 0..rows, |out, row| task::write(out, &response.outputs, row))?;
+                }
+                Task::Tensors | Task::Columns => {
+                    let parts = Parts::of(info, &response.outputs, rows);
+                    write::try_list(&mut out, 0..rows, |out, row| parts.write(out, row))?;
+                }
+            }
         }
         None => {
             out.extend_from_slice(b",\"outputs\":");

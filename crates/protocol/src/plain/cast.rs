@@ -11,7 +11,7 @@ use salver_core::{DataType, Element, Error, Result, Tensor};
 ///
 /// # Errors
 /// `InvalidInput` naming the element that does not fit.
-pub(super) fn cast(tensor: Tensor, wanted: DataType) -> Result<Tensor> {
+pub(crate) fn cast(tensor: Tensor, wanted: DataType) -> Result<Tensor> {
     let (found, size) = (tensor.dtype(), tensor.dtype().size());
     let is_number = |dtype: DataType| dtype.is_float() || dtype.is_integer();
     let possible = found != wanted && is_number(wanted) && (wanted.is_float() || !found.is_float());

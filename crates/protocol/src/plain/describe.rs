@@ -1,8 +1,12 @@
 //! What a model takes and gives, for people, with a body that it accepts.
 
-use salver_core::{DataType, Dim, ModelInfo, TensorSpec};
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use salver_core::{DataType, Dim, ModelInfo, Tensor, TensorSpec};
 use serde_json::{Map, Value, json};
 
+use crate::json::styled::{self, Style};
+use crate::task::Task;
 use crate::{Reply, paths};
 
 /// Writes the description of a model: inputs, outputs, columns, labels, metrics and an example.
@@ -45,9 +49,49 @@ fn tensors(specs: &[TensorSpec], key: &str, names: &[Vec<String>]) -> Vec<Value>
 
 /// Returns a body that `/models/{name}/predict` accepts for this model, with one row.
 ///
-/// A table's is a row object, one input's is its nested list, several inputs' an object by name.
-/// `null` for inputs so large that nobody would type them; those are better sent as `.npy`.
+/// A table's is a row object, one input's is its nested list, several inputs' an object by name; that
+/// of texts, pictures and columns is what the task gives as one. `null` for inputs so large that
+/// nobody would type them; those are better sent as files.
 pub fn example(info: &ModelInfo) -> Value {
+    match Task::of(info) {
+        Task::Tensors => example_of_tensors(info),
+        task if info.example.is_empty() => example_of_task(info, task),
+        _ if info.example.iter().map(Tensor::payload_len).sum::<usize>() > MAX_EXAMPLE_BYTES => Value::Null,
+        task => {
+            Value::Object(info.example.iter().map(|tensor| (tensor.name().to_string(), cell(tensor, task))).collect())
+        }
+    }
+}
+
+/// Returns the kind of file that `/models/{name}/predict` takes as a body, as a name to put into a
+/// command: a picture for a model of pictures.
+pub fn sample_file(info: &ModelInfo) -> Option<&'static str> {
+    (Task::of(info) == Task::Image).then_some("picture.jpg")
+}
+
+/// Returns the first row of a tensor; that of a picture as base64.
+fn cell(tensor: &Tensor, task: Task) -> Value {
+    let bytes = tensor.elements().and_then(|elements| elements.get(0));
+    if let Some(bytes) = bytes.filter(|_| task == Task::Image) {
+        return Value::String(STANDARD.encode(bytes));
+    }
+    let mut text = Vec::new();
+    let written = if tensor.rows() == 0 { Ok(()) } else { styled::cell(&mut text, tensor, 0, Style::Nulls) };
+    // A row of `[1]` is its value.
+    let inner = text.strip_prefix(b"[").and_then(|text| text.strip_suffix(b"]")).filter(|_| tensor.shape().len() == 1);
+    written.ok().and_then(|()| serde_json::from_slice(inner.unwrap_or(&text)).ok()).unwrap_or(Value::Null)
+}
+
+/// Makes up a body where the task has no example: none of a picture.
+fn example_of_task(info: &ModelInfo, task: Task) -> Value {
+    match task.raw_input() {
+        Some(_) if task == Task::Image => Value::Null,
+        Some(input) => json!({ input: "text" }),
+        None => example_of_tensors(info),
+    }
+}
+
+fn example_of_tensors(info: &ModelInfo) -> Value {
     let needed: Vec<(usize, &TensorSpec)> =
         info.signature.inputs.iter().enumerate().filter(|(_, spec)| !spec.optional).collect();
     let columns = |idx: usize| info.columns.get(idx).map(Vec::as_slice).unwrap_or_default();
@@ -73,6 +117,9 @@ pub fn example(info: &ModelInfo) -> Value {
 
 /// The most elements of an example.
 const MAX_ELEMENTS: usize = 1024;
+
+/// The most bytes of a task's example.
+const MAX_EXAMPLE_BYTES: usize = 16 << 10;
 
 fn extents(spec: &TensorSpec) -> Vec<usize> {
     let extent = |dim: &Dim| match dim {

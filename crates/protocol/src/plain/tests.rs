@@ -1,5 +1,7 @@
 //! What people send, whichever way they write it; and what they get to read.
 
+mod tasks;
+
 use salver_core::{Batching, DataType, ModelInfo};
 use serde_json::{Value, json};
 

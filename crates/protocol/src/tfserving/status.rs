@@ -3,17 +3,21 @@
 use salver_core::{DataType, ModelInfo, ModelState, ModelStatus, TensorSpec};
 use serde_json::{Map, Value, json};
 
-use crate::Reply;
+use crate::{Reply, openai};
 
-/// Writes the status of a model: the union of what TF Serving's and KServe's clients read.
+/// Writes the status of a model: the union of what TF Serving's, KServe's and OpenAI's clients read.
+/// `created` is in seconds since the epoch.
 ///
 /// Not ready answers 503 for KServe's sake; TF Serving's clients poll until 200 anyway.
-pub fn status(name: &str, versions: &[ModelStatus], ready: bool) -> Reply {
+pub fn status(name: &str, versions: &[ModelStatus], ready: bool, created: u64) -> Reply {
     let mut known: Vec<(u64, &ModelStatus)> =
         versions.iter().filter_map(|status| Some((status.version?, status))).collect();
     known.sort_by_key(|&(version, _)| std::cmp::Reverse(version));
     let listed: Vec<Value> = known.into_iter().map(|(version, status)| version_status(version, status)).collect();
-    let body = json!({ "name": name, "ready": ready, "model_version_status": listed });
+    let mut body = json!({ "name": name, "ready": ready, "model_version_status": listed });
+    if let (Value::Object(body), Value::Object(model)) = (&mut body, openai::model(name, created)) {
+        body.extend(model);
+    }
     Reply::json_value(if ready { 200 } else { 503 }, &body)
 }
 

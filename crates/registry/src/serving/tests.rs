@@ -179,15 +179,15 @@ async fn an_entry_has_checksums_labels_and_files_of_its_version() {
 #[tokio::test]
 async fn a_tokenizer_is_checked_before_each_load_like_the_graph() {
     let fixture = Fixture::new().await;
-    let production = fixture.production();
+    let served = fixture.served(&[]);
     let config = r#"{ "architectures": ["BertModel"] }"#;
     let export = [("config.json", config), ("onnx/model.onnx", "one"), ("tokenizer.json", "{}")];
     fixture.put("exported", &export).await;
     let described = [("model.toml", "task = 'zero-shot'"), ("model.onnx", "two"), ("tokenizer.json", "{ }")];
     fixture.put("described", &described).await;
-    following(&production, first_look(&production)).await;
+    following(&served, first_look(&served)).await;
     for (name, task) in [("exported", "text-embedding"), ("described", "zero-shot")] {
-        let spec = production.find(name).unwrap().versions.unwrap().remove(0);
+        let spec = served.find(name).unwrap().versions.unwrap().remove(0);
         let TaskSpec::Text(text) = &spec.task else {
             panic!("{:?}", spec.task);
         };

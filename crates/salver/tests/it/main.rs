@@ -7,6 +7,7 @@ mod cache;
 mod cli;
 mod demo;
 mod many_models;
+mod new;
 mod registry;
 mod serving;
 mod support;

@@ -1,5 +1,8 @@
 //! TF Serving and KServe v1 under `/v1`, whose paths hold verbs (`NAME:predict`) and match in any
 //! case, so that they are taken apart here instead of by the router.
+//!
+//! OpenAI's clients ask for models under the same two paths. The answers are the union of what both
+//! look at: no key means two things.
 
 use axum::body::Body;
 use axum::extract::State;
@@ -9,8 +12,8 @@ use percent_encoding::percent_decode_str;
 use salver_core::{
     Error, ErrorKind, InferRequest, InferResponse, ModelName, ModelRef, ModelState, ModelStatus, Result, Selector,
 };
-use salver_protocol::Reply;
 use salver_protocol::tfserving::{self, Form};
+use salver_protocol::{Reply, openai};
 
 use super::AppState;
 use super::exchange::{self, plain_response, reply_or};
@@ -53,7 +56,7 @@ pub(super) async fn dispatch(State(app): AppState, request: Request<Body>) -> Re
     let path = request.uri().path().to_owned();
     let (method, reads) = (request.method().clone(), matches!(*request.method(), Method::GET | Method::HEAD));
     if reads && is_model_list(&path) {
-        return plain_response(tfserving::model_list(&app.model_names()));
+        return plain_response(openai::model_list(&app.model_names(), app.started));
     }
     let Some(route) = Route::parse(&path) else {
         return malformed(&method, &path);
@@ -214,7 +217,7 @@ fn status(app: &App, route: &Route<'_>) -> Result<Reply> {
         return Err(not_found(&model, Error::not_found("")));
     }
     let ready = versions.iter().any(|status: &ModelStatus| status.state == Some(ModelState::Ready));
-    Ok(tfserving::status(&model.name, &versions, ready))
+    Ok(tfserving::status(&model.name, &versions, ready, app.started))
 }
 
 #[cfg(test)]

@@ -1,4 +1,5 @@
-//! A runtime without an engine: `echo` gives back its input, the others misbehave as named.
+//! A runtime without an engine: `echo` gives back its input, those of `task_models` show theirs, and
+//! the others misbehave as named.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -8,13 +9,26 @@ use std::time::Duration;
 use salver_core::{
     Batching, BoxFuture, Context, DataType, Error, ErrorKind, Infer, InferRequest, InferResponse, MemoryUse,
     ModelConfig, ModelControl, ModelInfo, ModelName, ModelRef, ModelState, ModelStatistics, ModelStatus, Observe,
-    ResidentModel, Result, Selector, Signature, TensorSpec, Timings,
+    ResidentModel, Result, Selector, Signature, Tensor, TensorSpec, Timings,
 };
 use tokio::sync::Semaphore;
 
+use crate::task_models;
+
 /// What the fake knows, with its versions.
-pub(crate) const MODELS: [(&str, &[u64]); 5] =
-    [("busy", &[1]), ("echo", &[1, 2]), ("failing", &[1]), ("panicking", &[1]), ("slow", &[1])];
+pub(crate) const MODELS: [(&str, &[u64]); 11] = [
+    ("asked", &[1]),
+    ("busy", &[1]),
+    ("echo", &[1, 2]),
+    ("embedder", &[1]),
+    ("failing", &[1]),
+    ("names", &[1]),
+    ("panicking", &[1]),
+    ("people", &[1]),
+    ("pictures", &[1]),
+    ("sentiment", &[1]),
+    ("slow", &[1]),
+];
 
 pub(crate) struct Fake {
     pub(crate) is_ready: AtomicBool,
@@ -101,7 +115,14 @@ impl Fake {
             "panicking" => panic!("asked to"),
             _ => {}
         }
-        let outputs = inputs.into_iter().map(|tensor| tensor.rename("y")).collect();
+        let mut outputs: Vec<Tensor> = match &*info.task {
+            "tensor" => inputs.into_iter().map(|tensor| tensor.rename("y")).collect(),
+            _ => task_models::answer(&info, &inputs),
+        };
+        if !request.outputs.is_empty() {
+            outputs.retain(|tensor| request.outputs.contains(tensor.name()));
+            outputs.sort_by_key(|tensor| request.outputs.iter().position(|name| name == tensor.name()));
+        }
         Ok(InferResponse { model: info, id: request.id, outputs, timings: Timings::default(), cache: None })
     }
 }
@@ -132,23 +153,26 @@ impl Infer for Fake {
 
     fn describe(&self, model: &ModelRef) -> Result<Arc<ModelInfo>> {
         let (name, version) = self.resolve(model)?;
-        Ok(Arc::new(ModelInfo {
-            name: name.into(),
-            version,
-            engine: "fake".into(),
-            platform: "fake_platform".to_owned(),
-            signature: Signature {
-                inputs: vec![TensorSpec::new("x", DataType::Fp32, &[-1, 2])],
-                outputs: vec![TensorSpec::new("y", DataType::Fp32, &[-1, 2])],
-                batching: Batching::Rows { limit: None },
+        Ok(Arc::new(task_models::of(
+            name,
+            ModelInfo {
+                name: name.into(),
+                version,
+                engine: "fake".into(),
+                platform: "fake_platform".to_owned(),
+                signature: Signature {
+                    inputs: vec![TensorSpec::new("x", DataType::Fp32, &[-1, 2])],
+                    outputs: vec![TensorSpec::new("y", DataType::Fp32, &[-1, 2])],
+                    batching: Batching::Rows { limit: None },
+                },
+                task: "tensor".to_owned(),
+                columns: vec![vec!["a".to_owned(), "b".to_owned()]],
+                labels: vec![Vec::new()],
+                metrics: BTreeMap::new(),
+                example: Vec::new(),
+                observer: (name == "echo").then(|| self.observed.clone() as Arc<dyn Observe>),
             },
-            task: "tensor".to_owned(),
-            columns: vec![vec!["a".to_owned(), "b".to_owned()]],
-            labels: vec![Vec::new()],
-            metrics: BTreeMap::new(),
-            example: Vec::new(),
-            observer: (name == "echo").then(|| self.observed.clone() as Arc<dyn Observe>),
-        }))
+        )))
     }
 }
 

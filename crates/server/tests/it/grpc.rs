@@ -23,7 +23,7 @@ async fn channel(address: SocketAddr) -> Channel {
     Endpoint::from_shared(format!("http://{address}")).unwrap().connect().await.unwrap()
 }
 
-async fn client(address: SocketAddr) -> Client<Channel> {
+pub(crate) async fn client(address: SocketAddr) -> Client<Channel> {
     Client::new(channel(address).await)
 }
 

@@ -14,3 +14,5 @@ mod raw;
 mod routes;
 mod server;
 mod shutdown;
+mod task_models;
+mod tasks;

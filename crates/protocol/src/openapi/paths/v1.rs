@@ -6,14 +6,13 @@ use super::super::operation::{Operation, examples};
 use super::{INFER_ERRORS, JSON};
 
 pub(super) fn all() -> Vec<Operation> {
-    let names = json!({ "models": ["iris", "digits"] });
+    let model = |name: &str| json!({ "id": name, "object": "model", "created": 1767225600, "owned_by": "salver" });
+    let names = json!({
+        "object": "list", "data": [model("iris"), model("digits")], "models": ["iris", "digits"],
+    });
     let mut all = vec![
-        Operation::get("/v1/models", "v1", "modelNamesV1", "Lists the models by name, as KServe does.").json_reply(
-            200,
-            "The names.",
-            "ModelNames",
-            names,
-        ),
+        Operation::get("/v1/models", "v1", "modelNamesV1", "Lists the models, for clients of KServe and OpenAI.")
+            .json_reply(200, "The models.", "ModelNamesV1", names),
     ];
     for (base, suffix) in [
         ("/v1/models/{model}", ""),
@@ -79,7 +78,11 @@ pub(super) fn all() -> Vec<Operation> {
 
 fn status_v1(ready: bool, state: &str) -> Value {
     let status = json!({ "error_code": "OK", "error_message": "" });
-    json!({ "name": "iris", "ready": ready, "model_version_status": [{ "version": "1", "state": state, "status": status }] })
+    json!({
+        "name": "iris", "ready": ready,
+        "model_version_status": [{ "version": "1", "state": state, "status": status }],
+        "id": "iris", "object": "model", "created": 1767225600, "owned_by": "salver",
+    })
 }
 
 fn metadata_v1() -> Value {

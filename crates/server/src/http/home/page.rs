@@ -193,6 +193,10 @@ fn name_list(names: &[String]) -> String {
 fn write_example(page: &mut String, host: &str, info: &ModelInfo) {
     page.push_str("<h3>Try it</h3>\n");
     let url = |suffix: &str| shell_word(format!("http://{host}{}{suffix}", path_of(info)));
+    if let Some(file) = plain::sample_file(info) {
+        write_command(page, &format!("curl {} --data-binary @{file}", url("/predict")));
+        return;
+    }
     let example = plain::example(info);
     let body = example.to_string();
     if !example.is_null() && body.len() <= LONGEST_EXAMPLE {
@@ -223,7 +227,7 @@ fn write_command(page: &mut String, command: &str) {
 fn write_footer(page: &mut String, view: &View<'_>) {
     page.push_str(
         "<footer>\n<p>The same models answer over the Open Inference Protocol (<code>/v2</code> and gRPC, on this \
-         port too), TensorFlow Serving’s REST API (<code>/v1</code>) and MLflow scoring (<code>/invocations</code>",
+         port too), TensorFlow Serving’s REST API (<code>/v1</code>), OpenAI’s for embeddings (<code>/v1/embeddings</code>) and MLflow scoring (<code>/invocations</code>",
     );
     if let Some(name) = view.default_model {
         let _ = write!(page, ", answered by {}", escaped(name));

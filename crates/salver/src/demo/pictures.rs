@@ -1,0 +1,117 @@
+//! The demo's picture files: the model of `digits` again, asked as people have digits.
+
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, Result};
+use salver_core::{Context, Elements, Infer, InferRequest, ModelName, ModelRef, Parameters, Shape, Tensor};
+
+use crate::out;
+
+/// The model's name and folder.
+pub(crate) const NAME: &str = "digit-pictures";
+
+/// The file in the command that people can paste.
+const SHOWN: &str = "7";
+
+macro_rules! file {
+    ($file:expr, $include:ident) => {
+        $include!(concat!("../../../../examples/demo/digit-pictures/", $file))
+    };
+}
+
+macro_rules! pictures {
+    ($($digit:literal)*) => {
+        [$(Picture { truth: $digit, png: file!(concat!($digit, ".png"), include_bytes) }),*]
+    };
+}
+
+/// A held-out digit as a PNG.
+struct Picture {
+    truth: &'static str,
+    png: &'static [u8],
+}
+
+const PICTURES: [Picture; 10] = pictures!("0" "1" "2" "3" "4" "5" "6" "7" "8" "9");
+
+/// Writes the model's folder below `root`, and the pictures into it.
+///
+/// # Errors
+/// Where the disk refuses.
+pub(crate) fn write(root: &Path) -> Result<()> {
+    let folder = root.join(NAME);
+    let write = || {
+        std::fs::create_dir_all(&folder)?;
+        std::fs::write(folder.join("model.onnx"), file!("model.onnx", include_bytes))?;
+        std::fs::write(folder.join("model.toml"), file!("model.toml", include_str))?;
+        PICTURES.iter().try_for_each(|picture| std::fs::write(file_of(root, picture.truth), picture.png))
+    };
+    write().with_context(|| format!("write the demo model {}", folder.display()))
+}
+
+fn file_of(root: &Path, digit: &str) -> PathBuf {
+    root.join(NAME).join(format!("{digit}.png"))
+}
+
+/// Returns the command that asks for one of the pictures.
+pub(crate) fn curl(http: &str, root: &Path) -> String {
+    let file = file_of(root, SHOWN);
+    format!("curl -H 'Content-Type: image/png' --data-binary @{} {http}/models/{NAME}/predict", file.display())
+}
+
+/// Asks for every picture and prints what came; returns what is not as it should be.
+///
+/// # Errors
+/// The first request that is not answered.
+pub(crate) async fn present(client: &dyn Infer) -> Result<Vec<String>> {
+    out::line(format!("{NAME}: the same digits as PNG files of 64x64 pixels"));
+    let mut table = out::Rows::new(&["file", "prediction", "", ">probability", ">HTTP binary"]);
+    let mut problems = Vec::new();
+    for Picture { truth, png } in &PICTURES {
+        let start = Instant::now();
+        let (label, score) = ask(client, png).await.with_context(|| format!("{truth}.png of {NAME}"))?;
+        let took: Duration = start.elapsed();
+        if label != *truth {
+            problems.push(format!("model {NAME} takes {truth}.png for {label}"));
+        }
+        table.push([
+            format!("{truth}.png"),
+            label.clone(),
+            if label == *truth { "right" } else { "WRONG" }.to_owned(),
+            format!("{:.1} %", score * 100.0),
+            format!("{:.2} ms", took.as_secs_f64() * 1000.0),
+        ]);
+    }
+    table.print();
+    out::line("");
+    Ok(problems)
+}
+
+/// Returns the best label and its score.
+async fn ask(client: &dyn Infer, png: &[u8]) -> Result<(String, f32)> {
+    let elements: Elements = [png].into_iter().collect();
+    let inputs = vec![Tensor::from_elements("image", Shape::new(&[1]), elements)?];
+    let model = ModelRef::latest(ModelName::new(NAME)?);
+    let request = InferRequest { model, id: None, inputs, outputs: vec![], parameters: Parameters::new() };
+    let response = client.infer(request, Context::new("demo")).await?;
+    let output = |name: &str| response.outputs.iter().find(|output| &**output.name() == name);
+    let label = output("label").and_then(Tensor::elements).and_then(|labels| labels.get(0)).context("a label")?;
+    let scores: Vec<f32> = output("score").and_then(Tensor::to_vec).context("scores")?;
+    Ok((String::from_utf8_lossy(label).into_owned(), *scores.first().context("a score")?))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_folder_is_the_one_of_the_examples() {
+        let root = tempfile::tempdir().unwrap();
+        write(root.path()).unwrap();
+        let examples = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../examples/demo");
+        let read = |path: PathBuf| std::fs::read(path).unwrap();
+        assert_eq!(read(file_of(root.path(), "3")), read(file_of(&examples, "3")));
+        let (copy, model) = (examples.join(NAME).join("model.onnx"), examples.join("digits/model.onnx"));
+        assert_eq!(read(copy), read(model), "run examples/demo/digit-pictures/draw.py");
+    }
+}

@@ -1,0 +1,53 @@
+//! OpenAI's embeddings under `/v1`, beside TF Serving.
+//!
+//! `GET /v1/models` and `GET /v1/models/NAME` answer clients of both: see `tfserving.rs`.
+
+use axum::body::Body;
+use axum::extract::State;
+use bytes::Bytes;
+use http::{Request, Response};
+use salver_core::{Error, InferRequest, InferResponse, Result};
+use salver_protocol::Reply;
+use salver_protocol::openai::{self, Options};
+
+use super::AppState;
+use super::exchange;
+use crate::answer::Protocol;
+use crate::app::App;
+
+struct Embeddings {
+    options: Options,
+}
+
+impl Protocol for Embeddings {
+    type Raw = Bytes;
+    type Reply = Reply;
+    type Refusal = Reply;
+
+    fn raw_len(raw: &Bytes) -> usize {
+        raw.len()
+    }
+
+    fn decode(&mut self, raw: Bytes, app: &App) -> Result<InferRequest> {
+        let (request, options) = openai::decode_embeddings(&raw, app.protocol_limits())?;
+        // Of a model that is loaded for this request nothing is known yet; `encode` checks it too.
+        if let Ok(info) = app.services.infer.describe(&request.model) {
+            openai::check_model(&info, options)?;
+        }
+        self.options = options;
+        Ok(request)
+    }
+
+    fn encode(&self, response: &InferResponse) -> Result<Reply> {
+        openai::encode_embeddings(response, self.options)
+    }
+
+    fn encode_error(error: &Error) -> Reply {
+        openai::encode_error(error)
+    }
+}
+
+pub(super) async fn embeddings(State(app): AppState, request: Request<Body>) -> Response<Body> {
+    let options = Options { base64: false, dimensions: None };
+    exchange::infer(&app, request, |_| Ok(Embeddings { options })).await
+}
