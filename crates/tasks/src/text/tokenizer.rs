@@ -80,7 +80,7 @@ impl Tokenizer {
         let own = inner.get_truncation().cloned();
         let _ = inner.with_truncation(None);
         inner.with_padding(None);
-        forget_words(&mut inner);
+        bound(&mut inner);
         let special = inner.get_post_processor().map_or(0, |processor| processor.added_tokens(false));
         let direction = own.as_ref().map_or(TruncationDirection::Right, |own| own.direction);
         let limit = limit(spec.max_length, own.map(|own| own.max_length), fixed)?;
@@ -250,14 +250,27 @@ fn limit(asked: Option<usize>, own: Option<usize>, fixed: Option<usize>) -> Resu
     }
 }
 
-/// Turns off the words that the library keeps of a BPE model in each thread: they would stay there
-/// when the model has left.
-fn forget_words(tokenizer: &mut tokenizers::Tokenizer) {
-    if let ModelWrapper::BPE(bpe) = tokenizer.get_model() {
-        let mut bpe = bpe.clone();
-        bpe.resize_cache(0);
-        tokenizer.with_model(bpe);
-    }
+/// Bounds what a tokenizer takes.
+///
+/// The library keeps words of a BPE model in each thread, where they would stay when the model has
+/// left. A word of WordPiece takes time by the square of its length; longer ones than this become
+/// unknown, as they do from 100 characters with nearly every tokenizer.
+fn bound(tokenizer: &mut tokenizers::Tokenizer) {
+    const LONGEST_WORD: usize = 256;
+    let bounded: ModelWrapper = match tokenizer.get_model() {
+        ModelWrapper::BPE(bpe) => {
+            let mut bpe = bpe.clone();
+            bpe.resize_cache(0);
+            bpe.into()
+        }
+        ModelWrapper::WordPiece(pieces) if pieces.max_input_chars_per_word > LONGEST_WORD => {
+            let mut pieces = pieces.clone();
+            pieces.max_input_chars_per_word = LONGEST_WORD;
+            pieces.into()
+        }
+        ModelWrapper::WordPiece(_) | ModelWrapper::WordLevel(_) | ModelWrapper::Unigram(_) => return,
+    };
+    tokenizer.with_model(bounded);
 }
 
 #[cfg(test)]

@@ -64,6 +64,17 @@ fn the_example_has_the_highest_number() {
 }
 
 #[test]
+fn words_that_would_take_long_are_unknown() {
+    let mut definition = definition();
+    definition["model"]["max_input_chars_per_word"] = json!(1_000_000);
+    let tokenizer = read(&definition, |_| ()).unwrap();
+    let count = |word: String| tokenizer.encode(word.as_bytes()).unwrap().ids.len();
+    assert_eq!((count("a".repeat(256)), count("a".repeat(257))), (258, 3));
+    // Kana are not split by BERT's rules: this is one word.
+    assert_eq!(count("か".repeat(300_000)), 3);
+}
+
+#[test]
 fn an_example_is_never_too_long() {
     for limit in 3..9 {
         let tokenizer = read(&definition(), |spec| {
