@@ -8,7 +8,7 @@ use crate::tree::{Tree, error, open, outline, project, spec};
 #[test]
 fn the_demo_models_are_read() {
     let repository = open(&[project("examples/demo")]);
-    assert_eq!(outline(&repository), "digits: 1; iris: 1");
+    assert_eq!(outline(&repository), "digit-pictures: 1; digits: 1; iris: 1");
     let iris = spec(&repository, "iris");
     assert_eq!((iris.task.name(), iris.engine.as_deref()), ("tabular", None));
     assert_eq!(iris.columns["X"].len(), 4);

@@ -15,14 +15,14 @@ pub(crate) const NAME: &str = "digit-pictures";
 const SHOWN: &str = "7";
 
 macro_rules! file {
-    ($file:expr, $include:ident) => {
-        $include!(concat!("../../../../examples/demo/digit-pictures/", $file))
+    ($include:ident, $($file:literal)*) => {
+        $include!(concat!("../../../../examples/demo/digit-pictures/", $($file),*))
     };
 }
 
 macro_rules! pictures {
     ($($digit:literal)*) => {
-        [$(Picture { truth: $digit, png: file!(concat!($digit, ".png"), include_bytes) }),*]
+        [$(Picture { truth: $digit, png: file!(include_bytes, $digit ".png") }),*]
     };
 }
 
@@ -42,8 +42,8 @@ pub(crate) fn write(root: &Path) -> Result<()> {
     let folder = root.join(NAME);
     let write = || {
         std::fs::create_dir_all(&folder)?;
-        std::fs::write(folder.join("model.onnx"), file!("model.onnx", include_bytes))?;
-        std::fs::write(folder.join("model.toml"), file!("model.toml", include_str))?;
+        std::fs::write(folder.join("model.onnx"), file!(include_bytes, "model.onnx"))?;
+        std::fs::write(folder.join("model.toml"), file!(include_str, "model.toml"))?;
         PICTURES.iter().try_for_each(|picture| std::fs::write(file_of(root, picture.truth), picture.png))
     };
     write().with_context(|| format!("write the demo model {}", folder.display()))
