@@ -116,7 +116,8 @@ CASES = {
     "grey": Case([1, 40, 56], resize=[40, 56], filter="bicubic", colours="grey"),
     "larger": Case([3, 300, 20], resize=310, crop=[300, 20], filter="bicubic"),
     "inverted": Case(
-        [48, 64, 3], resize=[48, 64], filter="lanczos", colours="bgr", invert=True, mean=[0.1, 0.2, 0.3]
+        [48, 64, 3], resize=[48, 64], filter="lanczos", colours="bgr", invert=True, mean=[0.1, 0.2, 0.3],
+        std=[0.5, 0.25, 1.0],
     ),
     "bytes": Case([3, 80, 80], resize="keep", crop=[80, 80], rescale=1.0, dtype=TensorProto.UINT8),
     "nearest": Case([3, 60, 60], resize=75, crop=[60, 60], filter="nearest", rescale=1.0),
@@ -212,10 +213,16 @@ def test_tensors_are_those_of_pillow(server, files, model):
         difference = np.abs(case.tones(got) - case.tones(expected))
         exact = name.endswith(".png") or "lossless" in name or name == "exif-8.webp"
         # In steps of 1/255; halves have 11 bits.
-        error, limit = (difference.max(), 1.01) if exact else (difference.mean(), 1.0)
-        limit += 0.13 if case.dtype == TensorProto.FLOAT16 else 0
-        if error > limit:
-            problems.append(f"{name}: {error:.3f}, on average {difference.mean():.3f}")
+        slack = 0.13 if case.dtype == TensorProto.FLOAT16 else 0.01
+        if not exact:
+            fine = difference.mean() <= 1
+        elif case.filter in ("nearest", "bilinear"):
+            fine = difference.max() <= 1 + slack
+        else:
+            # Weights below zero add up what is rounded between the passes: two steps in one of 1000.
+            fine = difference.max() <= 2 + slack and np.quantile(difference, 0.999) <= 1 + slack
+        if not fine:
+            problems.append(f"{name}: {difference.max():.3f}, on average {difference.mean():.3f}")
     assert not problems, "\n".join(problems)
 
 
