@@ -33,6 +33,7 @@ import peers
 import registry
 import soak
 import swap
+import tasks
 
 REPORT, PARTS = ROOT / "target/bench-report.md", ROOT / "target/bench-report"
 
@@ -370,6 +371,50 @@ def others(settings):
     return row
 
 
+# --- Texts and pictures -------------------------------------------------------------------------
+
+
+def embedding(settings):
+    """Texts of 32 tokens to vectors, end to end, against the raw engine on their tokens"""
+    row = Row()
+    common.record(["benches/tasks.py", "text"])
+    figures = tasks.text(settings.long_pairs, settings.long_window())
+    row.at_least("served / raw engine, 32 connections", figures["ratio"], 0.9, ceiling=CEILING)
+    row.figure("raw, rows/s", f"{figures['raw'].text(1)} with {figures['cell']}")
+    row.figure("served, texts/s", figures["served"].text(1))
+    row.figure("p50, ms; p99 / p50", f"{figures['p50_ms'].text(1)}; {figures['p99_over_p50'].text(2)}")
+    stages = "; ".join(f"{name} {ms:.3f} ms" for name, ms in figures["stages"].items())
+    row.notes.append(f"Means of the stages: {stages}.")
+    return row
+
+
+def buckets(settings):
+    """Texts of many lengths: batches by length against batches padded to their longest text"""
+    row = Row()
+    common.record(["benches/tasks.py", "mixed"])
+    figures = tasks.mixed(settings.long_pairs, settings.long_window())
+    row.at_least("buckets / padded to the longest, 32 connections", figures["ratio"], 1.3, digits=2)
+    row.figure("buckets, texts/s", figures["buckets"].text(1))
+    row.figure("padded to the longest, texts/s", figures["longest"].text(1))
+    padding = figures["padding"]
+    row.figure("of what the engine sees, padding", f"{padding['buckets']:.0%} with buckets, {padding['longest']:.0%} without")
+    row.notes.append(f"512 texts of {figures['words']}, in turn.")
+    return row
+
+
+def pictures(settings):
+    """A JPEG of 500x375 to its label against the sum of its parts"""
+    row = Row()
+    common.record(["benches/tasks.py", "picture"])
+    for kind, name in (("resnet50", "ResNet-50"), ("tiny", "a graph that takes the mean of each channel")):
+        figures = tasks.picture(settings.long_pairs, settings.long_window(), kind)
+        row.at_least(f"{name}: served x (sum of the parts) / cores", figures["ratio"], 0.85)
+        row.figure(f"{name}: served, pictures/s", figures["served"].text(1))
+        text = f"{figures['preprocess_ms'].text(2)}; {figures['infer_ms'].text(2)}"
+        row.figure(f"{name}: one picture at a time, ms: decode, resize and normalise; engine", text)
+    return row
+
+
 # --- The model registry -------------------------------------------------------------------------
 
 
@@ -444,6 +489,9 @@ ROWS = {
     "soak": soaking,
     "peers": others,
     "forms": forms,
+    "embedding": embedding,
+    "buckets": buckets,
+    "pictures": pictures,
     "start": start,
     "registry": registry_at_size,
     "artifact": artifact,

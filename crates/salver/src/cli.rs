@@ -26,7 +26,7 @@ Inference Protocol, the TF Serving and KServe v1 API, MLflow scoring and plain J
 
 const EXAMPLES: &str = "\
 Examples:
-  salver demo                             see two trained models predict
+  salver demo                             see trained models predict
   salver serve iris.onnx                  serve a file on http://127.0.0.1:8080
   salver predict iris --input '[[5.1, 3.5, 1.4, 0.2]]'
                                           ask the running server";
@@ -91,7 +91,7 @@ pub(crate) enum Action {
     Check(CheckOptions),
     /// See or install the ONNX Runtime library.
     Runtime(RuntimeCommand),
-    /// Watch two trained models predict held-out flowers and handwritten digits.
+    /// Watch trained models predict held-out flowers, handwritten digits and, with an encoder, sentences.
     Demo(DemoOptions),
     /// Measure how fast a server or a model answers.
     ///
@@ -457,6 +457,11 @@ pub(crate) struct DemoOptions {
     /// End after the predictions instead of serving on.
     #[arg(long)]
     pub exit: bool,
+
+    /// Also answer for sentences, with the encoder that examples/text/encoder.py put into this folder
+    /// (default: models/minilm, where it is there).
+    #[arg(long, value_name = "DIR")]
+    pub encoder: Option<PathBuf>,
 
     /// Listen here for HTTP (default: 127.0.0.1:8080, or a free port where that one is taken).
     #[arg(long, value_name = "ADDR", value_parser = parse_addr)]

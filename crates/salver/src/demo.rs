@@ -1,4 +1,4 @@
-//! `salver demo`: trained models predict rows and pictures that they have never seen.
+//! `salver demo`: trained models predict rows, pictures and sentences that they have never seen.
 //!
 //! Served by the very path that `salver serve` takes, and asked over real sockets. Nothing is
 //! trained or downloaded, except ONNX Runtime where it is missing.
@@ -7,6 +7,7 @@ mod ask;
 mod examples;
 mod pictures;
 mod show;
+mod texts;
 
 use std::net::{SocketAddr, TcpListener};
 use std::path::Path;
@@ -34,6 +35,10 @@ pub(crate) async fn run(options: &DemoOptions) -> Result<()> {
         example.write(folder.path())?;
     }
     pictures::write(folder.path())?;
+    let encoder = texts::encoder(options.encoder.as_deref())?;
+    if let Some(encoder) = &encoder {
+        texts::write(folder.path(), encoder)?;
+    }
     let settings = settings(options, folder.path())?;
     crate::serve::init_logging(&settings)?;
     let serving = Serving::bind(&settings).await?;
@@ -42,14 +47,14 @@ pub(crate) async fn run(options: &DemoOptions) -> Result<()> {
         let loading = Progress::spinner("loading the models; the first time, ONNX Runtime is fetched");
         serving.load().await?;
         drop(loading);
-        present(&serving).await
+        present(&serving, encoder.is_some()).await
     };
     let verdict = tokio::select! {
         shown = shown => shown,
         () = stop.cancelled() => Ok(Vec::new()),
     };
     if verdict.is_ok() && !options.exit && !stop.is_cancelled() {
-        addresses(&serving, folder.path())?;
+        addresses(&serving, folder.path(), encoder.is_some())?;
         stop.cancelled().await;
     }
     serving.finish().await?;
@@ -79,8 +84,8 @@ fn settings(options: &DemoOptions, folder: &Path) -> Result<ServeOptions> {
 }
 
 /// Asks for every row of every model and prints what came; returns what is not as it should be.
-async fn present(serving: &Serving) -> Result<Vec<String>> {
-    out::line("Salver demo: two trained models predict rows they have never seen.\n");
+async fn present(serving: &Serving, has_texts: bool) -> Result<Vec<String>> {
+    out::line("Salver demo: trained models predict what they have never seen.\n");
     let http = format!("http://{}", serving.http_addr());
     let grpc = serving.grpc_addr().map_or_else(|| http.clone(), |addr| format!("http://{addr}"));
     let clients = (
@@ -105,6 +110,12 @@ async fn present(serving: &Serving) -> Result<Vec<String>> {
     }
     let about_pictures = || serving.problem(pictures::NAME).unwrap_or_else(|| "the demo's pictures".to_owned());
     problems.extend(pictures::present(&clients.1).await.with_context(about_pictures)?);
+    if has_texts {
+        let about = || serving.problem(texts::NAME).unwrap_or_else(|| "the demo's sentences".to_owned());
+        problems.extend(texts::present(&clients.1).await.with_context(about)?);
+    } else {
+        texts::hint();
+    }
     for problem in &problems {
         out::error(format!("error: {problem}"));
     }
@@ -133,13 +144,16 @@ fn judge(info: &ModelInfo, rows: &[HeldOut], round: &Round) -> Option<String> {
 }
 
 /// Prints where the server can be asked.
-fn addresses(serving: &Serving, folder: &Path) -> Result<()> {
+fn addresses(serving: &Serving, folder: &Path, has_texts: bool) -> Result<()> {
     let http = format!("http://{}", serving.http_addr());
     out::line("Try it:");
     for example in &EXAMPLES {
         out::line(format!("  {}", curl::predict(&http, &*describe(serving, example)?)));
     }
     out::line(format!("  {}", pictures::curl(&http, folder)));
+    if has_texts {
+        out::line(format!("  {}", texts::curl(&http)));
+    }
     out::line(format!("  page, API and metrics: {http}/  {http}/openapi.json  {http}/metrics"));
     if let Some(grpc) = serving.grpc_addr() {
         out::line(format!("  gRPC (Open Inference Protocol, reflection): {grpc}, and on the HTTP port"));

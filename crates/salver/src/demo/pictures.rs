@@ -4,8 +4,9 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result};
-use salver_core::{Context, Elements, Infer, InferRequest, ModelName, ModelRef, Parameters, Shape, Tensor};
+use salver_core::Infer;
 
+use super::ask::best;
 use crate::out;
 
 /// The model's name and folder.
@@ -69,7 +70,8 @@ pub(crate) async fn present(client: &dyn Infer) -> Result<Vec<String>> {
     let mut problems = Vec::new();
     for Picture { truth, png } in &PICTURES {
         let start = Instant::now();
-        let (label, score) = ask(client, png).await.with_context(|| format!("{truth}.png of {NAME}"))?;
+        let (label, score) =
+            best(client, NAME, "image", png).await.with_context(|| format!("{truth}.png of {NAME}"))?;
         let took: Duration = start.elapsed();
         if label != *truth {
             problems.push(format!("model {NAME} takes {truth}.png for {label}"));
@@ -85,19 +87,6 @@ pub(crate) async fn present(client: &dyn Infer) -> Result<Vec<String>> {
     table.print();
     out::line("");
     Ok(problems)
-}
-
-/// Returns the best label and its score.
-async fn ask(client: &dyn Infer, png: &[u8]) -> Result<(String, f32)> {
-    let elements: Elements = [png].into_iter().collect();
-    let inputs = vec![Tensor::from_elements("image", Shape::new(&[1]), elements)?];
-    let model = ModelRef::latest(ModelName::new(NAME)?);
-    let request = InferRequest { model, id: None, inputs, outputs: vec![], parameters: Parameters::new() };
-    let response = client.infer(request, Context::new("demo")).await?;
-    let output = |name: &str| response.outputs.iter().find(|output| &**output.name() == name);
-    let label = output("label").and_then(Tensor::elements).and_then(|labels| labels.get(0)).context("a label")?;
-    let scores: Vec<f32> = output("score").and_then(Tensor::to_vec).context("scores")?;
-    Ok((String::from_utf8_lossy(label).into_owned(), *scores.first().context("a score")?))
 }
 
 #[cfg(test)]
