@@ -4,12 +4,14 @@ import fcntl
 import json
 import os
 import pty
+import re
 import select
 import struct
 import subprocess
 import termios
 
 import pytest
+import texts
 from harness import BINARY, DEMO, MODELS, PATIENCE_S, ort_library
 
 
@@ -41,6 +43,16 @@ def test_inspect_shows_inputs_and_outputs():
     for word in ("X", "probabilities", "MatMul", "17", "curl"):
         assert word in out
     assert "probabilities" in json.dumps(json.loads(salver("inspect", DEMO / "iris", "--json").stdout))
+
+
+def test_the_demo_answers_for_sentences_where_the_encoder_is_there(tmp_path):
+    listen = ["--http", "127.0.0.1:0", "--grpc", "127.0.0.1:0"]
+    assert "Sentences too: fetch it with: python examples/text/encoder.py" in salver("demo", "--exit", *listen, cwd=tmp_path).stdout
+    out = salver("demo", "--exit", "--encoder", texts.minilm(), *listen, cwd=tmp_path).stdout
+    labels = re.findall(r"\. +([a-z]+) +right ", out)
+    assert labels == ["sports", "politics", "cooking", "weather", "technology"], out
+    said = salver("demo", "--exit", "--encoder", tmp_path, *listen, cwd=tmp_path, code=1).stderr
+    assert "model.onnx is not there" in said
 
 
 def test_predict_needs_no_server_for_a_path_and_asks_one_for_a_name(demo, tmp_path):
