@@ -152,7 +152,7 @@ pub struct TextSpec {
     /// The `tokenizer.json` of Hugging Face `tokenizers`.
     pub tokenizer: PathBuf,
     /// The most tokens, special ones included; none: the tokenizer's own truncation, else what the
-    /// graph fixes, else no limit.
+    /// graph fixes, else 512.
     pub max_length: Option<usize>,
     /// What happens to longer texts.
     pub overlong: Overlong,

@@ -18,7 +18,7 @@ use super::{limits, prefix};
 pub(super) struct Tokenizer {
     inner: tokenizers::Tokenizer,
     /// The most tokens, special ones included.
-    limit: Option<usize>,
+    limit: usize,
     /// How many of them are special.
     special: usize,
     overlong: Overlong,
@@ -59,6 +59,11 @@ pub(super) struct Tokens {
     pub(super) special: Vec<u32>,
 }
 
+/// The most tokens of a text where nothing says how many.
+const USUAL_LENGTH: usize = 512;
+/// The most that a tokenizer's own truncation may say, as that of `max_length`.
+const LARGEST_LENGTH: usize = 1 << 24;
+
 /// Whether a token's place in the text is wanted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Offsets {
@@ -84,7 +89,7 @@ impl Tokenizer {
         let special = inner.get_post_processor().map_or(0, |processor| processor.added_tokens(false));
         let direction = own.as_ref().map_or(TruncationDirection::Right, |own| own.direction);
         let limit = limit(spec.max_length, own.map(|own| own.max_length), fixed)?;
-        if let Some(limit) = limit.filter(|&limit| limit <= special) {
+        if limit <= special {
             return Err(Error::invalid_input(format!(
                 "max_length is {limit}, but {special} special tokens go around every text; allow more"
             )));
@@ -104,7 +109,7 @@ impl Tokenizer {
     /// `InvalidInput` where it is not UTF-8, `TooLarge` where it exceeds a limit.
     pub(super) fn encode(&self, text: &[u8]) -> Result<Tokens> {
         let text = limits::checked(text)?;
-        let cut = self.is_local.then_some(self.limit).flatten();
+        let cut = self.is_local.then_some(self.limit);
         for part in cut.into_iter().flat_map(|limit| prefix::parts(text, limit)) {
             let tokens = self.encode_text(part)?;
             if tokens.truncated {
@@ -118,9 +123,8 @@ impl Tokenizer {
         let failed = |error: tokenizers::Error| Error::engine(format!("the tokenizer failed: {error}"));
         let mut encoding = self.tokenize(text).map_err(failed)?;
         let mut truncated = false;
-        if let Some(room) = self.limit.map(|limit| limit - self.special)
-            && encoding.len() > room
-        {
+        let room = self.limit - self.special;
+        if encoding.len() > room {
             if self.overlong == Overlong::Refuse {
                 return Err(self.too_long());
             }
@@ -145,31 +149,26 @@ impl Tokenizer {
             splitter.pre_tokenize(&mut words)?;
         }
         let model = self.inner.get_model();
-        match self.limit {
-            None => words.tokenize(|word| model.tokenize(word.get()))?,
-            Some(limit) => {
-                // One more than is kept shows that the text is cut.
-                let most = limit - self.special + 1;
-                let few = |word: &tokenizers::NormalizedString| {
-                    let mut tokens = model.tokenize(word.get())?;
-                    match self.direction {
-                        TruncationDirection::Right => tokens.truncate(most),
-                        TruncationDirection::Left => drop(tokens.drain(..tokens.len().saturating_sub(most))),
-                    }
-                    Ok(tokens)
-                };
-                words.tokenize_with_limit(few, most, self.direction)?;
+        // One more than is kept shows that the text is cut.
+        let most = self.limit - self.special + 1;
+        let few = |word: &tokenizers::NormalizedString| {
+            let mut tokens = model.tokenize(word.get())?;
+            match self.direction {
+                TruncationDirection::Right => tokens.truncate(most),
+                TruncationDirection::Left => drop(tokens.drain(..tokens.len().saturating_sub(most))),
             }
-        }
+            Ok(tokens)
+        };
+        words.tokenize_with_limit(few, most, self.direction)?;
         words.into_encoding(None, 0, self.offsets)
     }
 
     #[cold]
     fn too_long(&self) -> Error {
-        let limit = self.limit.unwrap_or_default();
         Error::too_large(format!(
-            "the text has more than {limit} tokens, which is all that the model takes; shorten it, or set \
-             `overlong = \"cut\"` under [text] in model.toml"
+            "the text has more than {} tokens, which is all that the model takes; shorten it, or set \
+             `overlong = \"cut\"` under [text] in model.toml",
+            self.limit
         ))
     }
 
@@ -238,15 +237,17 @@ fn read_file(path: &Path) -> Result<tokenizers::Tokenizer> {
     })
 }
 
-/// Returns how many tokens a text may have.
-fn limit(asked: Option<usize>, own: Option<usize>, fixed: Option<usize>) -> Result<Option<usize>> {
+/// Returns how many tokens a text may have. There is always a bound: what attention takes grows with
+/// the square of it. Truncation beyond what any model takes is how tokenizers say "none".
+fn limit(asked: Option<usize>, own: Option<usize>, fixed: Option<usize>) -> Result<usize> {
+    let own = own.filter(|&own| own <= LARGEST_LENGTH);
     match (asked, fixed) {
         (Some(asked), Some(fixed)) if asked > fixed => Err(Error::invalid_input(format!(
             "max_length is {asked}, but the graph takes {fixed} tokens; set it to {fixed} or less"
         ))),
-        (Some(asked), _) => Ok(Some(asked)),
-        (None, Some(fixed)) => Ok(Some(own.map_or(fixed, |own| own.min(fixed)))),
-        (None, None) => Ok(own),
+        (Some(asked), _) => Ok(asked),
+        (None, Some(fixed)) => Ok(own.map_or(fixed, |own| own.min(fixed))),
+        (None, None) => Ok(own.unwrap_or(USUAL_LENGTH)),
     }
 }
 

@@ -21,6 +21,17 @@ fn special_tokens_are_marked_and_places_are_characters() {
 }
 
 #[test]
+fn a_text_is_cut_where_nothing_says_how_long_it_may_be() {
+    let text = "a ".repeat(2000);
+    let mut definition = definition();
+    assert_eq!(read(&definition, |_| ()).unwrap().encode(text.as_bytes()).unwrap().ids.len(), USUAL_LENGTH);
+    // How tokenizers say that nothing is cut.
+    definition["truncation"] =
+        json!({"direction": "Right", "max_length": 1u64 << 60, "strategy": "LongestFirst", "stride": 0});
+    assert_eq!(read(&definition, |_| ()).unwrap().encode(text.as_bytes()).unwrap().ids.len(), USUAL_LENGTH);
+}
+
+#[test]
 fn a_tokenizers_own_limit_and_side_are_kept() {
     let mut definition = definition();
     definition["truncation"] = json!({"direction": "Left", "max_length": 4, "strategy": "OnlySecond", "stride": 1});
@@ -150,7 +161,7 @@ proptest! {
         tokenizer.is_local = false;
         prop_assert_eq!(&short, &tokenizer.encode(text.as_bytes()).unwrap());
         // And the limit takes away from the end of what there is without one.
-        tokenizer.limit = None;
+        tokenizer.limit = LARGEST_LENGTH;
         let all = tokenizer.encode(text.as_bytes()).unwrap();
         let kept = (limit - tokenizer.special).min(all.ids.len() - tokenizer.special);
         let start = tokenizer.special / 2;
