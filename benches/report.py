@@ -408,7 +408,12 @@ def pictures(settings):
     common.record(["benches/tasks.py", "picture"])
     for kind, name in (("resnet50", "ResNet-50"), ("tiny", "a graph that takes the mean of each channel")):
         figures = tasks.picture(settings.long_pairs, settings.long_window(), kind)
-        row.at_least(f"{name}: served x (sum of the parts) / cores", figures["ratio"], 0.85)
+        # The second says what the server itself costs: next to nothing is left for the engine.
+        share = f"{name}: served x (sum of the parts) / cores"
+        if kind == "resnet50":
+            row.at_least(share, figures["ratio"], 0.85)
+        else:
+            row.figure(share, figures["ratio"].text(3))
         row.figure(f"{name}: served, pictures/s", figures["served"].text(1))
         text = f"{figures['preprocess_ms'].text(2)}; {figures['infer_ms'].text(2)}"
         row.figure(f"{name}: one picture at a time, ms: decode, resize and normalise; engine", text)
