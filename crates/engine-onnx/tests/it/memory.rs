@@ -16,29 +16,31 @@ const CHILD: &str = "SALVER_TEST_MEMORY_CHILD";
 
 #[test]
 fn memory_goes_back_after_unloading_and_after_an_unusually_large_run() {
-    if crate::engine().is_none() {
+    let Some(engine) = crate::engine() else {
         return;
+    };
+    if std::env::var_os(CHILD).is_some() {
+        return measure(engine);
     }
+    let name = "memory::memory_goes_back_after_unloading_and_after_an_unusually_large_run";
     let program = std::env::current_exe().unwrap();
-    let arguments = ["--exact", "memory::measured_alone", "--ignored", "--nocapture", "--test-threads=1"];
+    let arguments = ["--exact", name, "--nocapture", "--test-threads=1"];
     let child = Command::new(program).args(arguments).env(CHILD, "1").output().unwrap();
     let text = String::from_utf8_lossy(&child.stdout).into_owned() + &String::from_utf8_lossy(&child.stderr);
     assert!(child.status.success() && text.contains("1 passed"), "{text}");
 }
 
-#[test]
-#[ignore = "run by the test above, in a process of its own"]
-fn measured_alone() {
-    let (Some(engine), true) = (crate::engine(), std::env::var_os(CHILD).is_some()) else { return };
-    let folder = tempfile::tempdir().unwrap();
+/// Runs in a process of its own.
+fn measure(engine: &dyn Engine) {
+    let folder = tempfile::tempdir().expect("a folder");
     let path = folder.path().join("layers.onnx");
-    std::fs::write(&path, layers()).unwrap();
+    std::fs::write(&path, layers()).expect("write the model");
     // What the library takes once is not the models'.
-    drop(engine.load(&spec_of(&path)).unwrap());
+    drop(engine.load(&spec_of(&path)).expect("load the model"));
     let base = resident();
 
-    let models: Vec<_> = (0..3).map(|_| engine.load(&spec_of(&path)).unwrap()).collect();
-    let mut instances: Vec<_> = models.iter().map(|model| model.instance(&cpu()).unwrap()).collect();
+    let models: Vec<_> = (0..3).map(|_| engine.load(&spec_of(&path)).expect("load the model")).collect();
+    let mut instances: Vec<_> = models.iter().map(|model| model.instance(&cpu()).expect("an instance")).collect();
     instances.iter_mut().for_each(|instance| run(&mut **instance, 8));
     let loaded = resident() - base;
     let weights = 3 * LAYERS * MIB;
