@@ -6,6 +6,7 @@
 mod ask;
 mod examples;
 mod pictures;
+mod questions;
 mod show;
 mod texts;
 

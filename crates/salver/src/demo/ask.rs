@@ -3,9 +3,7 @@
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, ensure};
-use salver_core::{
-    Context, Elements, Infer, InferRequest, InferResponse, ModelInfo, ModelName, ModelRef, Parameters, Shape, Tensor,
-};
+use salver_core::{Context, Infer, InferRequest, InferResponse, ModelInfo, ModelRef, Parameters};
 
 use super::examples::{Example, HeldOut};
 
@@ -91,22 +89,6 @@ fn read(response: &InferResponse, labels: &[String], took: Duration) -> Result<A
     ensure!(probabilities.len() == labels.len(), "{} probabilities for {} labels", probabilities.len(), labels.len());
     let best = probabilities.iter().zip(labels).max_by(|(a, _), (b, _)| a.total_cmp(b)).context("a class")?;
     Ok(Answer { label: best.1.clone(), probability: *best.0, took })
-}
-
-/// Asks `model` about one text or file, and returns the best label and its score.
-///
-/// # Errors
-/// Where no answer comes, or one without labels.
-pub(crate) async fn best(client: &dyn Infer, model: &str, input: &str, data: &[u8]) -> Result<(String, f32)> {
-    let elements: Elements = [data].into_iter().collect();
-    let inputs = vec![Tensor::from_elements(input, Shape::new(&[1]), elements)?];
-    let model = ModelRef::latest(ModelName::new(model)?);
-    let request = InferRequest { model, id: None, inputs, outputs: vec![], parameters: Parameters::new() };
-    let response = client.infer(request, Context::new("demo")).await?;
-    let output = |name: &str| response.outputs.iter().find(|output| &**output.name() == name);
-    let label = output("label").and_then(Tensor::elements).and_then(|labels| labels.get(0)).context("a label")?;
-    let scores: Vec<f32> = output("score").and_then(Tensor::to_vec).context("scores")?;
-    Ok((String::from_utf8_lossy(label).into_owned(), *scores.first().context("a score")?))
 }
 
 #[cfg(test)]

@@ -1,12 +1,11 @@
 //! The demo's picture files: the model of `digits` again, asked as people have digits.
 
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result};
 use salver_core::Infer;
 
-use super::ask::best;
+use super::questions::{self, Question};
 use crate::out;
 
 /// The model's name and folder.
@@ -66,27 +65,9 @@ pub(crate) fn curl(http: &str, root: &Path) -> String {
 /// The first request that is not answered.
 pub(crate) async fn present(client: &dyn Infer) -> Result<Vec<String>> {
     out::line(format!("{NAME}: the same digits as PNG files of 64x64 pixels"));
-    let mut table = out::Rows::new(&["file", "prediction", "", ">probability", ">HTTP binary"]);
-    let mut problems = Vec::new();
-    for Picture { truth, png } in &PICTURES {
-        let start = Instant::now();
-        let (label, score) =
-            best(client, NAME, "image", png).await.with_context(|| format!("{truth}.png of {NAME}"))?;
-        let took: Duration = start.elapsed();
-        if label != *truth {
-            problems.push(format!("model {NAME} takes {truth}.png for {label}"));
-        }
-        table.push([
-            format!("{truth}.png"),
-            label.clone(),
-            if label == *truth { "right" } else { "WRONG" }.to_owned(),
-            format!("{:.1} %", score * 100.0),
-            format!("{:.2} ms", took.as_secs_f64() * 1000.0),
-        ]);
-    }
-    table.print();
-    out::line("");
-    Ok(problems)
+    let questions =
+        PICTURES.iter().map(|Picture { truth, png }| Question { shown: format!("{truth}.png"), data: png, truth });
+    questions::ask(client, NAME, "image", ["file", "prediction", ">probability"], questions).await
 }
 
 #[cfg(test)]

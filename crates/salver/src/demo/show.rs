@@ -89,7 +89,7 @@ fn picture(pixels: &[f32]) -> String {
     lines.join("\n")
 }
 
-fn millis(took: Duration) -> String {
+pub(crate) fn millis(took: Duration) -> String {
     format!("{:.2} ms", took.as_secs_f64() * 1000.0)
 }
 

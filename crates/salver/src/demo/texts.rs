@@ -5,12 +5,11 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::time::Instant;
 
 use anyhow::{Context as _, Result};
 use salver_core::Infer;
 
-use super::ask::best;
+use super::questions::{self, Question};
 use crate::out;
 
 /// The model's name and folder.
@@ -94,27 +93,12 @@ pub(crate) fn curl(http: &str) -> String {
 /// The first request that is not answered.
 pub(crate) async fn present(client: &dyn Infer) -> Result<Vec<String>> {
     out::line(format!("{NAME}: which label is nearest to a sentence (all-MiniLM-L6-v2)"));
-    let mut table = out::Rows::new(&["sentence", "nearest label", "", ">score", ">HTTP binary"]);
-    let mut problems = Vec::new();
-    for (sentence, truth) in SENTENCES {
-        let start = Instant::now();
-        let (label, score) =
-            best(client, NAME, "text", sentence.as_bytes()).await.with_context(|| format!("'{sentence}' of {NAME}"))?;
-        let took = start.elapsed();
-        if label != truth {
-            problems.push(format!("model {NAME} takes '{sentence}' for {label}"));
-        }
-        table.push([
-            sentence.to_owned(),
-            label.clone(),
-            if label == truth { "right" } else { "WRONG" }.to_owned(),
-            format!("{:.1} %", score * 100.0),
-            format!("{:.2} ms", took.as_secs_f64() * 1000.0),
-        ]);
-    }
-    table.print();
-    out::line("");
-    Ok(problems)
+    let questions = SENTENCES.iter().map(|(sentence, truth)| Question {
+        shown: (*sentence).to_owned(),
+        data: sentence.as_bytes(),
+        truth,
+    });
+    questions::ask(client, NAME, "text", ["sentence", "nearest label", ">score"], questions).await
 }
 
 #[cfg(test)]
