@@ -78,6 +78,19 @@ pub trait Instance: Send {
     fn interrupt(&self) -> Option<Interrupt> {
         None
     }
+
+    /// Whether runs compute on the thread that calls. Where they do not, as in a process of their
+    /// own, the caller's processor time says nothing, and the caller must be one that may block.
+    fn computes_here(&self) -> bool {
+        true
+    }
+
+    /// Whether the instance can run: asked before it gets a batch, every so often while there is
+    /// none, and after a run that failed (`failed`) with the kind `Engine`. One that cannot is
+    /// replaced. By default one that failed may be in any state.
+    fn is_sound(&mut self, failed: bool) -> bool {
+        !failed
+    }
 }
 
 /// Makes the run in progress end soon, with an error. Does nothing between runs.

@@ -15,6 +15,7 @@ mod engine;
 mod error;
 mod infer;
 mod name;
+mod python;
 mod shape;
 mod signature;
 mod spec;
@@ -34,6 +35,7 @@ pub use error::{Error, ErrorKind, Result};
 pub use futures::future::BoxFuture;
 pub use infer::{Infer, InferRequest, InferResponse, ModelInfo, Observe, Parameter, Parameters, Timings};
 pub use name::{ModelName, ModelRef, Selector};
+pub use python::{Predictor, PythonEnvironment, PythonSpec, PythonTensor};
 pub use shape::Shape;
 pub use signature::{Batching, Dim, Signature, TensorSpec};
 pub use spec::{

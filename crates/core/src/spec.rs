@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::{DataType, Dim, ModelName, Result, TaskSpec};
+use crate::{DataType, Dim, ModelName, PythonSpec, Result, TaskSpec};
 
 /// One version of a model, ready to be loaded.
 #[derive(Debug, Clone)]
@@ -31,6 +31,8 @@ pub struct ModelSpec {
     /// What files must hold, where that is known: looked at before each load. Others are taken as
     /// they are.
     pub checksums: Vec<Checksum>,
+    /// How it runs in Python; none: it does not.
+    pub python: Option<Arc<PythonSpec>>,
     /// Batching, instances and declared tensors.
     pub config: ModelConfig,
 }

@@ -75,6 +75,7 @@ pub(crate) fn spec(name: &ModelName, version: u64, artifact: PathBuf, config: Mo
         labels: BTreeMap::new(),
         metrics: BTreeMap::new(),
         checksums: Vec::new(),
+        python: None,
         config,
     }
 }

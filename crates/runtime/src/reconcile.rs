@@ -78,6 +78,7 @@ mod tests {
             labels: BTreeMap::new(),
             metrics: BTreeMap::new(),
             checksums: Vec::new(),
+            python: None,
             config: ModelConfig::default(),
         })
     }

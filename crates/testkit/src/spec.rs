@@ -35,6 +35,7 @@ pub fn spec(name: &str, artifact: &Path) -> ModelSpec {
         labels: BTreeMap::new(),
         metrics: BTreeMap::new(),
         checksums: Vec::new(),
+        python: None,
         config: ModelConfig::default(),
     }
 }
