@@ -29,6 +29,7 @@ mod model_toml;
 pub mod onnx;
 mod pbtxt;
 mod places;
+mod python;
 mod schema;
 pub mod signature;
 mod task;
