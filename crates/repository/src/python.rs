@@ -11,9 +11,11 @@ use std::path::{Path, PathBuf, absolute};
 use std::sync::Arc;
 use std::time::Duration;
 
-use salver_core::{Error, Predictor, PythonEnvironment, PythonSpec, PythonTensor, Result};
+use salver_core::{Error, ModelName, ModelSpec, Predictor, PythonEnvironment, PythonSpec, PythonTensor, Result};
 
 use crate::files::{self, Fingerprint};
+use crate::signature::{Field, Side};
+use crate::{mlflow, model_toml};
 
 pub(crate) use self::artifact::{ADAPTERS, is_model, is_python};
 pub(crate) use self::element_type::{NAMES as ELEMENT_TYPES, element_type};
@@ -79,17 +81,24 @@ pub(crate) fn find(
     // Workers do not run in the server's working directory.
     let folder = &absolute(folder).map_err(|error| files::io_error(folder, error))?;
     let artifact::Found { path, filename, predictor } = artifact::find(folder, artifact, draft.predictor.as_ref())?;
-    let environment = environment(folder, draft.environment.as_ref())?;
-    fingerprint.add_artifact(&path);
+    let environment = environment(folder, &path, draft.environment.as_ref())?;
+    match &predictor {
+        _ if path.is_dir() => fingerprint.add_tree(&path, |_| true),
+        Predictor::Class(_) => fingerprint.add(&path),
+        Predictor::Adapter(_) => fingerprint.add_artifact(&path),
+    }
+    // The artifact may import any file beside it.
+    fingerprint.add_tree(folder, artifact::is_code);
     if let PythonEnvironment::Requirements(file) = &environment {
         fingerprint.add(file);
     }
+    let (inputs, outputs) = tensors(&path, &predictor, draft)?;
     let spec = PythonSpec {
         folder: folder.clone(),
         predictor,
         environment,
-        inputs: draft.inputs.clone(),
-        outputs: draft.outputs.clone(),
+        inputs,
+        outputs,
         memory_limit: draft.memory_limit,
         start_timeout: draft.start_timeout.unwrap_or(PythonSpec::DEFAULT_START_TIMEOUT),
         variables: draft.variables.clone(),
@@ -98,7 +107,36 @@ pub(crate) fn find(
     Ok(Found { artifact: path, filename, spec: Arc::new(spec) })
 }
 
-fn environment(folder: &Path, named: Option<&NamedEnvironment>) -> Result<PythonEnvironment> {
+/// Reads the one version of a folder that is no more than a script: an empty `model.toml` would
+/// change nothing.
+pub(crate) fn read(name: &ModelName, version: u64, folder: &Path) -> Result<ModelSpec> {
+    let manifest = model_toml::parse("")?;
+    Ok(ModelSpec { version, ..model_toml::read_one(name, folder, &manifest)? })
+}
+
+/// Returns what is declared; what MLflow saved declares itself where nothing else does.
+fn tensors(
+    artifact: &Path,
+    predictor: &Predictor,
+    draft: &PythonDraft,
+) -> Result<(Vec<PythonTensor>, Vec<PythonTensor>)> {
+    let path = artifact.join(mlflow::MANIFEST);
+    let is_mlflow = matches!(predictor, Predictor::Adapter(adapter) if adapter == mlflow::ADAPTER);
+    if !is_mlflow || !files::is_there(&path) {
+        return Ok((draft.inputs.clone(), draft.outputs.clone()));
+    }
+    let context = |error: Error| error.context(path.display());
+    let text = files::read_text(&path, files::CONFIG_LIMIT)?;
+    let signature = mlflow::declared(&text).map_err(context)?.signature.unwrap_or_default();
+    let side = |side: Side, declared: &[PythonTensor], fields: &[Field]| match declared {
+        [] => mlflow::tensors(side, fields).map_err(context),
+        declared => Ok(declared.to_vec()),
+    };
+    let inputs = side(Side::Input, &draft.inputs, &signature.inputs)?;
+    Ok((inputs, side(Side::Output, &draft.outputs, &signature.outputs)?))
+}
+
+fn environment(folder: &Path, artifact: &Path, named: Option<&NamedEnvironment>) -> Result<PythonEnvironment> {
     match named {
         Some(NamedEnvironment::Interpreter(name)) => {
             // A virtual environment may lie anywhere, and its interpreter is a link out of it.
@@ -113,8 +151,11 @@ fn environment(folder: &Path, named: Option<&NamedEnvironment>) -> Result<Python
             }
         }
         Some(NamedEnvironment::Requirements(name)) => requirements(folder, name),
-        None if files::is_there(&folder.join(REQUIREMENTS)) => requirements(folder, REQUIREMENTS),
-        None => Ok(PythonEnvironment::Server),
+        // What MLflow saved has its own, and may lie in a folder of its own.
+        None => match [folder, artifact].into_iter().find(|at| files::is_there(&at.join(REQUIREMENTS))) {
+            Some(at) => requirements(at, REQUIREMENTS),
+            None => Ok(PythonEnvironment::Server),
+        },
     }
 }
 

@@ -9,7 +9,7 @@ use super::SCRIPT;
 use crate::{files, mlflow, model_toml};
 
 /// The adapters.
-pub(crate) const ADAPTERS: [&str; 6] = ["sklearn", "mlflow", "torch", "xgboost", "tensorflow", "transformers"];
+pub(crate) const ADAPTERS: [&str; 6] = ["sklearn", mlflow::ADAPTER, "torch", "xgboost", "tensorflow", "transformers"];
 
 /// The adapter that reads a file of each ending.
 const ENDINGS: [(&str, &str); 8] = [
@@ -24,7 +24,7 @@ const ENDINGS: [(&str, &str); 8] = [
 ];
 
 /// The adapter that reads a folder which holds this file.
-const MARKS: [(&str, &str); 2] = [(mlflow::MANIFEST, "mlflow"), ("saved_model.pb", "tensorflow")];
+const MARKS: [(&str, &str); 2] = [(mlflow::MANIFEST, mlflow::ADAPTER), ("saved_model.pb", "tensorflow")];
 /// A file that marks a folder only for who looks for it: others keep settings under this name too.
 const SOUGHT: (&str, &str) = ("config.json", "transformers");
 
@@ -65,7 +65,7 @@ pub(super) fn find(folder: &Path, name: Option<&str>, predictor: Option<&Predict
         Some(predictor) => predictor.clone(),
         None => predictor_of(&path).map_err(within)?,
     };
-    let is_code = path.is_file() && kind_of_file(&filename) == Some(CLASS);
+    let is_code = path.is_file() && is_code(&filename);
     match &predictor {
         Predictor::Class(_) if !is_code => {
             let message = format!("{} must be a .py file, which holds the class", path.display());
@@ -103,6 +103,11 @@ fn predictor_of(path: &Path) -> Result<Predictor> {
             ADAPTERS.join(", ")
         ))),
     }
+}
+
+/// Whether a file of this name is code.
+pub(super) fn is_code(name: &str) -> bool {
+    kind_of_file(name) == Some(CLASS)
 }
 
 fn kind_of_file(name: &str) -> Option<&'static str> {

@@ -60,7 +60,7 @@ fn what_reads_an_artifact_is_said_by_its_name() {
         ("adapter = 'xgboost'", "other.ubj", "other.ubj", "xgboost"),
     ] {
         let manifest = format!("engine = 'python'\n[python]\n{manifest}");
-        let (tree, found) = read(&[("x/model.toml", &manifest), (&format!("x/{file}"), "a"), ("x/notes.txt", "a")]);
+        let (tree, found) = read(&[("x/model.toml", &manifest), (&format!("x/{file}"), "{}"), ("x/notes.txt", "a")]);
         let expected = match reader {
             "class" => Predictor::Class(None),
             adapter => Predictor::Adapter(adapter.to_owned()),
@@ -152,4 +152,66 @@ fn a_manifest_that_names_no_engine_leaves_graphs_their_place() {
     let found = spec(&tree.open("x"), "x");
     assert_eq!((found.engine.as_deref(), found.python.is_some()), (None, false));
     assert_eq!(outline(&tree.open("x")), "x: 1");
+}
+
+/// Returns whether `change` makes the model `x` another one.
+#[track_caller]
+fn is_new_after(tree: &Tree, change: impl FnOnce()) -> bool {
+    let repository = tree.open("x");
+    let before = spec(&repository, "x").fingerprint;
+    assert_eq!(spec(&repository, "x").fingerprint, before, "nothing changed");
+    change();
+    spec(&repository, "x").fingerprint != before
+}
+
+#[test]
+fn whatever_code_may_import_makes_a_new_version() {
+    let files = [("x/model.toml", "artifact = 'net.py'"), ("x/net.py", "a"), ("x/requirements.txt", "numpy")];
+    for path in ["x/net.py", "x/helpers.py", "x/a/b/c/d/e/f/g/h/deep.py", "x/requirements.txt"] {
+        let tree = Tree::new(&files);
+        assert!(is_new_after(&tree, || tree.write(path, "changed")), "{path}");
+    }
+    for path in [
+        "x/data.csv",
+        "x/a/b/c/d/e/f/g/h/i/too_deep.py",
+        "x/__pycache__/net.py",
+        "x/.cache/net.py",
+        "x/.hidden.py",
+        "x/env/lib/site.py",
+        "x/net.pyc",
+    ] {
+        let tree = Tree::new(&files);
+        tree.write("x/env/pyvenv.cfg", "");
+        assert!(!is_new_after(&tree, || tree.write(path, "changed")), "{path}");
+    }
+}
+
+#[test]
+fn every_file_of_a_folder_that_an_adapter_reads_makes_a_new_version() {
+    let tree = Tree::new(&[("x/model.toml", "engine = 'python'"), ("x/saved/saved_model.pb", "a")]);
+    assert!(is_new_after(&tree, || tree.write("x/saved/variables/variables.data", "a")));
+    assert!(is_new_after(&tree, || tree.write("x/saved/variables/variables.data", "ab")));
+    assert!(!is_new_after(&tree, || tree.write("x/other/variables.data", "a")));
+}
+
+#[cfg(unix)]
+#[test]
+fn links_to_folders_are_not_followed_and_links_to_files_are() {
+    let tree = Tree::new(&[("x/model.py", "a"), ("outside/lib.py", "a"), ("shared.py", "a")]);
+    std::os::unix::fs::symlink("../outside", tree.path("x/outside")).unwrap();
+    std::os::unix::fs::symlink(".", tree.path("x/itself")).unwrap();
+    std::os::unix::fs::symlink("../shared.py", tree.path("x/shared.py")).unwrap();
+    assert!(!is_new_after(&tree, || tree.write("outside/lib.py", "changed")));
+    assert!(is_new_after(&tree, || tree.write("shared.py", "changed")));
+}
+
+#[test]
+fn a_folder_of_many_files_is_looked_at_in_part() {
+    let tree = Tree::new(&[("x/model.py", "a")]);
+    for idx in 0..2_100 {
+        tree.write(&format!("x/lib/f{idx:04}.py"), "");
+    }
+    assert!(is_new_after(&tree, || tree.write("x/lib/f0000.py", "changed")));
+    assert!(!is_new_after(&tree, || tree.write("x/lib/f2099.py", "changed")), "beyond what is looked at");
+    assert!(is_new_after(&tree, || tree.write("x/model.py", "changed")), "what is further up comes first");
 }
