@@ -131,7 +131,7 @@ pub enum ModelState {
     Draining,
     /// Unloaded.
     Gone,
-    /// Could not be loaded.
+    /// Could not be loaded, or what runs it ends again and again.
     Failed,
 }
 

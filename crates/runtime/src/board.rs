@@ -1,6 +1,7 @@
 //! What is known of every model, serving or not: the index that clients and probes see.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -76,6 +77,31 @@ impl Board {
         // What is gone has no series, however many versions come and go.
         let shown = (state != ModelState::Gone).then(|| state.as_str());
         self.metrics.model_state(name, version, before.map(|(state, _)| state.as_str()), shown);
+    }
+
+    /// Shows a version that serves as failed while it has an outage, and as ready again afterwards.
+    /// `outage` is asked under the lock, so that of two who show it the later one is right; none:
+    /// another version is in its place.
+    pub(crate) fn show_outage<R: fmt::Display>(
+        &self,
+        name: &str,
+        version: u64,
+        outage: impl FnOnce() -> Option<Option<R>>,
+    ) {
+        let mut models = self.models.lock();
+        let Some((state, reason)) = models.get_mut(name).and_then(|known| known.versions.get_mut(&version)) else {
+            return;
+        };
+        if !matches!(state, ModelState::Ready | ModelState::Failed) {
+            return;
+        }
+        let Some(outage) = outage() else {
+            return;
+        };
+        let before = state.as_str();
+        *state = if outage.is_some() { ModelState::Failed } else { ModelState::Ready };
+        *reason = outage.map(|outage| outage.to_string()).unwrap_or_default();
+        self.metrics.model_state(name, version, Some(before), Some(state.as_str()));
     }
 
     /// Notes that a version has drained, unless it was loaded again or forgotten meanwhile.
