@@ -40,7 +40,8 @@ pub trait Model: Send + Sync {
     /// Returns an estimate of the memory that the weights take.
     fn memory_bytes(&self) -> u64;
 
-    /// Makes an instance for one worker thread.
+    /// Makes an instance for one worker thread. Blocking; an engine that waits for something
+    /// outside of itself gives up after a while. Several threads may call at a time.
     ///
     /// # Errors
     /// `Engine` if the library refuses, `Unsupported` for a device it does not have.

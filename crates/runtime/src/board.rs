@@ -245,6 +245,25 @@ mod tests {
     }
 
     #[test]
+    fn an_outage_is_shown_for_a_version_that_serves_and_no_other() {
+        let board = board();
+        let shown = || (board.index()[0].state.unwrap(), board.index()[0].reason.clone());
+        board.set("m", 1, ModelState::Ready, "");
+        board.show_outage("m", 1, || Some(Some("signal 11")));
+        assert_eq!(shown(), (ModelState::Failed, "signal 11".to_owned()));
+        assert!(!board.is_ready(|_| true));
+        board.show_outage::<&str>("m", 1, || None);
+        assert_eq!(shown().0, ModelState::Failed, "another one is in its place");
+        board.show_outage::<&str>("m", 1, || Some(None));
+        assert_eq!(shown(), (ModelState::Ready, String::new()));
+        for state in [ModelState::Loading, ModelState::Draining, ModelState::Gone] {
+            board.set("m", 1, state, "");
+            board.show_outage("m", 1, || Some(Some("signal 11")));
+            assert_eq!(shown(), (state, String::new()));
+        }
+    }
+
+    #[test]
     fn a_broken_folder_is_not_ready_but_an_unloaded_model_is() {
         let board = board();
         board.set_problem("bad", Some("line 3".to_owned()));

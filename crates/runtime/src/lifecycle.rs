@@ -1,6 +1,7 @@
 //! Brings versions up and takes them down.
 //!
-//! States run one way: Pending → Loading → Warming → Ready → Draining → Gone, or Failed. Ready is
+//! States run one way: Pending → Loading → Warming → Ready → Draining → Gone, or Failed; only an
+//! outage of instances that run elsewhere (`restore.rs`) goes from Ready to Failed and back. Ready is
 //! shown after it is true. A newer slot is in the table before the older one drains, so that a
 //! swap loses nothing. Changes of one model happen one after the other; different models load
 //! side by side, except under a memory limit, where each load is measured. What a memory limit

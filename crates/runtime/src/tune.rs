@@ -241,6 +241,9 @@ fn machine() -> String {
 
 #[cfg(test)]
 mod tests {
+    use salver_core::Placement;
+    use salver_testkit::{FakeEngine, spec};
+
     use super::*;
 
     #[track_caller]
@@ -261,6 +264,22 @@ mod tests {
         check(&[101_000, 100_000, 100_000], 1);
         // 80 ms may be waited for, 160 ms not.
         check(&[13_000, 11_700, 10_400, 10_300, 10_300], 8);
+    }
+
+    #[test]
+    fn a_run_elsewhere_takes_as_long_as_it_is_waited_for() {
+        const RUN: Duration = Duration::from_millis(3);
+        let lone_run = |engine: FakeEngine| {
+            let spec = spec("m", std::path::Path::new("m.onnx"));
+            let model = engine.taking(RUN).load(&spec).unwrap();
+            let placement = Placement { device: "cpu".to_owned(), threads: 1, core: None };
+            let mut instance = model.instance(&placement).unwrap();
+            let interface = Interface::new(model.signature(), &spec.config).unwrap();
+            super::lone_run(&interface, instance.as_mut()).unwrap().lone_run
+        };
+        assert!(lone_run(FakeEngine::new().elsewhere()) >= RUN);
+        // Here it sleeps, and does not compute.
+        assert!(lone_run(FakeEngine::new()) < RUN);
     }
 
     #[test]

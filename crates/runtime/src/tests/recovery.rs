@@ -343,7 +343,16 @@ async fn what_runs_elsewhere_is_never_waited_for_on_the_threads_that_ask() {
 /// model was not ready, and nothing stays behind.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn instances_that_end_at_any_moment_lose_and_cross_nothing() {
-    let fixture = Arc::new(serve(mortal().adding(0.5), with_instances(3), QUICK).await);
+    let unordered = with_instances(3);
+    let mut in_order = with_instances(3);
+    in_order.config.dynamic_batching = Some(DynamicBatching { preserve_ordering: true, ..Default::default() });
+    for spec in [unordered, in_order] {
+        end_at_any_moment(spec).await;
+    }
+}
+
+async fn end_at_any_moment(spec: ModelSpec) {
+    let fixture = Arc::new(serve(mortal().adding(0.5), spec, QUICK).await);
     let askers: Vec<_> = (0..16u16)
         .map(|asker| {
             let fixture = fixture.clone();
