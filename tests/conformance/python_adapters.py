@@ -31,7 +31,7 @@ class InvalidInput(Exception):
 class Context:
     """What a worker tells of a model."""
 
-    artifact: Path
+    artifact: str
     device: str = "cpu"
     threads: int = 1
     settings: dict[str, str] = field(default_factory=dict)
@@ -39,8 +39,8 @@ class Context:
     outputs: dict[str, tuple[str, list[int]]] = field(default_factory=dict)
 
     @property
-    def folder(self) -> Path:
-        return self.artifact if self.artifact.is_dir() else self.artifact.parent
+    def folder(self) -> str:
+        return self.artifact if os.path.isdir(self.artifact) else os.path.dirname(self.artifact)
 
 
 def framework(name: str):
@@ -62,7 +62,7 @@ def load(name: str, artifact: Path, **context):
     code = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(code)
     adapter = code.Adapter()
-    adapter.load(Context(artifact, **context))
+    adapter.load(Context(str(artifact), **context))
     return adapter
 
 
@@ -100,9 +100,9 @@ def checked(adapter, arrays: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
     return answer
 
 
-def announced(name: str, values: np.ndarray, spec: tuple[str, list[int]], rows: int) -> None:
+def announced(name: str, values: np.ndarray, spec: tuple, rows: int) -> None:
     """Checks an array against the type and the shape that were said beforehand."""
-    kind, shape = spec
+    kind, shape = spec[:2]
     assert values.dtype == NUMPY[kind], f"`{name}`: {values.dtype} for {kind}"
     assert len(values.shape) == len(shape), f"`{name}`: {values.shape} for {shape}"
     assert values.shape[0] == rows, f"`{name}`: {values.shape[0]} rows for {rows}"

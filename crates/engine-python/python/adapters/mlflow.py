@@ -43,7 +43,7 @@ class Adapter:
             ) from error
         schema = self.model.metadata.get_input_schema()
         self.form, found = inputs(schema, context.inputs)
-        self.inputs = {name: (kind, list(shape)) for name, (kind, shape) in (context.inputs or found).items()}
+        self.inputs = {name: (kind, list(shape)) for name, (kind, shape) in context.inputs.items()} or found
         self.columns = schema.input_names() if schema is not None and self.form in ("columns", "matrix") else []
         self.times = times(schema)
         self.outputs = {name: (kind, list(shape)) for name, (kind, shape) in context.outputs.items()}
@@ -69,14 +69,14 @@ class Adapter:
         try:
             example = self.model.input_example if hasattr(self.model, "input_example") else None
             if example is None:
-                batch = {name: made_up(kind, shape, name in self.times) for name, (kind, shape) in self.inputs.items()}
+                batch = {name: made_up(kind, shape, name in self.times) for name, (kind, shape, *_) in self.inputs.items()}
                 example = self.table(batch)
             return named(self.model.predict(example))
         except Exception as error:  # The model's own code: anything may come.
             raise ValueError(
-                f"the model fails on its example, or on a made-up row ({type(error).__name__}: {error}), so what it "
-                "gives is not clear. Save it with a signature, or say in model.toml what it gives:\n"
-                '[[output]]\nname = "predictions"\ndtype = "FP64"\nshape = [-1]'
+                f"the model fails on its example, or on a made-up row ({type(error).__name__}: {first_line(error)}), so "
+                "what it gives is not clear. Save it with a signature, or say what it gives at the top of model.toml: "
+                'output = [{ name = "predictions", dtype = "FP64", shape = [-1] }]'
             ) from error
 
     def table(self, batch):
@@ -90,7 +90,8 @@ class Adapter:
             return pandas.DataFrame(only(batch), columns=self.columns)
         if self.form == "column":
             return pandas.DataFrame({0: only(batch).reshape(-1)})
-        columns = {name: batch[name].reshape(-1) for name in self.columns or self.inputs}
+        # A column that may be missing is missing for MLflow too.
+        columns = {name: batch[name].reshape(-1) for name in self.columns or self.inputs if name in batch}
         for name in self.times & columns.keys():
             columns[name] = parsed_times(pandas, name, columns[name])
         return pandas.DataFrame(columns)
@@ -102,8 +103,8 @@ def inputs(schema, declared):
         if not declared:
             raise ValueError(
                 "this model was saved without a signature, so what it takes is not clear. Save it with one "
-                "(mlflow.models.infer_signature), or say in model.toml what it takes, a column or tensor each:\n"
-                '[[input]]\nname = "NAME"\ndtype = "FP64"\nshape = [-1]'
+                "(mlflow.models.infer_signature), or say its columns or its tensor at the top of model.toml: "
+                'input = [{ name = "NAME", dtype = "FP64", shape = [-1] }]'
             )
         several = len(declared) > 1 or all(len(shape) == 1 for _, shape in declared.values())
         return "columns" if several else "tensor", {}
@@ -112,7 +113,7 @@ def inputs(schema, declared):
         found = {spec.name or "input": (wire_type_of(spec.type), list(spec.shape)) for spec in schema.inputs}
     else:
         form = "columns" if schema.has_input_names() else "column"
-        found = {spec.name or "input": (column_type(spec), [-1]) for spec in schema.inputs}
+        found = {spec.name or "input": (column_type(spec), [-1], not spec.required) for spec in schema.inputs}
     if not declared or set(declared) == set(found) or (len(declared) == len(found) == 1):
         return form, found
     if form == "columns" and len(declared) == 1 and len(next(iter(declared.values()))[1]) == 2:
@@ -245,3 +246,7 @@ def needed(module, package):
             raise
         message = f"the package {package} is not installed in this environment: pip install {package}"
         raise ModuleNotFoundError(message, name=error.name) from None
+
+
+def first_line(error):
+    return (str(error).splitlines() or [""])[0]

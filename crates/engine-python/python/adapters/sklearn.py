@@ -67,9 +67,10 @@ class Adapter:
         if not declared:
             raise ValueError(f"what this model takes is not clear ({reason}). {self.advice()}")
         if not context.outputs:
+            expected = lines("output", dict.fromkeys(self.methods, "FP64"))
             raise ValueError(
-                f"the model fails on a made-up row ({reason}), so what it gives is not clear. If that row cannot "
-                f"be, say in model.toml what it gives, with its shape: {tables('output', dict.fromkeys(self.methods, 'FP64'))}"
+                f"the model fails on a made-up row ({reason}), so what it gives is not clear. "
+                f"If that row cannot be, say what it gives, with types and shapes, {expected}"
             )
         return None
 
@@ -88,7 +89,7 @@ class Adapter:
     def advice(self):
         """What to write in model.toml."""
         kinds = {name: "STRING" if name in self.categories else "FP64" for name in self.names or ["NAME"]}
-        return f"Say it in model.toml, with the types of your training table: {tables('input', kinds)}"
+        return f"Say it, with the types of your training table, {lines('input', kinds)}"
 
     def declared_form(self, inputs):
         """Which table the declared inputs make, checked against the columns of training."""
@@ -249,9 +250,10 @@ def limit_threads(part, threads, seen=None):
             limit_threads(inner, threads, seen)
 
 
-def tables(kind, types):
-    """Lines of model.toml for these names."""
-    return "".join(f'\n[[{kind}]]\nname = "{name}"\ndtype = "{dtype}"\nshape = [-1]' for name, dtype in types.items())
+def lines(kind, types):
+    """What to write in model.toml; one line, because a log shows the last ones."""
+    each = ", ".join(f'{{ name = "{name}", dtype = "{dtype}", shape = [-1] }}' for name, dtype in types.items())
+    return f"at the top of model.toml: {kind} = [{each}]"
 
 
 def dense(answer):
