@@ -116,7 +116,8 @@ pub struct MemoryUse {
     pub limit_bytes: Option<u64>,
 }
 
-/// The state of one version. States run one way; a retry is a new start.
+/// The state of one version. States run one way; a retry is a new start. Only
+/// a version whose instances end again and again goes from `Ready` to `Failed` and back.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum ModelState {
     /// Waits for its turn.
@@ -131,7 +132,7 @@ pub enum ModelState {
     Draining,
     /// Unloaded.
     Gone,
-    /// Could not be loaded.
+    /// Could not be loaded, or what runs it ends again and again.
     Failed,
 }
 

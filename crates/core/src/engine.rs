@@ -40,7 +40,8 @@ pub trait Model: Send + Sync {
     /// Returns an estimate of the memory that the weights take.
     fn memory_bytes(&self) -> u64;
 
-    /// Makes an instance for one worker thread.
+    /// Makes an instance for one worker thread. Blocking; an engine that waits for something
+    /// outside of itself gives up after a while. Several threads may call at a time.
     ///
     /// # Errors
     /// `Engine` if the library refuses, `Unsupported` for a device it does not have.
@@ -70,7 +71,8 @@ pub trait Instance: Send {
     /// Runs the model. Outputs come in the signature's order and may share one allocation.
     ///
     /// # Errors
-    /// `InvalidInput` where the data itself is at fault, else `Engine`.
+    /// `InvalidInput` where the data itself is at fault, `NotReady` where what computes elsewhere
+    /// ended before it answered, else `Engine`.
     fn run(&mut self, inputs: Inputs<'_>) -> Result<Vec<Tensor>>;
 
     /// Returns a way to end a run of this instance from another thread, where the engine has one.
@@ -85,9 +87,10 @@ pub trait Instance: Send {
         true
     }
 
-    /// Whether the instance can run: asked before it gets a batch, every so often while there is
-    /// none, and after a run that failed (`failed`) with the kind `Engine`. One that cannot is
-    /// replaced. By default one that failed may be in any state.
+    /// Whether the instance can go on; one that cannot is replaced. Asked after each run that
+    /// failed, and of one that runs elsewhere also before each batch and every so often while it
+    /// waits; must be cheap. `failed`: its last run failed with the kind `Engine` on a request that
+    /// was alone in it. By default that leaves an instance in doubt, and nothing else does.
     fn is_sound(&mut self, failed: bool) -> bool {
         !failed
     }

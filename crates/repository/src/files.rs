@@ -4,6 +4,8 @@
 //! Whatever a configuration *names* must lie inside the folder, also after symbolic links are
 //! followed. Version folders and default files that are links themselves are the operator's choice.
 
+mod tree;
+
 use std::fs::{self, File};
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::io::{self, Read};

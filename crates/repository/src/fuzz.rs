@@ -10,7 +10,7 @@ use std::task::{Context, Waker};
 use bytes::Bytes;
 use salver_core::{BoxFuture, Result};
 
-use crate::signature::{self, Files};
+use crate::signature::{self, Files, Side};
 use crate::{hugging_face, mlflow, model_toml, onnx, pbtxt, tfserving};
 
 /// Reads Triton's `config.pbtxt`.
@@ -38,7 +38,9 @@ pub fn model_toml(data: &[u8]) {
 pub fn mlmodel(data: &[u8]) {
     if let Ok(text) = std::str::from_utf8(data) {
         let _ = mlflow::parse(text);
-        let _ = mlflow::declared(text);
+        let declared = mlflow::declared(text).ok().and_then(|declared| declared.signature).unwrap_or_default();
+        let _ = mlflow::tensors(Side::Input, &declared.inputs);
+        let _ = mlflow::tensors(Side::Output, &declared.outputs);
     }
 }
 

@@ -8,12 +8,12 @@ use std::path::Path;
 use salver_core::{Error, ModelName, Result};
 
 use crate::files::{self, Numbering};
-use crate::{hugging_face, mlflow, model_toml, triton};
+use crate::{hugging_face, mlflow, model_toml, python, triton};
 
 /// What a PATH may be, for messages.
 pub(crate) const FORMS: &str = "an .onnx file, a folder with model.toml, a folder with config.pbtxt, a \
-    folder with MLmodel, a folder with config.json and model.onnx, as Hugging Face's tools export it, a folder of \
-    numbered versions (1/model.onnx), a TF Serving models.config file, or a folder of such models, as a Triton model \
+    folder with MLmodel, a folder with config.json and model.onnx, as Hugging Face's tools export it, a folder with \
+    model.py, a folder of numbered versions (1/model.onnx), a TF Serving models.config file, or a folder of such models, as a Triton model \
     repository is";
 
 /// What a PATH was found to be.
@@ -29,6 +29,8 @@ pub enum Kind {
     MlflowModel,
     /// One folder with `config.json` and a graph.
     HuggingFaceModel,
+    /// One folder with `model.py`.
+    PythonModel,
     /// One folder of numbered versions.
     TfServingModel,
     /// A `models.config` file.
@@ -45,6 +47,7 @@ impl fmt::Display for Kind {
             Self::TritonModel => "Triton model folder",
             Self::MlflowModel => "MLflow model folder",
             Self::HuggingFaceModel => "Hugging Face folder",
+            Self::PythonModel => "Python model folder",
             Self::TfServingModel => "folder of numbered versions",
             Self::TfServingConfig => "TF Serving models.config",
             Self::Models => "folder of models",
@@ -73,8 +76,20 @@ pub(crate) fn kind_of(path: &Path) -> Result<Kind> {
             Err(Error::invalid_input(format!("{shown} describes a model; give its folder instead")))
         }
         name if files::is_onnx(name) => Ok(Kind::OnnxFile),
+        name if python::is_python(name) => Err(needs_folder(path, name)),
         _ => Ok(Kind::TfServingConfig),
     }
+}
+
+/// Says how to serve a file that only Python reads.
+fn needs_folder(path: &Path, name: &str) -> Error {
+    let manifest = model_toml::MANIFEST;
+    Error::invalid_input(format!(
+        "{} is no model by itself: put it into a folder of its own, with a {manifest} of these lines beside it, and give \
+         the folder:\nengine = \"python\"\nartifact = \"{}\"\n[python]",
+        path.display(),
+        name.escape_debug()
+    ))
 }
 
 fn folder_kind(folder: &Path) -> Result<Kind> {
@@ -99,12 +114,16 @@ fn folder_kind(folder: &Path) -> Result<Kind> {
     if !has_models && entries.iter().any(|entry| entry.is_folder && is_version(&entry.name)) {
         return Ok(Kind::TfServingModel);
     }
+    if !has_models && python::is_model(folder) {
+        return Ok(Kind::PythonModel);
+    }
     if let Some(error) = hugging_face::nearly_a_model(folder).filter(|_| !has_models) {
         return Err(error);
     }
-    let nearly = |entry: &files::FolderEntry| entry.is_folder && nearly_a_model(&entry.path).is_some();
+    let may_be = |path: &Path| python::is_model(path) || nearly_a_model(path).is_some();
+    let may_be_one = |entry: &files::FolderEntry| entry.is_folder && may_be(&entry.path);
     let has_files = entries.iter().any(|entry| !entry.is_folder && files::is_onnx(&entry.name));
-    if entries.is_empty() || has_models || has_files || entries.iter().any(nearly) {
+    if entries.is_empty() || has_models || has_files || entries.iter().any(may_be_one) {
         return Ok(Kind::Models);
     }
     Err(Error::invalid_input(format!("{} holds no model; a PATH is {FORMS}", folder.display())))

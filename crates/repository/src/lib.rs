@@ -12,10 +12,12 @@
 //!    tools exported, version 1.
 //! 7. A folder with numbered folders (leading zeros allowed), none of whose subfolders is a model
 //!    itself: a TF Serving model, without a batch limit.
-//! 8. Any other folder: a folder of models, as a Triton repository is. A subfolder is a Salver
+//! 8. A folder with `model.py` and no `*.onnx` file, none of whose subfolders is a model that
+//!    another file than `model.py` makes one: a model in Python, version 1.
+//! 9. Any other folder: a folder of models, as a Triton repository is. A subfolder is a Salver
 //!    model (`model.toml`), a Triton model (`config.pbtxt` or numbered versions), one of MLflow
-//!    (`MLmodel`) or of Hugging Face; a loose `*.onnx` file is a model as in 1. A folder with
-//!    something in it but no model is refused.
+//!    (`MLmodel`), of Hugging Face or in Python (`model.py`); a loose `*.onnx` file is a model as
+//!    in 1. A folder with something in it but no model is refused.
 //!
 //! Hidden files and folders do not count. A broken model is an entry that says so; it never hides
 //! the others. Nothing here reads a graph to serve it: [`onnx`] and [`signature`] do so for people.
@@ -29,6 +31,7 @@ mod model_toml;
 pub mod onnx;
 mod pbtxt;
 mod places;
+mod python;
 mod schema;
 pub mod signature;
 mod task;

@@ -6,33 +6,32 @@
 mod batching;
 mod columns;
 mod fault;
+mod folder;
 mod image;
 mod instances;
 mod number;
+mod python;
 mod schema;
 mod tasks;
 mod text;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::time::Duration;
 
-use salver_core::{DynamicBatching, Error, InstanceGroup, ModelConfig, ModelName, ModelSpec, Result, TaskSpec};
+use salver_core::{DynamicBatching, Error, InstanceGroup, ModelConfig, ModelName, Result};
 use toml::Spanned;
 
 use self::fault::Fault;
+pub(crate) use self::folder::{read, read_manifest, read_one};
 use self::schema::{File, Input, Labels};
-use crate::files::{self, Fingerprint};
-use crate::hugging_face;
+use crate::python::{ENGINE as PYTHON, PythonDraft};
 use crate::task::Draft;
-use crate::versions;
 
 /// The file that makes a folder a Salver model.
 pub(crate) const MANIFEST: &str = "model.toml";
 
-const ENGINES: [&str; 2] = ["onnx", "rten"];
-const LATER_ENGINES: [&str; 3] = ["python", "http", "ensemble"];
+const ENGINES: [&str; 3] = ["onnx", "rten", PYTHON];
+const LATER_ENGINES: [&str; 2] = ["http", "ensemble"];
 
 /// What a `model.toml` says, checked as far as that needs no other file.
 #[derive(Debug, Clone, PartialEq)]
@@ -41,8 +40,10 @@ pub(crate) struct Manifest {
     pub(crate) name: Option<String>,
     version: u64,
     engine: Option<String>,
-    /// The file to load; none: `model.onnx`, or the only `.onnx` file.
+    /// What to load; none: `model.onnx`, the only `.onnx` file, or `model.py`.
     pub(crate) artifact: Option<String>,
+    /// How it runs in Python; none: it does not, or only the folder says so.
+    pub(crate) python: Option<PythonDraft>,
     /// None: nothing is said of it.
     task: Option<Draft>,
     labels: Option<Labels>,
@@ -50,6 +51,8 @@ pub(crate) struct Manifest {
     metrics: BTreeMap<String, f64>,
     batching: DynamicBatching,
     instances: Option<InstanceGroup>,
+    /// Whether the number of instances is given.
+    is_counted: bool,
     run_timeout: Option<Duration>,
     cache: Option<Caching>,
 }
@@ -76,6 +79,7 @@ impl Manifest {
         }
         check_choice(file.engine.as_ref(), &ENGINES, &LATER_ENGINES)?;
         let columns = input_columns(&file.input)?;
+        let python = python::draft(&file)?;
         let task = tasks::task(&file, &columns)?;
         let run_timeout = file.instances.as_ref().and_then(|instances| instances.run_timeout_ms);
         Ok(Self {
@@ -83,6 +87,7 @@ impl Manifest {
             metrics: metrics(file.metrics)?,
             batching: batching::dynamic_batching(&file.batching)?,
             instances: file.instances.as_ref().map(instances::instance_group).transpose()?,
+            is_counted: file.instances.as_ref().is_some_and(|instances| instances.count.is_some()),
             run_timeout: match run_timeout.map(|limit| limit.milliseconds()) {
                 None => Some(ModelConfig::DEFAULT_RUN_TIMEOUT),
                 Some(limit) => Some(limit).filter(|limit| !limit.is_zero()),
@@ -94,6 +99,7 @@ impl Manifest {
             name: file.name.map(Spanned::into_inner),
             engine: file.engine.map(Spanned::into_inner),
             artifact: file.artifact,
+            python,
             labels: file.labels.map(Spanned::into_inner),
             columns,
         })
@@ -168,84 +174,6 @@ fn check_new(name: &Spanned<String>, seen: &mut BTreeSet<String>) -> Result<(), 
     }
     let got = name.get_ref().escape_debug();
     Err(Fault::invalid(name, format_args!("must not be empty and not be given twice, got '{got}'")))
-}
-
-/// Reads the manifest of `folder`.
-pub(crate) fn read_manifest(folder: &Path) -> Result<Manifest> {
-    let path = folder.join(MANIFEST);
-    let text = files::read_text(&path, files::CONFIG_LIMIT)?;
-    parse(&text).map_err(|error| error.context(path.display()))
-}
-
-/// Makes the list of the one version of a Salver folder.
-pub(crate) fn read(name: &ModelName, folder: &Path, manifest: &Manifest) -> Result<Vec<Arc<ModelSpec>>> {
-    read_one(name, folder, manifest).map(|spec| vec![Arc::new(spec)])
-}
-
-/// Makes the one version of a Salver folder. What files of Hugging Face beside it say stands in for
-/// what the manifest leaves open.
-pub(crate) fn read_one(name: &ModelName, folder: &Path, manifest: &Manifest) -> Result<ModelSpec> {
-    let source = if files::is_there(&folder.join(MANIFEST)) { folder.join(MANIFEST) } else { folder.to_owned() };
-    let context = |error: Error| error.context(source.display());
-    let filename = artifact_name(folder, manifest)?;
-    let artifact = files::inside(folder, &filename).map_err(|error| context(error.context("artifact")))?;
-    files::check_artifact(&artifact)?;
-    let mut fingerprint = Fingerprint::default();
-    fingerprint.add(&folder.join(MANIFEST));
-    fingerprint.add_artifact(&artifact);
-    let (labels, label_file) = labels(folder, manifest).map_err(|error| context(error.context("labels")))?;
-    if let Some(file) = &label_file {
-        fingerprint.add(file);
-    }
-    let hugging_face::Known { draft, labels } =
-        hugging_face::fill(folder, manifest.task.clone(), labels, &mut fingerprint)?;
-    // Of texts and pictures, classes are the task's: its outputs are not the graph's.
-    let (of_task, of_outputs) = if draft.owns_labels() { (labels, None) } else { (None, labels) };
-    let find = |name: &str| files::inside(folder, name).and_then(|path| files::check_artifact(&path).map(|()| path));
-    let task = draft.finish(of_task.unwrap_or_default(), find).map_err(context)?;
-    if let TaskSpec::Text(text) = &task {
-        fingerprint.add(&text.tokenizer);
-    }
-    Ok(ModelSpec {
-        engine: manifest.engine.clone(),
-        fingerprint: fingerprint.finish(),
-        task,
-        columns: manifest.columns.clone(),
-        labels: of_outputs.into_iter().map(|labels| (String::new(), labels)).collect(),
-        metrics: manifest.metrics.clone(),
-        ..versions::spec(name, manifest.version, artifact, manifest.config(&filename))
-    })
-}
-
-/// Returns what `artifact` says, else the graph of an export, `model.onnx` or the only `.onnx` file.
-fn artifact_name(folder: &Path, manifest: &Manifest) -> Result<String> {
-    if let Some(name) = &manifest.artifact {
-        return Ok(name.clone());
-    }
-    if let Some(graph) = hugging_face::graph(folder).filter(|_| hugging_face::is_model(folder)) {
-        return Ok(graph.to_owned());
-    }
-    let mut found: Vec<String> = files::list(folder)?
-        .into_iter()
-        .filter(|entry| !entry.is_folder && files::is_onnx(&entry.name))
-        .map(|entry| entry.name)
-        .collect();
-    match found.as_slice() {
-        [_] => Ok(found.remove(0)),
-        _ => Ok("model.onnx".to_owned()),
-    }
-}
-
-/// Returns the labels, and the file that they come from.
-fn labels(folder: &Path, manifest: &Manifest) -> Result<(Option<Vec<String>>, Option<PathBuf>)> {
-    match &manifest.labels {
-        None => Ok((None, None)),
-        Some(Labels::List(labels)) => Ok((Some(labels.clone()), None)),
-        Some(Labels::File(name)) => {
-            let path = files::inside(folder, name)?;
-            Ok((Some(files::read_labels(&path)?), Some(path)))
-        }
-    }
 }
 
 #[cfg(test)]

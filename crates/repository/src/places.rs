@@ -13,7 +13,7 @@ use crate::files::{self, Fingerprint};
 use crate::kind::{FORMS, Kind, check_name, folder_name, kind_of, nearly_a_model, stem};
 use crate::model_toml::{self, Manifest};
 use crate::tfserving::{self, ListedModel};
-use crate::{hugging_face, mlflow, triton, versions};
+use crate::{hugging_face, mlflow, python, triton, versions};
 
 /// How many warnings are remembered as said.
 const COMPLAINTS_KEPT: usize = 256;
@@ -49,6 +49,7 @@ enum Layout {
     Triton,
     Mlflow,
     HuggingFace,
+    Python,
     TfServing { policy: VersionPolicy, labels: BTreeMap<String, u64> },
     Broken(Error),
 }
@@ -60,7 +61,11 @@ impl Root {
         let root = Self { path: path.to_owned(), kind, memory: Mutex::default() };
         match kind {
             Kind::OnnxFile => check_name(path, &stem(path))?,
-            Kind::TritonModel | Kind::MlflowModel | Kind::HuggingFaceModel | Kind::TfServingModel => {
+            Kind::TritonModel
+            | Kind::MlflowModel
+            | Kind::HuggingFaceModel
+            | Kind::PythonModel
+            | Kind::TfServingModel => {
                 check_name(path, &folder_name(path))?;
             }
             Kind::TfServingConfig => {
@@ -80,6 +85,7 @@ impl Root {
             Kind::TritonModel => self.named(folder_name(&self.path), &self.path, Layout::Triton),
             Kind::MlflowModel => self.named(folder_name(&self.path), &self.path, Layout::Mlflow),
             Kind::HuggingFaceModel => self.named(folder_name(&self.path), &self.path, Layout::HuggingFace),
+            Kind::PythonModel => self.named(folder_name(&self.path), &self.path, Layout::Python),
             Kind::TfServingModel => {
                 let layout = Layout::TfServing { policy: VersionPolicy::default(), labels: BTreeMap::new() };
                 self.named(folder_name(&self.path), &self.path, layout)
@@ -157,6 +163,9 @@ impl Root {
         if hugging_face::is_model(folder) {
             return self.named(folder_name(folder), folder, Layout::HuggingFace);
         }
+        if python::is_model(folder) {
+            return self.named(folder_name(folder), folder, Layout::Python);
+        }
         match nearly_a_model(folder) {
             Some(error) => self.named(folder_name(folder), folder, Layout::Broken(error)),
             None => Vec::new(),
@@ -210,6 +219,7 @@ impl Place {
             Layout::Triton => (BTreeMap::new(), triton::read(name, path)),
             Layout::Mlflow => (BTreeMap::new(), mlflow::read(name, 1, path).map(|spec| vec![spec.into()])),
             Layout::HuggingFace => (BTreeMap::new(), hugging_face::read(name, 1, path).map(|spec| vec![spec.into()])),
+            Layout::Python => (BTreeMap::new(), python::read(name, 1, path).map(|spec| vec![spec.into()])),
             Layout::TfServing { policy, labels } => {
                 let versions = tfserving::read(name, path, &policy, &labels);
                 (labels, versions)

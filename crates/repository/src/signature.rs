@@ -1,7 +1,8 @@
 //! What a model takes and gives, as its files declare it: for people who compare versions.
 //!
-//! The signature of an `MLmodel`, else the inputs and outputs of the ONNX graph. Files are read in
-//! pieces, through whoever keeps them; weights are passed over. Serving does not pass here.
+//! The signature of an `MLmodel`, the tensors that a `model.toml` declares of a model in Python, else
+//! the inputs and outputs of the ONNX graph. Files are read in pieces, through whoever keeps them;
+//! weights are passed over. Serving does not pass here.
 
 mod change;
 
@@ -9,10 +10,11 @@ use std::fmt;
 use std::ops::Range;
 
 use bytes::Bytes;
-use salver_core::{BoxFuture, Error, Result};
+use salver_core::{BoxFuture, Error, PythonTensor, Result};
 use serde::{Deserialize, Serialize};
 
 pub use self::change::{Change, Side};
+use crate::python::PythonDraft;
 use crate::{files, mlflow, model_toml, onnx};
 
 /// What a model takes and gives.
@@ -75,7 +77,11 @@ pub async fn read(files: &dyn Files) -> Result<Option<Signature>> {
         }
         declared.artifact.and_then(|name| found(&listed, &[&name, &format!("{name}/model.onnx")]))
     } else if let Some(text) = text(files, &listed, model_toml::MANIFEST).await? {
-        match model_toml::parse(&text)?.artifact {
+        let manifest = model_toml::parse(&text)?;
+        if let Some(python) = &manifest.python {
+            return Ok(declared(python));
+        }
+        match manifest.artifact {
             Some(name) => found(&listed, &[&name]),
             None => only_onnx(&listed).or_else(|| found(&listed, &["model.onnx"])),
         }
@@ -86,6 +92,19 @@ pub async fn read(files: &dyn Files) -> Result<Option<Signature>> {
         Some((path, size)) if files::is_onnx(path) => onnx::signature(files, path, size).await.map(Some),
         Some(_) | None => Ok(None),
     }
+}
+
+/// Of a model in Python, no file but `model.toml` says anything: its code is not run here.
+fn declared(python: &PythonDraft) -> Option<Signature> {
+    let field = |tensor: &PythonTensor| Field {
+        name: tensor.spec.name.to_string(),
+        datatype: tensor.spec.dtype.to_string(),
+        shape: Some(tensor.spec.wire_shape()),
+        optional: tensor.spec.optional,
+    };
+    let fields = |tensors: &[PythonTensor]| tensors.iter().map(field).collect();
+    let signature = Signature { inputs: fields(&python.inputs), outputs: fields(&python.outputs) };
+    Some(signature).filter(|signature| *signature != Signature::default())
 }
 
 fn found<'a>(listed: &[(&'a str, u64)], names: &[&str]) -> Option<(&'a str, u64)> {

@@ -6,13 +6,14 @@ use std::path::Path;
 
 use salver_core::{Error, ModelName, ModelSpec, Result};
 
-use crate::{files, hugging_face, mlflow, model_toml, places};
+use crate::{files, hugging_face, mlflow, model_toml, places, python};
 
 /// Endings of files that may run code of their author's when they are loaded.
 const UNSAFE_ENDINGS: [&str; 9] = ["pkl", "pickle", "joblib", "dill", "pt", "pth", "ckpt", "keras", "h5"];
 
 /// Reads the folder of one version: what MLflow saved (`MLmodel`), a Salver model (`model.toml`), what
-/// Hugging Face's tools exported (`config.json`), or the only `.onnx` file.
+/// Hugging Face's tools exported (`config.json`), a model in Python (`model.py`), or the only `.onnx`
+/// file.
 ///
 /// # Errors
 /// `Unsupported` for a model that this build cannot serve, saying what to do; otherwise what is
@@ -27,6 +28,9 @@ pub fn read_version(name: &ModelName, version: u64, folder: &Path) -> Result<Mod
     }
     if hugging_face::is_model(folder) {
         return hugging_face::read(name, version, folder);
+    }
+    if python::is_model(folder) {
+        return python::read(name, version, folder);
     }
     let entries = files::list(folder)?;
     let names = || entries.iter().filter(|entry| !entry.is_folder).map(|entry| entry.name.as_str());
@@ -50,6 +54,7 @@ pub fn check_names<'a>(names: impl Iterator<Item = &'a str>) -> Result<()> {
     }
     match names.iter().filter(|name| files::is_onnx(name)).count() {
         1 => return Ok(()),
+        0 if names.contains(&python::SCRIPT) => return Ok(()),
         0 => {}
         count => {
             return Err(Error::invalid_input(format!(
@@ -60,7 +65,7 @@ pub fn check_names<'a>(names: impl Iterator<Item = &'a str>) -> Result<()> {
     Err(match names.iter().find(|name| can_run_code(name)) {
         Some(file) => runs_code(file),
         None => Error::unsupported(
-            "the version holds no model that can be served: expected MLmodel, model.toml, config.json with model.onnx, or one .onnx file",
+            "the version holds no model that can be served: expected MLmodel, model.toml, config.json with model.onnx, model.py, or one .onnx file",
         ),
     })
 }
@@ -73,7 +78,7 @@ fn can_run_code(name: &str) -> bool {
 fn runs_code(file: &str) -> Error {
     Error::unsupported(format!(
         "'{}' is in a format that can run code when it is loaded: it is kept, but never loaded into the server; export \
-         the model to ONNX and register that",
+         the model to ONNX, or register it with a model.toml that says engine = \"python\"",
         file.escape_debug()
     ))
 }

@@ -1,6 +1,7 @@
 //! What is known of every model, serving or not: the index that clients and probes see.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -76,6 +77,31 @@ impl Board {
         // What is gone has no series, however many versions come and go.
         let shown = (state != ModelState::Gone).then(|| state.as_str());
         self.metrics.model_state(name, version, before.map(|(state, _)| state.as_str()), shown);
+    }
+
+    /// Shows a version that serves as failed while it has an outage, and as ready again afterwards.
+    /// `outage` is asked under the lock, so that of two who show it the later one is right; none:
+    /// another version is in its place.
+    pub(crate) fn show_outage<R: fmt::Display>(
+        &self,
+        name: &str,
+        version: u64,
+        outage: impl FnOnce() -> Option<Option<R>>,
+    ) {
+        let mut models = self.models.lock();
+        let Some((state, reason)) = models.get_mut(name).and_then(|known| known.versions.get_mut(&version)) else {
+            return;
+        };
+        if !matches!(state, ModelState::Ready | ModelState::Failed) {
+            return;
+        }
+        let Some(outage) = outage() else {
+            return;
+        };
+        let before = state.as_str();
+        *state = if outage.is_some() { ModelState::Failed } else { ModelState::Ready };
+        *reason = outage.map(|outage| outage.to_string()).unwrap_or_default();
+        self.metrics.model_state(name, version, Some(before), Some(state.as_str()));
     }
 
     /// Notes that a version has drained, unless it was loaded again or forgotten meanwhile.
@@ -216,6 +242,25 @@ mod tests {
         board.set("m", 1, ModelState::Ready, "");
         board.drained("m", 1);
         assert_eq!(board.index()[0].state, Some(ModelState::Ready));
+    }
+
+    #[test]
+    fn an_outage_is_shown_for_a_version_that_serves_and_no_other() {
+        let board = board();
+        let shown = || (board.index()[0].state.unwrap(), board.index()[0].reason.clone());
+        board.set("m", 1, ModelState::Ready, "");
+        board.show_outage("m", 1, || Some(Some("signal 11")));
+        assert_eq!(shown(), (ModelState::Failed, "signal 11".to_owned()));
+        assert!(!board.is_ready(|_| true));
+        board.show_outage::<&str>("m", 1, || None);
+        assert_eq!(shown().0, ModelState::Failed, "another one is in its place");
+        board.show_outage::<&str>("m", 1, || Some(None));
+        assert_eq!(shown(), (ModelState::Ready, String::new()));
+        for state in [ModelState::Loading, ModelState::Draining, ModelState::Gone] {
+            board.set("m", 1, state, "");
+            board.show_outage("m", 1, || Some(Some("signal 11")));
+            assert_eq!(shown(), (state, String::new()));
+        }
     }
 
     #[test]

@@ -81,6 +81,13 @@ impl Desk {
         }
     }
 
+    /// Returns the replies from the `first`-th request of the batch on; none where it was answered.
+    pub(crate) fn take_back(&self, first: usize) -> Vec<Option<Reply>> {
+        let mut desk = self.0.lock();
+        let first = first.min(desk.replies.len());
+        desk.replies.split_off(first)
+    }
+
     /// Takes the replies away that have no time left.
     pub(crate) fn expire(&self, due: &mut Due) {
         let mut desk = self.0.lock();

@@ -17,6 +17,7 @@ use salver_telemetry::{stripe, stripes};
 
 use crate::desk::{Desk, Due};
 use crate::queue::{Entry, Queue};
+use crate::restore::Held;
 use crate::run::{After, Job, Reply, Runner};
 use crate::slot::Slot;
 use crate::waiting::Line;
@@ -97,7 +98,7 @@ impl Inline {
     fn new_runner(&self, slot: &Slot) -> Option<Runner> {
         match slot.instance(&self.placement) {
             Ok(instance) => {
-                let runner = Runner::new(self.placement.clone(), instance);
+                let runner = Runner::new(Held::new(0, self.placement.clone(), instance));
                 self.desks.lock().push(Arc::downgrade(&runner.desk));
                 Some(runner)
             }

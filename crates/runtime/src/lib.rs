@@ -13,6 +13,7 @@ mod control;
 mod desk;
 pub mod fuzz;
 mod inline;
+mod instances;
 mod interface;
 mod levels;
 mod lifecycle;
@@ -25,7 +26,9 @@ mod places;
 mod policy;
 mod queue;
 mod reconcile;
+mod recovery;
 mod residency;
+mod restore;
 mod run;
 mod shared;
 mod slot;
@@ -56,6 +59,7 @@ use tokio_util::task::TaskTracker;
 
 pub use crate::cache::CacheOptions;
 pub use crate::options::{ControlMode, RuntimeOptions, TuningOptions};
+pub use crate::recovery::Backoff;
 pub use crate::residency::{Meter, ResidencyOptions};
 
 use crate::cache::ResponseCache;
@@ -98,8 +102,13 @@ impl Runtime {
         let tasks = TaskTracker::new();
         let shared = Shared::new(options.max_waiting_bytes.unwrap_or(usize::MAX));
         let tuning = options.tuning.as_ref().map(|options| Arc::new(Tuning::new(options)));
-        let slot_options =
-            SlotOptions { max_queue: options.max_queue, slow: options.slow, shared: shared.clone(), tuning };
+        let slot_options = SlotOptions {
+            max_queue: options.max_queue,
+            slow: options.slow,
+            shared: shared.clone(),
+            tuning,
+            backoff: options.backoff,
+        };
         let cache = ResponseCache::new(&options.cache, &metrics);
         let own = LifecycleOptions {
             slot: slot_options,

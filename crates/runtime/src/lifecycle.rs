@@ -1,6 +1,7 @@
 //! Brings versions up and takes them down.
 //!
-//! States run one way: Pending → Loading → Warming → Ready → Draining → Gone, or Failed. Ready is
+//! States run one way: Pending → Loading → Warming → Ready → Draining → Gone, or Failed; only an
+//! outage of instances that run elsewhere (`restore.rs`) goes from Ready to Failed and back. Ready is
 //! shown after it is true. A newer slot is in the table before the older one drains, so that a
 //! swap loses nothing. Changes of one model happen one after the other; different models load
 //! side by side, except under a memory limit, where each load is measured. What a memory limit
@@ -14,8 +15,8 @@ use std::time::{Duration, Instant};
 use arc_swap::ArcSwap;
 use parking_lot::Mutex;
 use salver_core::{
-    BatchRule, DataType, Dim, DynamicBatching, Engine, Error, ErrorKind, Instance, InstanceGroup, Model, ModelEntry,
-    ModelInfo, ModelName, ModelSpec, ModelState, Placement, Result, Signature, TaskMaker, TaskSpec, TensorSpec,
+    BatchRule, DataType, Dim, DynamicBatching, Engine, Error, ErrorKind, Instance, Model, ModelEntry, ModelInfo,
+    ModelName, ModelSpec, ModelState, Result, Signature, TaskMaker, TaskSpec, TensorSpec,
 };
 use salver_telemetry::Metrics;
 use tokio::sync::Semaphore;
@@ -24,6 +25,7 @@ use tokio_util::task::TaskTracker;
 use crate::board::Board;
 use crate::cache::{Loading, ResponseCache};
 use crate::checksum;
+use crate::instances;
 use crate::interface::Interface;
 use crate::observer::Observer;
 use crate::reconcile::{Actual, Extent, reconcile};
@@ -309,6 +311,7 @@ impl Lifecycle {
             served.slots.insert(version, slot.clone());
         });
         self.board.set(&name, version, ModelState::Ready, "");
+        self.show_standing(&slot);
         if let Some(of_model) = self.failures.lock().get_mut(&name) {
             of_model.remove(&version);
         }
@@ -385,7 +388,7 @@ impl Lifecycle {
     }
 
     /// Loads, warms up and starts workers. Blocking.
-    fn bring_up(&self, spec: &Arc<ModelSpec>) -> Result<Arc<Slot>> {
+    fn bring_up(self: &Arc<Self>, spec: &Arc<ModelSpec>) -> Result<Arc<Slot>> {
         checksum::check(&spec.checksums)?;
         let cached = Loading::begin(self.cache.as_ref(), spec);
         let (engine, model) = self.open(spec)?;
@@ -393,22 +396,34 @@ impl Lifecycle {
         let metrics = self.metrics.model(&spec.name, spec.version);
         let info = describe(spec, engine.as_ref(), &interface);
         let info = Arc::new(ModelInfo { observer: Some(Arc::new(Observer(metrics.clone()))), ..info });
-        let groups = interface.config.instance_groups.clone();
-        let mut instances = Vec::new();
-        for placement in groups.iter().flat_map(placements) {
-            instances.push((model.instance(&placement)?, placement));
-        }
+        let mut instances = instances::make(model.as_ref(), &interface.config.instance_groups)?;
+        let is_elsewhere = instances.iter().any(|(instance, _)| !instance.computes_here());
         if let Some((first, _)) = instances.first_mut() {
             self.warm_up(spec, &interface, first.as_mut())?;
         }
         let tuned =
             instances.first_mut().and_then(|(first, _)| self.tune(spec, engine.as_ref(), &interface, first.as_mut()));
-        let slot = Arc::new(Slot::new(spec.clone(), info, interface, model, metrics, &self.options.slot, tuned));
+        let slot = Slot::new(spec.clone(), info, interface, model, metrics, &self.options.slot, tuned);
+        let slot = Arc::new(if is_elsewhere { slot.elsewhere(instances.len()) } else { slot });
+        let this = Arc::downgrade(self);
+        let show = move |slot: &Slot| this.upgrade().into_iter().for_each(|this| this.show_standing(slot));
+        // Set nowhere else, so this cannot fail.
+        let _ = slot.show_standing.set(Box::new(show));
         if let Some(cached) = cached {
             cached.finish(&slot);
         }
         slot.start(instances)?;
         Ok(slot)
+    }
+
+    /// Shows whether the version that a slot serves is available.
+    fn show_standing(&self, slot: &Slot) {
+        let (name, version) = (&slot.spec.name, slot.spec.version);
+        self.board.show_outage(name, version, || {
+            let table = self.table.load();
+            let serves = table.served(name)?.slots.get(&version)?;
+            std::ptr::eq(&raw const **serves, slot).then(|| slot.outage())
+        });
     }
 
     /// Joins the graph with what the model's files say.
@@ -507,15 +522,6 @@ impl Lifecycle {
         }
         Err(skipped.unwrap_or_else(|| Error::unsupported("no engine is built in")))
     }
-}
-
-fn placements(group: &InstanceGroup) -> impl Iterator<Item = Placement> + use<> {
-    let (threads, count, cores) = (group.threads.max(1), group.count.max(1), group.cores.clone());
-    let devices = group.devices().into_iter().flat_map(move |device| std::iter::repeat_n(device, count));
-    devices.enumerate().map(move |(idx, device)| {
-        let core = cores.get(idx % cores.len().max(1)).copied();
-        Placement { device, threads, core }
-    })
 }
 
 fn describe(spec: &ModelSpec, engine: &dyn Engine, interface: &Interface) -> ModelInfo {

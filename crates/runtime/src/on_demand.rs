@@ -299,9 +299,12 @@ impl Lifecycle {
         let Some(served) = table.served(&model.name) else {
             return false;
         };
+        if let Found::Resident(slot) = table.find(model) {
+            return slot.outage().is_none();
+        }
         served.candidates(&model.selector).into_iter().any(|version| {
             let dormant = served.dormant.get(&version);
-            served.slots.contains_key(&version)
+            served.slots.get(&version).is_some_and(|slot| slot.outage().is_none())
                 || dormant.is_some_and(|dormant| self.residency.refusal(&dormant.spec).is_none())
         })
     }

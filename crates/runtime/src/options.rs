@@ -6,6 +6,7 @@ use std::time::Duration;
 use salver_core::TaskMaker;
 
 use crate::cache::CacheOptions;
+use crate::recovery::Backoff;
 use crate::residency::ResidencyOptions;
 
 /// Who decides which models are loaded, with Triton's meaning.
@@ -46,6 +47,8 @@ pub struct RuntimeOptions {
     pub max_waiting_bytes: Option<usize>,
     /// What of the answers is kept.
     pub cache: CacheOptions,
+    /// How long instances that run elsewhere, and end again and again, stay away.
+    pub backoff: Backoff,
     /// Makes the tasks of models; none: models with one are refused.
     pub tasks: Option<Arc<dyn TaskMaker>>,
 }

@@ -84,6 +84,17 @@ impl<T> Queue<T> {
     }
 
     pub(crate) fn push(&mut self, entry: Entry<T>) {
+        self.line_for(&entry).in_time.push_back(entry);
+    }
+
+    /// Puts a request back that was taken, before those that came later.
+    pub(crate) fn put_back(&mut self, entry: Entry<T>) {
+        let in_time = &mut self.line_for(&entry).in_time;
+        in_time.insert(in_time.partition_point(|waiting| waiting.id < entry.id), entry);
+    }
+
+    /// Counts a request in; returns where it waits.
+    fn line_for(&mut self, entry: &Entry<T>) -> &mut Line<T> {
         self.rows += entry.rows;
         self.len += 1;
         let idx = match self.lines.binary_search_by_key(&entry.lane, |line| line.lane) {
@@ -97,7 +108,7 @@ impl<T> Queue<T> {
         };
         let line = &mut self.lines[idx];
         line.has_limits |= entry.expiry != Expiry::Never;
-        line.in_time.push_back(entry);
+        line
     }
 
     pub(crate) fn rows(&self) -> usize {

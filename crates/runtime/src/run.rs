@@ -1,15 +1,16 @@
 //! Runs one batch on one instance and answers its requests.
 //!
 //! A batch that fails is halved until the request at fault stands alone, so a row that fails alone
-//! fails alone. An instance that panicked, that failed on a lone request, or that did not come back
-//! in time, is replaced.
+//! fails alone. A batch whose instance ended under it fails as a whole: each half would cost another
+//! instance. An instance that panicked, that failed on a lone request, that ended, or that did not
+//! come back in time, is replaced.
 
 use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use salver_core::{Error, ErrorKind, Inputs, Instance, Placement, Result, Tensor, Timings};
+use salver_core::{Error, ErrorKind, Inputs, Instance, Result, Tensor, Timings};
 use salver_telemetry::Replaced;
 use tokio::sync::oneshot;
 
@@ -18,6 +19,7 @@ use crate::desk::Desk;
 use crate::padding::Padding;
 use crate::places::Place;
 use crate::queue::{Entry, Lane};
+use crate::restore::Held;
 use crate::slot::Slot;
 use crate::statistics::Execution;
 
@@ -74,9 +76,7 @@ pub(crate) struct Answer {
 
 /// Runs batches of one slot, one after the other.
 pub(crate) struct Runner {
-    placement: Placement,
-    /// Empty after a failure, until a new one could be made.
-    instance: Option<Box<dyn Instance>>,
+    pub(crate) held: Held,
     pub(crate) desk: Arc<Desk>,
 }
 
@@ -85,6 +85,8 @@ pub(crate) struct Runner {
 pub(crate) enum After {
     /// It may take the next batch.
     Next,
+    /// Its instance is gone. The requests of the batch from there on did not run.
+    Gone(usize),
     /// It was given up meanwhile: its thread has to end.
     GivenUp,
 }
@@ -96,26 +98,38 @@ struct Done {
 }
 
 impl Runner {
-    pub(crate) fn new(placement: Placement, instance: Box<dyn Instance>) -> Self {
-        Self { placement, instance: Some(instance), desk: Arc::default() }
+    pub(crate) fn new(held: Held) -> Self {
+        Self { held, desk: Arc::default() }
     }
 
-    pub(crate) fn placement(&self) -> &Placement {
-        &self.placement
-    }
-
-    /// Runs what a caller still waits for; leaves `batch` empty.
+    /// Runs what a caller still waits for. Leaves in `batch` what did not run because the instance
+    /// is gone.
     pub(crate) fn run_batch(&mut self, slot: &Slot, batch: &mut Vec<Entry<Job>>) -> After {
         let now = Instant::now();
         batch.retain_mut(|entry| still_wanted(slot, entry, now));
         if batch.is_empty() {
             return After::Next;
         }
+        if !self.held.look(slot) {
+            return After::Gone(0);
+        }
         let _online = batch.iter().any(|entry| entry.lane != Lane::Background).then(|| slot.shared().online());
         self.desk.lay_out(batch.iter_mut().filter_map(|entry| entry.payload.reply.take()));
         let after = self.run_group(slot, batch, 0, now);
-        batch.clear();
+        match after {
+            After::Gone(from) => self.take_back(batch, from),
+            After::Next | After::GivenUp => batch.clear(),
+        }
         after
+    }
+
+    /// Leaves in `batch` what has a reply to come from `from` on.
+    fn take_back(&self, batch: &mut Vec<Entry<Job>>, from: usize) {
+        batch.drain(..from);
+        for (entry, reply) in batch.iter_mut().zip(self.desk.take_back(from)) {
+            entry.payload.reply = reply;
+        }
+        batch.retain(|entry| entry.payload.reply.is_some());
     }
 
     /// Runs `group`, which begins at `first` within the batch.
@@ -124,52 +138,49 @@ impl Runner {
         if !self.desk.came_back() {
             return After::GivenUp;
         }
-        match result {
-            Ok(done) => self.answer(slot, group, first, done, taken),
-            Err(error) if group.len() == 1 => self.refuse(slot, &group[0], first, error),
-            Err(error) => {
-                tracing::debug!(model = &*slot.info.name, requests = group.len(), %error, "batch failed, halving it");
-                let (front, back) = group.split_at(group.len() / 2);
-                if self.run_group(slot, front, first, taken) == After::GivenUp {
-                    return After::GivenUp;
-                }
-                return self.run_group(slot, back, first + front.len(), taken);
+        let error = match result {
+            Ok(done) => {
+                self.held.prove(slot);
+                self.answer(slot, group, first, done, taken);
+                return After::Next;
             }
+            Err(error) => error,
+        };
+        self.held.review(slot, &error, group.len() == 1);
+        let error = name(slot, error);
+        let is_gone = self.held.is_gone(slot);
+        if group.len() == 1 || is_gone || error.kind() == ErrorKind::NotReady {
+            self.refuse(slot, group, first, &error);
+            return if is_gone { After::Gone(first + group.len()) } else { After::Next };
         }
-        After::Next
+        tracing::debug!(model = &*slot.info.name, requests = group.len(), %error, "batch failed, halving it");
+        let (front, back) = group.split_at(group.len() / 2);
+        match self.run_group(slot, front, first, taken) {
+            After::Next => self.run_group(slot, back, first + front.len(), taken),
+            early => early,
+        }
     }
 
     fn run(&mut self, slot: &Slot, group: &[Entry<Job>]) -> Result<Done> {
-        let instance = match &mut self.instance {
-            Some(instance) => instance,
-            empty => empty.insert(slot.instance(&self.placement)?),
-        };
+        let instance = self.held.instance(slot)?;
         if slot.watches() {
             self.desk.starts(Instant::now(), instance.interrupt());
         }
         let padding = slot.interface.padding.as_ref();
-        match catch_unwind(AssertUnwindSafe(|| execute(instance.as_mut(), group, padding, slot))) {
-            Ok(result) => result.map_err(|error| {
-                // A request that fails alone may have left its instance in any state.
-                if group.len() == 1 && error.kind() == ErrorKind::Engine {
-                    self.instance = None;
-                    slot.metrics.instance_replaced(Replaced::Error);
-                }
-                name(slot, error)
-            }),
+        match catch_unwind(AssertUnwindSafe(|| execute(instance, group, padding, slot))) {
+            Ok(result) => result,
             Err(panic) => {
-                self.instance = None;
                 let reason = panic_text(panic.as_ref());
                 tracing::error!(model = &*slot.info.name, reason, "the engine panicked; its instance is replaced");
-                slot.metrics.instance_replaced(Replaced::Panic);
-                Err(name(slot, Error::engine("the engine failed on this request")))
+                self.held.lose(slot, Replaced::Panic, format!("the engine panicked: {reason}"));
+                Err(Error::engine("the engine failed on this request"))
             }
         }
     }
 
-    fn refuse(&self, slot: &Slot, entry: &Entry<Job>, idx: usize, error: Error) {
-        slot.counters.failed(entry.arrived.elapsed());
-        self.desk.answer(idx, std::iter::once(error), |reply, error| slot.deliver(reply, Err(error)));
+    fn refuse(&self, slot: &Slot, group: &[Entry<Job>], first: usize, error: &Error) {
+        group.iter().for_each(|entry| slot.counters.failed(entry.arrived.elapsed()));
+        self.desk.answer(first, group.iter(), |reply, _| slot.deliver(reply, Err(error.clone())));
     }
 
     fn answer(&self, slot: &Slot, group: &[Entry<Job>], first: usize, done: Done, taken: Instant) {
@@ -258,7 +269,7 @@ fn timed(rows: usize, started: Instant, assembled: Instant, ran: Instant) -> Exe
     }
 }
 
-fn panic_text(panic: &(dyn Any + Send)) -> &str {
+pub(crate) fn panic_text(panic: &(dyn Any + Send)) -> &str {
     let text = panic.downcast_ref::<&str>().copied();
     text.or_else(|| panic.downcast_ref::<String>().map(String::as_str)).unwrap_or("no message")
 }

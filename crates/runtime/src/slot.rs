@@ -24,6 +24,8 @@ use crate::order::Order;
 use crate::places::{NoPlace, Place, Places};
 use crate::policy::BatchOptions;
 use crate::queue::{BatchKey, Entry, Expiry};
+use crate::recovery::{Backoff, Recovery};
+use crate::restore::Held;
 use crate::run::{self, Answer, Job, Reply, Runner, Seat};
 use crate::shared::Shared;
 use crate::statistics::Counters;
@@ -50,6 +52,8 @@ pub(crate) struct SlotOptions {
     pub(crate) shared: Arc<Shared>,
     /// How the best batch of a model is found; none: it is not looked for.
     pub(crate) tuning: Option<Arc<Tuning>>,
+    /// How long instances that end again and again stay away.
+    pub(crate) backoff: Backoff,
 }
 
 /// One served version of a model.
@@ -69,6 +73,10 @@ pub(crate) struct Slot {
     pub(crate) order: Option<Order>,
     pub(crate) usage: Usage,
     fixed_rows: bool,
+    /// Whether its instances run elsewhere, where they may end by themselves.
+    pub(crate) is_elsewhere: bool,
+    /// Tells others that the version became unavailable, or available again.
+    pub(crate) show_standing: OnceLock<ShowStanding>,
     /// Batches that may run at a time.
     pub(crate) instances: usize,
     pub(crate) run_timeout: Option<Duration>,
@@ -79,6 +87,8 @@ pub(crate) struct Slot {
     model: Mutex<Option<Arc<dyn Model>>>,
     pub(crate) workers: Workers,
 }
+
+pub(crate) type ShowStanding = Box<dyn Fn(&Slot) + Send + Sync>;
 
 /// Why a slot did not answer.
 pub(crate) enum Refusal {
@@ -129,6 +139,8 @@ impl Slot {
         let task_metrics = interface.task.as_ref().map(|_| metrics.task());
         Self {
             fixed_rows: interface.has_fixed_rows(),
+            is_elsewhere: false,
+            show_standing: OnceLock::new(),
             levels,
             order,
             inline,
@@ -151,13 +163,23 @@ impl Slot {
         }
     }
 
+    /// Expects instances that run elsewhere: nothing else may wait for them but workers, and those
+    /// make them again when they end.
+    #[must_use]
+    pub(crate) fn elsewhere(mut self, instances: usize) -> Self {
+        self.is_elsewhere = true;
+        self.inline = Inline::never();
+        self.waiting.state.get_mut().recovery = Some(Recovery::new(instances, self.options.backoff));
+        self
+    }
+
     /// Starts a worker for each instance, and puts the slot under watch.
     ///
     /// # Errors
     /// `Full` where no more threads can be started.
     pub(crate) fn start(self: &Arc<Self>, instances: Vec<(Box<dyn salver_core::Instance>, Placement)>) -> Result<()> {
-        for (instance, placement) in instances {
-            if let Err(error) = self.workers.start(self, Runner::new(placement, instance)) {
+        for (idx, (instance, placement)) in instances.into_iter().enumerate() {
+            if let Err(error) = self.workers.start(self, Runner::new(Held::new(idx, placement, instance))) {
                 self.close();
                 return Err(error);
             }

@@ -2,7 +2,8 @@
 //!
 //! A batch far beyond that knee only makes its requests wait for each other. The sweep is short, runs
 //! on one thread as the workers do, and is left out where the model's settings say the size. What
-//! was found is remembered per model and machine (`Notes`), so that the next start is quick.
+//! was found is remembered per model and machine (`Notes`), so that the next start is quick. Of an
+//! instance that computes elsewhere the time of day counts: this thread only waits for it.
 
 use std::fmt::Write as _;
 use std::fs;
@@ -88,7 +89,7 @@ pub(crate) fn lone_run(interface: &Interface, instance: &mut dyn Instance) -> Op
     Some(Tuned { max_rows: None, lone_run })
 }
 
-/// Returns the busy time of the quickest of a few runs; none: no input can be made up.
+/// Returns how long the quickest of a few runs took; none: no input can be made up.
 fn time(interface: &Interface, instance: &mut dyn Instance, rows: usize, is_first: bool) -> Result<Option<Duration>> {
     let made_up: Option<Vec<Tensor>> =
         interface.wire.inputs.iter().filter(|spec| !spec.optional).map(|spec| input(interface, spec, rows)).collect();
@@ -102,14 +103,35 @@ fn time(interface: &Interface, instance: &mut dyn Instance, rows: usize, is_firs
     }
     let mut quickest = Duration::MAX;
     for repeat in 1..=REPEATS {
-        let before = busy_time();
+        let clock = Clock::start(instance);
         instance.run(Inputs::Direct(&inputs))?;
-        quickest = quickest.min(busy_time().saturating_sub(before));
+        quickest = quickest.min(clock.elapsed());
         if quickest > SHORT && repeat == LONG_REPEATS {
             break;
         }
     }
     Ok(Some(quickest))
+}
+
+/// Measures one run.
+enum Clock {
+    /// By what this thread computes.
+    Busy(Duration),
+    /// By the time of day.
+    Wall(Instant),
+}
+
+impl Clock {
+    fn start(instance: &dyn Instance) -> Self {
+        if instance.computes_here() { Self::Busy(busy_time()) } else { Self::Wall(Instant::now()) }
+    }
+
+    fn elapsed(&self) -> Duration {
+        match self {
+            Self::Busy(before) => busy_time().saturating_sub(*before),
+            Self::Wall(started) => started.elapsed(),
+        }
+    }
 }
 
 /// What this thread has computed. Unlike the time of day it does not count what others took from
@@ -219,6 +241,9 @@ fn machine() -> String {
 
 #[cfg(test)]
 mod tests {
+    use salver_core::Placement;
+    use salver_testkit::{FakeEngine, spec};
+
     use super::*;
 
     #[track_caller]
@@ -239,6 +264,22 @@ mod tests {
         check(&[101_000, 100_000, 100_000], 1);
         // 80 ms may be waited for, 160 ms not.
         check(&[13_000, 11_700, 10_400, 10_300, 10_300], 8);
+    }
+
+    #[test]
+    fn a_run_elsewhere_takes_as_long_as_it_is_waited_for() {
+        const RUN: Duration = Duration::from_millis(3);
+        let lone_run = |engine: FakeEngine| {
+            let spec = spec("m", std::path::Path::new("m.onnx"));
+            let model = engine.taking(RUN).load(&spec).unwrap();
+            let placement = Placement { device: "cpu".to_owned(), threads: 1, core: None };
+            let mut instance = model.instance(&placement).unwrap();
+            let interface = Interface::new(model.signature(), &spec.config).unwrap();
+            super::lone_run(&interface, instance.as_mut()).unwrap().lone_run
+        };
+        assert!(lone_run(FakeEngine::new().elsewhere()) >= RUN);
+        // Here it sleeps, and does not compute.
+        assert!(lone_run(FakeEngine::new()) < RUN);
     }
 
     #[test]

@@ -13,24 +13,31 @@ use crate::desk::Due;
 use crate::inline::Crew;
 use crate::policy::{Decision, decide};
 use crate::queue::{Entry, Lane, Queue};
+use crate::recovery::{Outage, Recovery};
 use crate::run::Job;
 use crate::slot::Slot;
 
 /// About how long a called worker takes to arrive.
 const ARRIVAL: Duration = Duration::from_micros(50);
+/// How often a worker that has nothing to do looks after an instance that runs elsewhere.
+const LOOK: Duration = Duration::from_millis(250);
 /// How often background work looks for a core that online traffic left free.
 const BACKGROUND_RETRY: Duration = Duration::from_millis(1);
 
 /// The line that workers serve.
 pub(crate) struct Waiting {
-    state: Mutex<State>,
+    pub(crate) state: Mutex<State>,
     wake: Condvar,
+    /// Wakes workers that wait to make their instance again.
+    pub(crate) closing: Condvar,
 }
 
-struct State {
-    queue: Queue<Job>,
+pub(crate) struct State {
+    pub(crate) queue: Queue<Job>,
     n_arrived: u64,
-    closed: bool,
+    pub(crate) closed: bool,
+    /// Of instances that run elsewhere.
+    pub(crate) recovery: Option<Recovery>,
     /// Workers that sleep.
     idle: usize,
     /// Batches that run, also those of crews.
@@ -42,9 +49,20 @@ struct State {
     called: bool,
 }
 
-/// What a runner finds when it asks for work.
+/// What a worker does next.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Work {
+    /// Run a batch; say [`Slot::ran`] afterwards.
+    Batch,
+    /// See whether its instance is still there.
+    Look,
+    /// End: the slot is closed and nothing is left.
+    End,
+}
+
+/// What there is to run.
 enum Next {
-    /// A batch; say [`Slot::ran`] afterwards.
+    /// A batch.
     Batch,
     /// Nothing at the moment, or nothing that may run yet; look again then, if it says when.
     Wait(Option<Instant>),
@@ -86,13 +104,21 @@ impl Line {
 impl Waiting {
     /// Nobody waits yet. `run_time` is what is known of it from elsewhere.
     pub(crate) fn new(run_time: Option<Duration>) -> Self {
-        let state =
-            State { queue: Queue::new(), n_arrived: 0, closed: false, idle: 0, busy: 0, run_time, called: false };
-        Self { state: Mutex::new(state), wake: Condvar::new() }
+        let state = State {
+            queue: Queue::new(),
+            n_arrived: 0,
+            closed: false,
+            recovery: None,
+            idle: 0,
+            busy: 0,
+            run_time,
+            called: false,
+        };
+        Self { state: Mutex::new(state), wake: Condvar::new(), closing: Condvar::new() }
     }
 
     /// Calls a worker for what waits, if one sleeps; a busy one looks for more by itself.
-    fn call(&self, state: &mut State) {
+    pub(crate) fn call(&self, state: &mut State) {
         if state.queue.len() > 0 && state.idle > 0 {
             state.called = true;
             self.wake.notify_one();
@@ -101,6 +127,11 @@ impl Waiting {
 }
 
 impl State {
+    /// Says why nothing is taken up at the moment, if that is so.
+    pub(crate) fn outage(&self, now: Instant) -> Option<Outage> {
+        self.recovery.as_ref()?.outage(now)
+    }
+
     /// Whether a worker has to be called for what is in the queue; notes that it is. Where a busy
     /// one will be back sooner than a called one arrives, the request is left to it.
     fn calls(&mut self, max_rows: usize) -> bool {
@@ -122,6 +153,9 @@ impl Slot {
             return Ok((id, leads.then_some(crew)));
         }
         let mut state = self.waiting.state.lock();
+        if let Some(outage) = state.outage(entry.arrived) {
+            return Err(self.unavailable(&outage));
+        }
         if let Some(most) = self.levels.max_queue(entry.lane)
             && state.queue.len_of(entry.lane) >= most
         {
@@ -195,10 +229,10 @@ impl Slot {
         Next::Batch
     }
 
-    /// Blocks until there is a batch to run and moves it into `batch`; false: the slot is closed
-    /// and nothing is left.
-    pub(crate) fn next_batch(&self, batch: &mut Vec<Entry<Job>>) -> bool {
-        let Waiting { state, wake } = &self.waiting;
+    /// Blocks until there is something to do; moves a batch to run into `batch`.
+    pub(crate) fn next_work(&self, batch: &mut Vec<Entry<Job>>) -> Work {
+        let Waiting { state, wake, .. } = &self.waiting;
+        let look_at = self.is_elsewhere.then(|| Instant::now() + LOOK);
         let mut state = state.lock();
         loop {
             let next = if state.busy < self.instances || state.closed {
@@ -207,16 +241,17 @@ impl Slot {
                 Next::Wait(None)
             };
             match next {
-                Next::Closed => return false,
+                Next::Closed => return Work::End,
                 Next::Batch => {
                     if state.calls(self.batching.max_rows) {
                         wake.notify_one();
                     }
-                    return true;
+                    return Work::Batch;
                 }
+                Next::Wait(_) if look_at.is_some_and(|look_at| look_at <= Instant::now()) => return Work::Look,
                 Next::Wait(until) => {
                     state.idle += 1;
-                    match until {
+                    match until.into_iter().chain(look_at).min() {
                         Some(due) => drop(wake.wait_until(&mut state, due)),
                         None => wake.wait(&mut state),
                     }
@@ -251,7 +286,7 @@ impl Slot {
         self.crew_ran(None);
     }
 
-    fn over(&self, took: Option<Duration>) -> MutexGuard<'_, State> {
+    pub(crate) fn over(&self, took: Option<Duration>) -> MutexGuard<'_, State> {
         let mut state = self.waiting.state.lock();
         state.busy -= 1;
         if let Some(took) = took {
@@ -293,6 +328,7 @@ impl Slot {
     pub(crate) fn close(&self) {
         self.waiting.state.lock().closed = true;
         self.waiting.wake.notify_all();
+        self.waiting.closing.notify_all();
     }
 }
 

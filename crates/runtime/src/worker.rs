@@ -8,14 +8,17 @@ use parking_lot::Mutex;
 use salver_core::{Error, ErrorKind, Placement, Result};
 
 use crate::desk::{Desk, Due};
+use crate::restore::Held;
 use crate::run::{After, Reply, Runner};
 use crate::slot::Slot;
+use crate::waiting::Work;
 
 /// The threads of one slot.
 #[derive(Default)]
 pub(crate) struct Workers(Mutex<Vec<Worker>>);
 
 struct Worker {
+    idx: usize,
     placement: Placement,
     desk: Arc<Desk>,
     thread: JoinHandle<()>,
@@ -28,33 +31,33 @@ impl Workers {
     /// `Full` where no more threads can be started.
     pub(crate) fn start(&self, slot: &Arc<Slot>, runner: Runner) -> Result<()> {
         let mut workers = self.0.lock();
-        let (placement, desk) = (runner.placement().clone(), runner.desk.clone());
-        let name = format!("{}-{}", slot.spec.name, workers.len());
+        let (idx, placement, desk) = (runner.held.idx(), runner.held.placement.clone(), runner.desk.clone());
+        let name = format!("{}-{idx}", slot.spec.name);
         let own = slot.clone();
         let thread = std::thread::Builder::new().name(name).spawn(move || work(&own, runner));
         let thread =
             thread.map_err(|error| Error::new(ErrorKind::Full, "no more threads can be started").with_source(error))?;
-        workers.push(Worker { placement, desk, thread });
+        workers.push(Worker { idx, placement, desk, thread });
         Ok(())
     }
 
     /// Takes the replies from every worker whose run has lasted `limit`, and starts others in
-    /// their place. The threads are left to the engine; should it ever come back, they end.
+    /// their place, which make their instances themselves: that may take long. The threads are left
+    /// to the engine; should it ever come back, they end.
     pub(crate) fn give_up(&self, slot: &Arc<Slot>, limit: Duration, now: Instant) -> Vec<Vec<Reply>> {
         let mut given_up = Vec::new();
         self.0.lock().retain(|worker| {
             let revoked = worker.desk.revoke(limit, now);
             let stays = revoked.is_none();
-            given_up.extend(revoked.map(|replies| (worker.placement.clone(), replies)));
+            given_up.extend(revoked.map(|replies| (worker.idx, worker.placement.clone(), replies)));
             stays
         });
         let mut taken = Vec::new();
-        for (placement, replies) in given_up {
+        for (idx, placement, replies) in given_up {
             slot.gave_up();
-            let replaced =
-                slot.instance(&placement).and_then(|instance| self.start(slot, Runner::new(placement, instance)));
-            if let Err(error) = replaced {
-                tracing::error!(model = &*slot.info.name, %error, "no instance in place of the one that hangs");
+            let end = format!("a run did not end within {} ms", limit.as_millis());
+            if let Err(error) = self.start(slot, Runner::new(Held::nothing(idx, placement, end))) {
+                tracing::error!(model = &*slot.info.name, %error, "no worker in place of the one that hangs");
             }
             taken.push(replies);
         }
@@ -78,14 +81,23 @@ impl Workers {
 /// Runs until the slot is closed and its queue is empty.
 fn work(slot: &Arc<Slot>, mut runner: Runner) {
     give_way();
-    stay_on(runner.placement().core);
+    stay_on(runner.held.placement.core);
     let mut batch = Vec::new();
-    while slot.next_batch(&mut batch) {
-        let started = Instant::now();
-        if runner.run_batch(slot, &mut batch) == After::GivenUp {
-            return;
+    while runner.held.restore(slot) {
+        match slot.next_work(&mut batch) {
+            Work::End => return,
+            Work::Look => {
+                runner.held.look(slot);
+            }
+            Work::Batch => {
+                let started = Instant::now();
+                match runner.run_batch(slot, &mut batch) {
+                    After::Next => slot.ran(started.elapsed()),
+                    After::Gone(_) => slot.put_back(&mut batch),
+                    After::GivenUp => return,
+                }
+            }
         }
-        slot.ran(started.elapsed());
     }
 }
 

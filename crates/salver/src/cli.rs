@@ -9,7 +9,7 @@ mod top;
 
 use std::path::PathBuf;
 
-use clap::{Args, CommandFactory, Parser, Subcommand};
+use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
 
 pub(crate) use self::bench::{BenchOptions, BenchProtocol, RawShape};
 pub(crate) use self::import::ImportOptions;
@@ -21,8 +21,8 @@ use crate::settings::{GrpcAddr, Secret, ServeOptions, parse_addr, parse_grpc, pa
 const INTRO: &str = "\
 Salver serves trained models over HTTP and gRPC.
 
-It reads .onnx files, model folders, Triton repositories and TF Serving folders, and speaks the Open
-Inference Protocol, the TF Serving and KServe v1 API, MLflow scoring and plain JSON.";
+It reads .onnx files, model folders, models in Python, Triton repositories and TF Serving folders, and
+speaks the Open Inference Protocol, the TF Serving and KServe v1 API, MLflow scoring and plain JSON.";
 
 const EXAMPLES: &str = "\
 Examples:
@@ -118,6 +118,41 @@ pub(crate) struct EngineArgs {
     /// Never fetch ONNX Runtime; without it, the built-in engine serves what it can.
     #[arg(long, value_name = "BOOL", env = "SALVER_NO_RUNTIME_INSTALL", hide_env = true, default_value_t = false, num_args = 0..=1, require_equals = true, default_missing_value = "true", hide_possible_values = true, help_heading = "Models")]
     pub no_runtime_install: bool,
+
+    /// Run models in Python, each in processes of its own. Their code can do anything that you can.
+    ///
+    /// Off by default: whoever can put a model here, or register one, runs code on this machine.
+    #[arg(long, value_name = "BOOL", env = "SALVER_ALLOW_PYTHON", hide_env = true, default_value_t = false, num_args = 0..=1, require_equals = true, default_missing_value = "true", hide_possible_values = true, help_heading = "Models")]
+    pub allow_python: bool,
+
+    /// The interpreter, or the folder of a virtual environment, of models in Python that name none
+    /// (default: python3).
+    #[arg(long, value_name = "PATH", env = "SALVER_PYTHON", hide_env = true, help_heading = "Models")]
+    pub python: Option<PathBuf>,
+
+    /// What to do with a model's requirements.txt: "install" makes an environment of its own, once;
+    /// "ignore" relies on what the interpreter of --python has.
+    #[arg(
+        long,
+        value_name = "MODE",
+        value_enum,
+        env = "SALVER_PYTHON_REQUIREMENTS",
+        hide_env = true,
+        default_value_t,
+        hide_possible_values = true,
+        help_heading = "Models"
+    )]
+    pub python_requirements: PythonRequirements,
+}
+
+/// What happens with the requirements of models in Python.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
+pub(crate) enum PythonRequirements {
+    /// They are installed.
+    #[default]
+    Install,
+    /// They are there already.
+    Ignore,
 }
 
 /// Which running server is meant.

@@ -5,18 +5,26 @@
 //! is called again; a server under a memory limit has to know at once.
 #![expect(unsafe_code, reason = "one call into mimalloc, which has no safe form")]
 
+use salver_engine_python::PythonEngine;
 use salver_runtime::Meter;
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
-/// The memory of this process.
-#[derive(Debug)]
-pub(crate) struct ProcessMemory;
+/// The memory of this process and of its workers.
+pub(crate) struct ServerMemory {
+    pub(crate) workers: PythonEngine,
+}
 
-impl Meter for ProcessMemory {
+impl std::fmt::Debug for ServerMemory {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("ServerMemory")
+    }
+}
+
+impl Meter for ServerMemory {
     fn resident_bytes(&self) -> u64 {
-        salver_telemetry::resident_bytes().unwrap_or_default()
+        salver_telemetry::resident_bytes().unwrap_or_default() + self.workers.resident_bytes()
     }
 
     fn release(&self) {
@@ -31,19 +39,22 @@ impl Meter for ProcessMemory {
 
 #[cfg(test)]
 mod tests {
+    use salver_engine_python::PythonOptions;
+
     use super::*;
 
     #[test]
     fn what_was_freed_goes_back() {
         const BLOCK: usize = 16 << 20;
+        let memory = ServerMemory { workers: PythonEngine::new(&PythonOptions::default()) };
         // Other tests take memory of the same process meanwhile: one look that is not disturbed is enough.
         let looks: Vec<(u64, u64)> = (0..8)
             .map(|_| {
                 let blocks: Vec<Vec<u8>> = (1..9).map(|idx| vec![idx; BLOCK]).collect();
-                let held = ProcessMemory.resident_bytes();
+                let held = memory.resident_bytes();
                 drop(blocks);
-                ProcessMemory.release();
-                (held, ProcessMemory.resident_bytes())
+                memory.release();
+                (held, memory.resident_bytes())
             })
             .collect();
         assert!(looks.iter().any(|(held, left)| left + 7 * BLOCK as u64 <= *held), "before and after: {looks:?}");

@@ -81,11 +81,11 @@ impl Serving {
         // Before anybody can see the server and tell it to stop.
         let signals = Signals::listen().context("listen for signals")?;
         let metrics = Metrics::new();
-        let (paths, runtime_options) = (Repository::open(&options.paths)?, wiring::runtime_options(options)?);
+        let paths = Repository::open(&options.paths)?;
         let registry = OpenRegistry::open(options)?;
         let of_registry = registry.as_ref().map(|registry| registry.served.clone() as Arc<dyn ModelSource>);
         let sources = Arc::new(Sources::new(paths, of_registry));
-        let runtime = wiring::runtime_of(sources.clone(), &options.engine, &metrics, runtime_options);
+        let runtime = wiring::served(sources.clone(), &metrics, options)?;
         let records = registry.as_ref().map(|registry| registry.registry.clone());
         let services = wiring::services(&runtime, metrics, records, options);
         let bound = salver_server::bind(services, wiring::server_options(options)).await?;

@@ -77,6 +77,10 @@ pub(crate) struct ServeOptions {
     #[arg(long, value_name = "MS", default_value_t = 15_000, value_parser = RangedU64ValueParser::<u64>::new().range(10..), help_heading = "Models")]
     pub poll_interval_ms: u64,
 
+    /// Pick up changed files of models at once: as "poll", every half second. For development.
+    #[arg(long, value_name = "BOOL", default_value_t = false, num_args = 0..=1, require_equals = true, default_missing_value = "true", hide_possible_values = true, help_heading = "Models")]
+    pub reload: bool,
+
     /// The most memory that the whole process should hold, such as 2GiB or 500MB (0: no limit).
     ///
     /// With a limit, a model is loaded when it is first asked for, and the one that was not used for

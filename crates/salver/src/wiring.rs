@@ -7,6 +7,7 @@ use std::time::Duration;
 use anyhow::{Context as _, Result, bail};
 use salver_core::{Engine, ModelControl as _, ModelEntry, ModelName, ModelSource, ModelState, SharedCache};
 use salver_engine_onnx::{Fetch, OnnxEngine, OnnxOptions};
+use salver_engine_python::{PythonEngine, PythonOptions, Requirements};
 use salver_engine_rten::RtenEngine;
 use salver_registry::Registry;
 use salver_repository::Repository;
@@ -16,13 +17,15 @@ use salver_store::RedisCache;
 use salver_tasks::Tasks;
 use salver_telemetry::{LogFormat, Metrics};
 
-use crate::cli::EngineArgs;
-use crate::memory::ProcessMemory;
+use crate::cli::{EngineArgs, PythonRequirements};
+use crate::memory::ServerMemory;
 use crate::progress::Progress;
 use crate::settings::{ControlMode, LimitOptions, LogStyle, ServeOptions};
 
 /// How long finding the best batch of one model may take at its first load.
 const SWEEP: Duration = Duration::from_secs(2);
+/// How often `--reload` looks at the folders.
+const RELOAD: Duration = Duration::from_millis(500);
 
 /// Makes the ONNX Runtime engine; nothing is loaded yet.
 pub(crate) fn onnx_engine(args: &EngineArgs) -> OnnxEngine {
@@ -30,9 +33,26 @@ pub(crate) fn onnx_engine(args: &EngineArgs) -> OnnxEngine {
     OnnxEngine::new(&OnnxOptions { library: args.ort_lib.clone(), cache: None, fetch })
 }
 
+/// Makes the engine of workers; none is started yet.
+pub(crate) fn python_engine(args: &EngineArgs) -> PythonEngine {
+    PythonEngine::new(&PythonOptions {
+        is_allowed: args.allow_python,
+        interpreter: args.python.clone(),
+        requirements: match args.python_requirements {
+            PythonRequirements::Install => Requirements::Installed,
+            PythonRequirements::Ignore => Requirements::Given,
+        },
+        ..PythonOptions::default()
+    })
+}
+
 /// Makes the engines, best one first.
 pub(crate) fn engines(args: &EngineArgs) -> Vec<Arc<dyn Engine>> {
-    vec![Arc::new(onnx_engine(args)), Arc::new(RtenEngine::new())]
+    engines_with(args, python_engine(args))
+}
+
+fn engines_with(args: &EngineArgs, python: PythonEngine) -> Vec<Arc<dyn Engine>> {
+    vec![Arc::new(onnx_engine(args)), Arc::new(RtenEngine::new()), Arc::new(python)]
 }
 
 /// Makes a runtime over `paths`; nothing is loaded yet.
@@ -46,17 +66,21 @@ pub(crate) fn runtime(
     options: RuntimeOptions,
 ) -> Result<Arc<Runtime>> {
     let source = Repository::open(paths)?;
-    Ok(runtime_of(Arc::new(source), args, metrics, options))
+    Ok(Runtime::new(engines(args), Arc::new(source), metrics.clone(), options))
 }
 
-/// Makes a runtime over any source; nothing is loaded yet.
-pub(crate) fn runtime_of(
+/// Makes the runtime of a server over any source; nothing is loaded yet.
+///
+/// # Errors
+/// Where the settings contradict each other.
+pub(crate) fn served(
     source: Arc<dyn ModelSource>,
-    args: &EngineArgs,
     metrics: &Arc<Metrics>,
-    options: RuntimeOptions,
-) -> Arc<Runtime> {
-    Runtime::new(engines(args), source, metrics.clone(), options)
+    options: &ServeOptions,
+) -> Result<Arc<Runtime>> {
+    let python = python_engine(&options.engine);
+    let engines = engines_with(&options.engine, python.clone());
+    Ok(Runtime::new(engines, source, metrics.clone(), runtime_options(options, python)?))
 }
 
 /// Models loaded right here, without a server.
@@ -127,8 +151,9 @@ pub(crate) fn as_served() -> RuntimeOptions {
 ///
 /// # Errors
 /// Where the address of the shared cache is none, or there is nothing to share.
-pub(crate) fn runtime_options(options: &ServeOptions) -> Result<RuntimeOptions> {
+fn runtime_options(options: &ServeOptions, workers: PythonEngine) -> Result<RuntimeOptions> {
     let control = match options.model_control {
+        _ if options.reload => salver_runtime::ControlMode::Poll(RELOAD),
         ControlMode::None => salver_runtime::ControlMode::None,
         ControlMode::Poll => salver_runtime::ControlMode::Poll(Duration::from_millis(options.poll_interval_ms)),
         ControlMode::Explicit => salver_runtime::ControlMode::Explicit,
@@ -137,7 +162,7 @@ pub(crate) fn runtime_options(options: &ServeOptions) -> Result<RuntimeOptions> 
     let residency = (options.memory_limit > 0).then(|| ResidencyOptions {
         memory_limit: options.memory_limit,
         load_wait: millis(options.load_wait_ms),
-        meter: Arc::new(ProcessMemory),
+        meter: Arc::new(ServerMemory { workers }),
     });
     Ok(RuntimeOptions {
         control,

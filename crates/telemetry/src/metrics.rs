@@ -48,6 +48,7 @@ struct ModelFamilies {
     elements: Family<ModelLabels, Counter>,
     padded: Family<ModelLabels, Counter>,
     replaced: Family<ReplacedLabels, Counter>,
+    restart_failures: Family<ModelLabels, Counter>,
     load: Family<ModelLabels, Seconds>,
     cache: Family<CacheLabels, Counter>,
     /// Versions whose handles somebody holds.
@@ -133,7 +134,7 @@ impl ModelFamilies {
         let batch: Histograms<_> = Family::new_with_constructor(|| AtomicHistogram::new(&ROWS));
         let (total, queue, load) = (Family::default(), Family::default(), Family::default());
         let (elements, padded, replaced) = (Family::default(), Family::default(), Family::default());
-        let cache = Family::default();
+        let (cache, restart_failures) = (Family::default(), Family::default());
         registry.register(
             names::INFERENCE_DURATION,
             "Time from the admission of a request to its model until its answer",
@@ -159,8 +160,13 @@ impl ModelFamilies {
         registry.register(names::PADDED_ELEMENTS, "Those of them that are padding", Family::clone(&padded));
         registry.register(
             names::INSTANCES_REPLACED,
-            "Instances that were replaced: panic, timeout, error",
+            "Instances that were replaced: panic, timeout, error, died",
             Family::clone(&replaced),
+        );
+        registry.register(
+            names::INSTANCE_RESTART_FAILURES,
+            "Attempts to start the worker of an instance again that failed",
+            Family::clone(&restart_failures),
         );
         registry.register(names::MODEL_LOAD, "How long the last load of the model took", Family::clone(&load));
         registry.register(
@@ -168,7 +174,20 @@ impl ModelFamilies {
             "Requests to models with a response cache, by where the answer came from",
             Family::clone(&cache),
         );
-        Self { duration, stage, total, queue, batch, elements, padded, replaced, load, cache, held: Mutex::default() }
+        Self {
+            duration,
+            stage,
+            total,
+            queue,
+            batch,
+            elements,
+            padded,
+            replaced,
+            restart_failures,
+            load,
+            cache,
+            held: Mutex::default(),
+        }
     }
 
     /// Removes every series of a version.
@@ -178,6 +197,7 @@ impl ModelFamilies {
         self.batch.remove(of);
         self.elements.remove(of);
         self.padded.remove(of);
+        self.restart_failures.remove(of);
         self.load.remove(of);
         for outcome in Outcome::ALL {
             self.total.remove(&of.with_outcome(outcome));

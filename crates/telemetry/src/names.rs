@@ -20,6 +20,8 @@ pub const BATCH_ELEMENTS: &str = "salver_batch_elements";
 pub const PADDED_ELEMENTS: &str = "salver_batch_padded_elements";
 /// Counter of instances that had to be replaced.
 pub const INSTANCES_REPLACED: &str = "salver_instances_replaced";
+/// Counter of failed attempts to start an instance's worker again.
+pub const INSTANCE_RESTART_FAILURES: &str = "salver_instance_restart_failures";
 /// Gauge: how long the last load took.
 pub const MODEL_LOAD: &str = "salver_model_load_seconds";
 /// Gauge: 1 for the state that a version is in.

@@ -1,8 +1,10 @@
 //! An engine without a library: quick, exact, and bad on demand.
 //!
 //! By default it copies the n-th input to the n-th output. A test can make it add, wait at a
-//! [`Gate`], fail, panic or hang on rows that hold a marked value, and refuse to load. What ran is
-//! recorded. Clones share all of that, so a test keeps one and gives one away.
+//! [`Gate`], fail, panic, hang or die on rows that hold a marked value, and refuse to load. What ran
+//! is recorded. Clones share all of that, so a test keeps one and gives one away.
+
+mod fate;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -16,6 +18,7 @@ use salver_core::{
     Shape, Signature, StagingBuffer, Tensor, TensorSpec,
 };
 
+use self::fate::{Fate, Process};
 use crate::Gate;
 
 /// See the module's description.
@@ -38,6 +41,7 @@ struct Shared {
     batches: Mutex<Vec<BatchRecord>>,
     models: AtomicUsize,
     instances: AtomicUsize,
+    fate: Fate,
 }
 
 /// What happens to a batch in which a row holds a marked value.
@@ -49,6 +53,8 @@ pub enum Reaction {
     Panic,
     /// The run waits until [`FakeEngine::hang_gate`] is opened.
     Hang,
+    /// What computes for the instance ends, and the run with it.
+    Die,
 }
 
 /// One run.
@@ -94,6 +100,7 @@ impl FakeEngine {
             batches: Mutex::new(Vec::new()),
             models: AtomicUsize::new(0),
             instances: AtomicUsize::new(0),
+            fate: Fate::default(),
         };
         Self { shared: Arc::new(shared) }
     }
@@ -239,8 +246,10 @@ impl Model for FakeModel {
         if placement.device != "cpu" {
             return Err(Error::unsupported(format!("device `{}`: the fake engine has the cpu only", placement.device)));
         }
+        let process = self.life.shared.fate.start()?;
         self.life.shared.instances.fetch_add(1, Ordering::SeqCst);
         let instance = FakeInstance {
+            process,
             life: self.life.clone(),
             model: self.name.clone(),
             version: self.version,
@@ -252,6 +261,7 @@ impl Model for FakeModel {
 
 struct FakeInstance {
     life: Arc<ModelLife>,
+    process: Process,
     model: String,
     version: u64,
     staging: StagingBuffer,
@@ -277,7 +287,17 @@ impl Instance for FakeInstance {
         self.life.shared.gate.pass();
         Self::spend(self.life.shared.run_time);
         self.react(&tensors)?;
+        self.life.shared.fate.check(&self.process)?;
         self.answer(&tensors)
+    }
+
+    fn computes_here(&self) -> bool {
+        !self.life.shared.fate.is_elsewhere
+    }
+
+    fn is_sound(&mut self, failed: bool) -> bool {
+        let fate = &self.life.shared.fate;
+        fate.runs(&self.process) && (fate.is_elsewhere || !failed)
     }
 }
 
@@ -308,7 +328,7 @@ impl FakeInstance {
         self.life.shared.batches.lock().push(record);
     }
 
-    fn react(&self, tensors: &[Tensor]) -> Result<()> {
+    fn react(&mut self, tensors: &[Tensor]) -> Result<()> {
         for (mark, reaction) in &self.life.shared.reactions {
             let holds = |tensor: &Tensor| tensor.to_vec::<f32>().is_some_and(|values| values.contains(mark));
             if !tensors.iter().any(holds) {
@@ -318,6 +338,7 @@ impl FakeInstance {
                 Reaction::Fail(error) => return Err(error.clone()),
                 Reaction::Panic => panic!("the fake engine panics on {mark}, as the test asked"),
                 Reaction::Hang => self.life.shared.hang_gate.pass(),
+                Reaction::Die => self.process.end(),
             }
         }
         Ok(())

@@ -11,6 +11,7 @@ use toml::Spanned;
 use super::columns::Column;
 use super::image::Image;
 use super::number::{Milliseconds, Whole};
+use super::python::Python;
 use super::text::Text;
 use crate::limits::{CORE_LIMIT, COUNT_LIMIT, PRIORITY_LIMIT, RUN_TIMEOUT_LIMIT_MS};
 
@@ -24,7 +25,7 @@ pub(super) struct File {
     pub(super) version: Option<Spanned<i64>>,
     /// The engine; none: the first one that is available.
     pub(super) engine: Option<Spanned<String>>,
-    /// The file to load; none: `model.onnx`, or the only `.onnx` file.
+    /// What to load; none: `model.onnx`, the only `.onnx` file, or `model.py`.
     pub(super) artifact: Option<String>,
     /// What the data means; none: `tabular` where columns are named, else `tensor`.
     pub(super) task: Option<Spanned<String>>,
@@ -32,6 +33,10 @@ pub(super) struct File {
     pub(super) labels: Option<Spanned<Labels>>,
     /// What the artifact does not say about its inputs.
     pub(super) input: Vec<Input>,
+    /// What the code of a model in Python does not say about its outputs.
+    pub(super) output: Vec<Output>,
+    /// How the model runs in Python.
+    pub(super) python: Option<Spanned<Python>>,
     /// How texts become tokens.
     pub(super) text: Option<Spanned<Text>>,
     /// How pictures become tensors.
@@ -67,6 +72,24 @@ pub(super) struct Input {
     /// The names of its columns.
     #[serde(default)]
     pub(super) columns: Vec<Spanned<String>>,
+    /// Its element type; of models in Python only.
+    pub(super) dtype: Option<Spanned<String>>,
+    /// Its full shape, -1: any extent; of models in Python only.
+    pub(super) shape: Option<Spanned<Vec<Spanned<i64>>>>,
+    /// Whether requests may leave it out; of models in Python only.
+    pub(super) optional: Option<Spanned<bool>>,
+}
+
+/// `[[output]]`, of models in Python only.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Output {
+    /// The output's name.
+    pub(super) name: Spanned<String>,
+    /// Its element type.
+    pub(super) dtype: Spanned<String>,
+    /// Its full shape, -1: any extent.
+    pub(super) shape: Spanned<Vec<Spanned<i64>>>,
 }
 
 /// Rows of a batch.

@@ -1,9 +1,12 @@
 //! What a `model.toml` becomes, and which ones are refused.
 
+use std::path::Path;
+
 use salver_core::{ErrorKind, QueuePolicy};
 
 use super::*;
 
+mod python;
 mod tasks;
 
 #[track_caller]
@@ -195,7 +198,7 @@ fn a_level_takes_what_it_leaves_out_from_the_table_around_it() {
 
 #[test]
 fn mistakes_are_named_with_their_line() {
-    let known = "expected one of `name`, `version`, `engine`, `artifact`, `task`, `labels`, `input`, `text`, `image`, \
+    let known = "expected one of `name`, `version`, `engine`, `artifact`, `task`, `labels`, `input`, `output`, `python`, `text`, `image`, \
                  `column`, `batching`, `instances`, `cache`, `metrics`";
     check_error("name = 'a'\nverion = 2", ErrorKind::InvalidInput, &format!("line 2: unknown field `verion`, {known}"));
     for (text, expected) in [
@@ -234,7 +237,7 @@ fn mistakes_are_named_with_their_line() {
 }
 
 /// Key, a value beyond its range, and the range.
-const OUT_OF_RANGE: [(&str, &str, &str); 34] = [
+const OUT_OF_RANGE: [(&str, &str, &str); 38] = [
     ("batching.max_rows", "0", "from 1 to 65536"),
     ("batching.max_rows", "65537", "from 1 to 65536"),
     ("batching.max_rows", "-1", "from 1 to 65536"),
@@ -263,6 +266,10 @@ const OUT_OF_RANGE: [(&str, &str, &str); 34] = [
     ("instances.cores", "[1024]", "from 0 to 1023"),
     ("instances.run_timeout_ms", "-1", "from 0 to 86400000"),
     ("instances.run_timeout_ms", "86400001", "from 0 to 86400000"),
+    ("python.memory_limit_mb", "0", "from 1 to 16777216"),
+    ("python.memory_limit_mb", "16777217", "from 1 to 16777216"),
+    ("python.start_timeout_s", "0", "from 1 to 3600"),
+    ("python.start_timeout_s", "3601", "from 1 to 3600"),
     ("cache.ttl_s", "0", "from 1 to 31536000"),
     ("cache.ttl_s", "31536001", "from 1 to 31536000"),
     ("version", "0", "from 1 to 9223372036854775807"),
@@ -332,7 +339,7 @@ fn settings_that_contradict_each_other_are_refused() {
             "line 4: batching.padding.buckets must ascend, got 32 after 32",
         ),
         ("\n\nname = 'a/b'", "line 3: name: model name 'a/b' may hold letters, digits and '_', '-', '.', '+' only"),
-        ("\nengine = 'torch'", "line 2: engine must be one of onnx, rten, got 'torch'"),
+        ("\nengine = 'torch'", "line 2: engine must be one of onnx, rten, python, got 'torch'"),
         (
             "task = 'tabluar'",
             "line 1: task must be one of tensor, tabular, text-classification, text-embedding, token-classification, \
@@ -350,9 +357,9 @@ fn settings_that_contradict_each_other_are_refused() {
         check_error(text, ErrorKind::InvalidInput, expected);
     }
     check_error(
-        "engine = 'python'",
+        "engine = 'http'",
         ErrorKind::Unsupported,
-        "line 1: engine: 'python' is not offered yet; offered are onnx, rten",
+        "line 1: engine: 'http' is not offered yet; offered are onnx, rten, python",
     );
 }
 

@@ -105,7 +105,19 @@ fn the_graph_says_what_no_signature_says() {
 }
 
 #[test]
+fn a_model_in_python_has_what_its_manifest_declares() {
+    let manifest = b"engine = 'python'\n[[input]]\nname = 'x'\ndtype = 'str'\nshape = [-1, 2]\noptional = true\n\
+        [[output]]\nname = 'y'\ndtype = 'float32'\nshape = []";
+    let expected = ["input x BYTES[-1,2], optional", "output y FP32[]"];
+    check(&[("model.toml", manifest), ("model.py", b"code")], &expected);
+}
+
+#[test]
 fn what_declares_nothing_has_no_signature() {
+    check(&[("model.toml", b"artifact = 'model.joblib'"), ("model.joblib", b"code")], &[]);
+    check(&[("model.toml", b"engine = 'python'"), ("model.py", b"code"), ("model.onnx", b"?")], &[]);
+    check(&[("model.py", b"code"), ("weights.pt", b"?")], &[]);
+    check(&[("model.pkl", b"code")], &[]);
     check(&[], &[]);
     check(&[("notes.txt", b"hello")], &[]);
     check(&[("a.onnx", b"?"), ("b.onnx", b"?")], &[]);

@@ -11,7 +11,8 @@ use crate::tree::{Tree, error, open, outline, project, spec};
 fn check_kind(files: &[&str], path: &str, expected: Kind, models: &str) {
     let tree = Tree::new(&files.iter().map(|file| (*file, "")).collect::<Vec<_>>());
     // A little content, so that artifacts are no empty files.
-    files.iter().filter(|file| file.to_lowercase().ends_with(".onnx")).for_each(|file| tree.write(file, "a"));
+    let is_artifact = |file: &str| file.to_lowercase().ends_with(".onnx") || file.ends_with(".py");
+    files.iter().filter(|file| is_artifact(file)).for_each(|file| tree.write(file, "a"));
     let repository = tree.open(path);
     let kinds: Vec<Kind> = repository.kinds().map(|(_, kind)| kind).collect();
     assert_eq!((kinds.as_slice(), outline(&repository).as_str()), (&[expected][..], models), "{files:?}");
@@ -25,6 +26,12 @@ fn the_first_rule_that_holds_decides() {
     check_kind(&["m/3/model.onnx", "m/assets/x"], "m", Kind::TfServingModel, "m: 3");
     check_kind(&["m/1/a", "m/2/model.onnx"], "m", Kind::TfServingModel, "m: 2");
     check_kind(&["r/m/3/model.onnx"], "r", Kind::Models, "m: 3");
+    check_kind(&["m/model.py", "m/utils/model.py", "m/notes.txt"], "m", Kind::PythonModel, "m: 1");
+    check_kind(&["m/model.py", "m/3/model.onnx"], "m", Kind::TfServingModel, "m: 3");
+    check_kind(&["r/model.py", "r/net.onnx"], "r", Kind::Models, "net: 1");
+    check_kind(&["r/model.py", "r/a/model.toml", "r/a/x.onnx"], "r", Kind::Models, "a: 1");
+    check_kind(&["r/a/model.py", "r/b/model.py", "r/b/net.onnx", "r/c/utils.py"], "r", Kind::Models, "a: 1; b: !");
+    check_kind(&["m/model.py", "m/config.json", "m/model.safetensors"], "m", Kind::PythonModel, "m: 1");
     // A repository with a model called "7", not a model with a version 7.
     check_kind(&["r/7/1/model.onnx"], "r", Kind::Models, "7: 1");
     check_kind(&["r/7/config.pbtxt", "r/m/1/model.onnx"], "r", Kind::Models, "7: !; m: 1");
@@ -54,6 +61,16 @@ fn a_folder_with_a_loose_model_says_where_to_put_it() {
     let message = error(&tree.open("r"), "a").message().to_owned();
     assert!(message.contains("holds net.onnx but is no model folder: move the file to"), "{message}");
     assert!(message.contains("a/1/model.onnx") && message.contains("a/model.toml"), "{message}");
+}
+
+#[test]
+fn a_script_alone_says_what_to_put_it_into() {
+    let tree = Tree::new(&[("net.py", "a"), ("trees.joblib", "a")]);
+    for file in ["net.py", "trees.joblib"] {
+        let error = Repository::open(&[tree.path(file)]).err().unwrap();
+        let lines = format!("and give the folder:\nengine = \"python\"\nartifact = \"{file}\"\n");
+        assert!(error.kind() == ErrorKind::InvalidInput && error.message().contains(&lines), "{error}");
+    }
 }
 
 #[test]

@@ -7,6 +7,8 @@ mod layouts;
 #[cfg(test)]
 mod mlflow;
 #[cfg(test)]
+mod python;
+#[cfg(test)]
 mod robust;
 #[cfg(test)]
 mod salver_folders;

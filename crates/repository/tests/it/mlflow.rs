@@ -1,6 +1,6 @@
 //! Folders that MLflow saved, and single versions as a registry keeps them.
 
-use salver_core::{ErrorKind, ModelName, ModelSpec, Result};
+use salver_core::{ErrorKind, ModelName, ModelSpec, Predictor, PythonEnvironment, Result};
 use salver_repository::{Kind, read_version};
 
 use crate::tree::{Tree, error, outline, spec};
@@ -8,6 +8,9 @@ use crate::tree::{Tree, error, outline, spec};
 const ONNX: &str = include_str!("../../corpus/mlmodel/onnx.yaml");
 const COLUMNS: &str = include_str!("../../corpus/mlmodel/columns.yaml");
 const SKLEARN: &str = include_str!("../../corpus/mlmodel/sklearn.yaml");
+const TABLE: &str = include_str!("../../corpus/mlmodel/table.yaml");
+const OBJECTS: &str = include_str!("../../corpus/mlmodel/objects.yaml");
+const H2O: &str = "flavors:\n  h2o:\n    data: model.zip\n";
 
 #[test]
 fn a_saved_model_is_served_under_its_folders_name() {
@@ -27,15 +30,15 @@ fn saved_models_lie_among_others_and_one_that_is_not_served_hides_none() {
     let tree = Tree::new(&[
         ("r/a/MLmodel", ONNX),
         ("r/a/model.onnx", "a"),
-        ("r/b/MLmodel", SKLEARN),
-        ("r/b/model.pkl", "a"),
+        ("r/b/MLmodel", H2O),
+        ("r/b/model.zip", "a"),
         ("r/c/1/model.onnx", "a"),
     ]);
     let repository = tree.open("r");
     assert_eq!(outline(&repository), "a: 1; b: !; c: 1");
     let refused = error(&repository, "b");
     assert_eq!(refused.kind(), ErrorKind::Unsupported);
-    assert!(refused.message().starts_with("model 'b': ") && refused.message().contains("skl2onnx"), "{refused}");
+    assert!(refused.message().starts_with("model 'b': ") && refused.message().contains("onnxmltools"), "{refused}");
 }
 
 #[test]
@@ -52,6 +55,35 @@ fn what_data_names_lies_in_the_folder() {
     assert!(error(&repository, "m").message().ends_with("none.onnx does not exist"));
 }
 
+#[test]
+fn a_model_without_a_graph_runs_in_python_with_its_own_requirements() {
+    let tree = Tree::new(&[("iris/MLmodel", TABLE), ("iris/requirements.txt", "mlflow\n"), ("iris/model.skops", "a")]);
+    let found = spec(&tree.open("iris"), "iris");
+    let python = found.python.clone().unwrap();
+    assert_eq!((found.engine.as_deref(), &found.artifact), (Some("python"), &tree.path("iris")));
+    assert_eq!(python.predictor, Predictor::Adapter("mlflow".to_owned()));
+    assert_eq!(python.environment, PythonEnvironment::Requirements(tree.path("iris/requirements.txt")));
+    assert_eq!((python.inputs.len(), python.outputs.len(), python.folder.clone()), (10, 2, tree.path("iris")));
+    assert_eq!((found.config.instance_groups.len(), found.config.instance_groups[0].count), (1, 1));
+    tree.write("iris/model.skops", "ab");
+    assert_ne!(spec(&tree.open("iris"), "iris").fingerprint, found.fingerprint);
+}
+
+#[test]
+fn a_manifest_beside_it_goes_before_the_signature() {
+    let manifest = "[python]\nmemory_limit_mb = 1\n[[output]]\nname = 'z'\ndtype = 'FP32'\nshape = [-1]";
+    for (manifest, folder) in [(manifest.to_owned(), "m"), (format!("artifact = 'saved'\n{manifest}"), "m/saved")] {
+        let tree = Tree::new(&[("m/model.toml", &manifest)]);
+        tree.write(&format!("{folder}/MLmodel"), TABLE);
+        tree.write(&format!("{folder}/requirements.txt"), "mlflow\n");
+        let found = spec(&tree.open("m"), "m");
+        let python = found.python.clone().unwrap();
+        assert_eq!((found.artifact.clone(), python.folder.clone()), (tree.path(folder), tree.path("m")));
+        assert_eq!((python.inputs.len(), python.outputs.len(), &*python.outputs[0].spec.name), (10, 1, "z"));
+        assert_eq!(python.environment, PythonEnvironment::Requirements(tree.path(folder).join("requirements.txt")));
+    }
+}
+
 fn version(files: &[(&str, &str)]) -> Result<ModelSpec> {
     let tree = Tree::new(files);
     read_version(&ModelName::new("m").unwrap(), 7, &tree.path("v"))
@@ -63,6 +95,12 @@ fn a_version_is_what_its_folder_holds() {
         &[("v/MLmodel", ONNX), ("v/model.onnx", "a")][..],
         &[("v/model.toml", "name = 'other'\nversion = 3"), ("v/net.onnx", "a")],
         &[("v/net.onnx", "a"), ("v/README.md", "a")],
+        &[("v/net.onnx", "a"), ("v/model.py", "a")],
+        &[("v/model.py", "a"), ("v/weights.pt", "a")],
+        &[("v/model.toml", "artifact = 'net.pt'"), ("v/net.pt", "a")],
+        &[("v/MLmodel", SKLEARN), ("v/model.pkl", "a")],
+        // What a registry has before the other files come.
+        &[("v/MLmodel", SKLEARN)],
     ] {
         let spec = version(files).unwrap_or_else(|error| panic!("{error}"));
         assert_eq!((&*spec.name, spec.version), ("m", 7));
@@ -72,13 +110,22 @@ fn a_version_is_what_its_folder_holds() {
 #[test]
 fn a_version_that_cannot_be_served_says_why() {
     for (files, kind, part) in [
-        (&[("v/MLmodel", SKLEARN)][..], ErrorKind::Unsupported, "skl2onnx"),
+        (&[("v/MLmodel", H2O)][..], ErrorKind::Unsupported, "onnxmltools"),
+        (
+            &[("v/MLmodel", OBJECTS)],
+            ErrorKind::Unsupported,
+            "v/MLmodel: signature: the input 'a' is of type array(BYTES)",
+        ),
         (&[("v/model.PKL", "a")], ErrorKind::Unsupported, "'model.PKL' is in a format that can run code"),
-        (&[("v/net.pt", "a")], ErrorKind::Unsupported, "export the model to ONNX and register that"),
+        (
+            &[("v/net.pt", "a")],
+            ErrorKind::Unsupported,
+            "or register it with a model.toml that says engine = \"python\"",
+        ),
         (
             &[("v/README.md", "a")],
             ErrorKind::Unsupported,
-            "expected MLmodel, model.toml, config.json with model.onnx, or one .onnx file",
+            "expected MLmodel, model.toml, config.json with model.onnx, model.py, or one .onnx file",
         ),
         (&[("v/a.onnx", "a"), ("v/b.onnx", "a")], ErrorKind::InvalidInput, "2 .onnx files"),
         (&[("v/a.onnx", "")], ErrorKind::InvalidInput, "is empty"),

@@ -90,12 +90,32 @@ fn a_request_can_be_taken_back() {
     assert_eq!(drain(&mut queue, 8), [[0, 2]]);
 }
 
+#[test]
+fn what_is_put_back_waits_where_it_was() {
+    let mut queue = Queue::new();
+    let lanes = [I, B, Lane::Level(2), I, I];
+    lanes.iter().enumerate().for_each(|(id, &lane)| queue.push(entry(id, 1, 0, lane)));
+    let mut batch = Vec::new();
+    queue.take(4, &mut batch);
+    queue.push(entry(5, 1, 0, I));
+    batch.into_iter().rev().for_each(|entry| queue.put_back(entry));
+    assert_eq!((queue.len(), queue.rows()), (6, 6));
+    assert_eq!(drain(&mut queue, 8), [[0, 3, 4, 5, 2, 1]]);
+}
+
 #[derive(Debug, Clone)]
 enum Step {
-    Push { rows: usize, key: usize, lane: u32, limit: Option<(u64, bool)> },
+    Push {
+        rows: usize,
+        key: usize,
+        lane: u32,
+        limit: Option<(u64, bool)>,
+    },
     Remove(usize),
     Expire(u64),
     Take(usize),
+    /// Takes a batch and puts it back.
+    Return(usize),
 }
 
 fn step() -> impl Strategy<Value = Step> {
@@ -106,6 +126,7 @@ fn step() -> impl Strategy<Value = Step> {
         1 => (0usize..60).prop_map(Step::Remove),
         1 => (0u64..50).prop_map(Step::Expire),
         2 => (1usize..9).prop_map(Step::Take),
+        1 => (1usize..9).prop_map(Step::Return),
     ]
 }
 
@@ -131,6 +152,11 @@ proptest! {
                     pushed += 1;
                 }
                 Step::Remove(id) => left.extend(queue.remove(id as u64).map(|entry| entry.payload)),
+                Step::Return(max_rows) => {
+                    let mut batch = Vec::new();
+                    queue.take(max_rows, &mut batch);
+                    batch.into_iter().for_each(|entry| queue.put_back(entry));
+                }
                 Step::Expire(ms) => {
                     let refused = queue.expire(at(ms));
                     prop_assert!(refused.iter().all(|entry| matches!(entry.expiry, Expiry::Reject(due) if due <= at(ms))));

@@ -49,16 +49,19 @@ pub enum Replaced {
     Timeout,
     /// A run failed in a way that makes the instance suspect.
     Error,
+    /// What computes for it elsewhere ended.
+    Died,
 }
 
 impl Replaced {
-    pub(super) const ALL: [Self; 3] = [Self::Panic, Self::Timeout, Self::Error];
+    pub(super) const ALL: [Self; 4] = [Self::Panic, Self::Timeout, Self::Error, Self::Died];
 
     pub(super) const fn as_str(self) -> &'static str {
         match self {
             Self::Panic => "panic",
             Self::Timeout => "timeout",
             Self::Error => "error",
+            Self::Died => "died",
         }
     }
 }
@@ -109,7 +112,8 @@ pub struct ModelMetrics {
     batch: AtomicHistogram,
     elements: Counter,
     padded: Counter,
-    replaced: [Counter; 3],
+    replaced: [Counter; 4],
+    restart_failures: Counter,
     series: Arc<Series>,
 }
 
@@ -131,6 +135,7 @@ impl ModelMetrics {
             elements: families.elements.get_or_create_owned(&labels),
             padded: families.padded.get_or_create_owned(&labels),
             replaced: Replaced::ALL.map(|reason| families.replaced.get_or_create_owned(&labels.with_reason(reason))),
+            restart_failures: families.restart_failures.get_or_create_owned(&labels),
             series,
         }
     }
@@ -198,6 +203,11 @@ impl ModelMetrics {
     /// Notes that an instance was replaced.
     pub fn instance_replaced(&self, reason: Replaced) {
         self.replaced[reason as usize].inc();
+    }
+
+    /// Notes that no instance could be made in place of one that is gone.
+    pub fn restart_failed(&self) {
+        self.restart_failures.inc();
     }
 
     /// Notes how long the load took.

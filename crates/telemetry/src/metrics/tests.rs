@@ -45,6 +45,8 @@ fn padding_and_replaced_instances_are_counted() {
     let model = metrics.model("m", 1);
     model.observe_padding(64, 4);
     model.instance_replaced(Replaced::Timeout);
+    model.instance_replaced(Replaced::Died);
+    model.restart_failed();
     metrics.set_waiting_bytes(4096);
     let text = metrics.render();
     for line in [
@@ -52,6 +54,8 @@ fn padding_and_replaced_instances_are_counted() {
         "salver_batch_padded_elements_total{model=\"m\",version=\"1\"} 4\n",
         "salver_instances_replaced_total{model=\"m\",version=\"1\",reason=\"timeout\"} 1\n",
         "salver_instances_replaced_total{model=\"m\",version=\"1\",reason=\"panic\"} 0\n",
+        "salver_instances_replaced_total{model=\"m\",version=\"1\",reason=\"died\"} 1\n",
+        "salver_instance_restart_failures_total{model=\"m\",version=\"1\"} 1\n",
         "salver_waiting_bytes 4096\n",
     ] {
         assert!(text.contains(line), "{line} in {text}");

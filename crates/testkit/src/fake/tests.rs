@@ -73,3 +73,18 @@ fn it_refuses_to_load_and_counts_what_lives() {
     drop(alive);
     assert_eq!((engine.live_models(), engine.live_instances()), (0, 0));
 }
+
+#[test]
+fn it_dies_when_asked_or_killed_and_may_not_come_back() {
+    let engine = FakeEngine::new().elsewhere().reacting_to(-4.0, Reaction::Die);
+    assert_eq!(run(&engine, &[-4.0, 0.0]).unwrap_err().kind(), ErrorKind::NotReady);
+    let mut killed = instance(&engine);
+    assert!(killed.is_sound(true) && !killed.computes_here());
+    engine.kill();
+    assert!(!killed.is_sound(false));
+    assert!(instance(&engine).is_sound(false));
+    engine.fail_instances(1, Error::engine("no"));
+    let model = engine.load(&spec("m", Path::new("m.onnx"))).unwrap();
+    let placement = Placement { device: "cpu".to_owned(), threads: 1, core: None };
+    assert!(model.instance(&placement).is_err() && model.instance(&placement).is_ok());
+}
