@@ -16,7 +16,14 @@ use crate::wire::{Placed, Setup};
 use crate::worker::{Declared, Launch, Worker};
 
 /// The adapters, each with its source.
-const ADAPTERS: [(&str, &str); 0] = [];
+const ADAPTERS: [(&str, &str); 6] = [
+    ("sklearn", include_str!("../python/adapters/sklearn.py")),
+    ("mlflow", include_str!("../python/adapters/mlflow.py")),
+    ("torch", include_str!("../python/adapters/torch.py")),
+    ("xgboost", include_str!("../python/adapters/xgboost.py")),
+    ("tensorflow", include_str!("../python/adapters/tensorflow.py")),
+    ("transformers", include_str!("../python/adapters/transformers.py")),
+];
 
 /// Variables by which libraries learn how many threads they may use.
 const THREADS: [&str; 4] = ["OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMEXPR_NUM_THREADS"];
