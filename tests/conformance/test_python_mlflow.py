@@ -114,6 +114,13 @@ def test_texts_without_a_column_s_name(saved):
     assert list(ask(adapter, **{name: ["a", "ß"]})["predictions"]) == ["A", "SS"]
 
 
+def test_columns_without_names_are_numbered(saved):
+    columns = [ColSpec("double"), ColSpec("string")]
+    adapter = load("mlflow", saved(lambda table: [f"{a}{b}" for a, b in zip(table[0], table[1])], signature(columns)))
+    assert adapter.inputs == {"0": ("FP64", [-1], False), "1": ("STRING", [-1], False)}
+    assert ask(adapter, **{"0": [1, 2], "1": ["a", "b"]})["predictions"].tolist() == ["1.0a", "2.0b"]
+
+
 @pytest.mark.parametrize(
     ("function", "expected"),
     [

@@ -17,12 +17,12 @@ use crate::worker::{Declared, Launch, Worker};
 
 /// The adapters, each with its source.
 const ADAPTERS: [(&str, &str); 6] = [
-    ("mlflow", include_str!("../python/adapters/mlflow.py")),
     ("sklearn", include_str!("../python/adapters/sklearn.py")),
-    ("tensorflow", include_str!("../python/adapters/tensorflow.py")),
+    ("mlflow", include_str!("../python/adapters/mlflow.py")),
     ("torch", include_str!("../python/adapters/torch.py")),
-    ("transformers", include_str!("../python/adapters/transformers.py")),
     ("xgboost", include_str!("../python/adapters/xgboost.py")),
+    ("tensorflow", include_str!("../python/adapters/tensorflow.py")),
+    ("transformers", include_str!("../python/adapters/transformers.py")),
 ];
 
 /// Variables by which libraries learn how many threads they may use.

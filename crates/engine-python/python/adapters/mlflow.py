@@ -88,8 +88,8 @@ class Adapter:
         pandas = needed("pandas", "pandas")
         if self.form == "matrix":
             return pandas.DataFrame(only(batch), columns=self.columns)
-        if self.form == "column":
-            return pandas.DataFrame({0: only(batch).reshape(-1)})
+        if self.form == "unnamed":
+            return pandas.DataFrame({idx: batch[name].reshape(-1) for idx, name in enumerate(self.inputs)})
         # A column that may be missing is missing for MLflow too.
         columns = {name: batch[name].reshape(-1) for name in self.columns or self.inputs if name in batch}
         for name in self.times & columns.keys():
@@ -112,8 +112,12 @@ def inputs(schema, declared):
         form = "tensors" if schema.has_input_names() else "tensor"
         found = {spec.name or "input": (wire_type_of(spec.type), list(spec.shape)) for spec in schema.inputs}
     else:
-        form = "columns" if schema.has_input_names() else "column"
-        found = {spec.name or "input": (column_type(spec), [-1], not spec.required) for spec in schema.inputs}
+        form = "columns" if schema.has_input_names() else "unnamed"
+        numbered = len(schema.inputs) > 1
+        found = {
+            spec.name or (str(idx) if numbered else "input"): (column_type(spec), [-1], not spec.required)
+            for idx, spec in enumerate(schema.inputs)
+        }
     if not declared or set(declared) == set(found) or (len(declared) == len(found) == 1):
         return form, found
     if form == "columns" and len(declared) == 1 and len(next(iter(declared.values()))[1]) == 2:
