@@ -41,17 +41,17 @@ FAULTS = {
     "exits": (EXIT, 503, "exited with status 3", True),
     "is killed": (KILLED, 503, "was killed", True),
     "crashes": (SEGFAULT, 503, "crashed (signal 11", True),
-    "hangs": (HANG, 500, "longer than 1000 ms", True),
+    "hangs": (HANG, 500, "did not come back within 1000 ms", True),
     "prints": (PRINT, 200, "", False),
     "scribbles": (SCRIBBLE, 200, "", False),
     "forks": (FORK, 200, "", False),
     "leaves a child": (CHILD, 200, "", False),
     "answers wrongly": (WRONG, 500, "expected FP32", False),
-    "sends nonsense": (BABBLE, 500, "makes no sense", True),
+    "sends nonsense": (BABBLE, 503, "makes no sense", True),
 }
 
 
-@pytest.mark.announced_errors("did not come back")
+@pytest.mark.announced_errors("did not come back", "predict raised")
 @pytest.mark.parametrize("fault", FAULTS)
 def test_a_fault_costs_its_own_batch_and_nothing_else(server, fault):
     what, status, words, ends = FAULTS[fault]
@@ -82,7 +82,7 @@ def test_a_crash_loop_makes_a_model_unavailable_with_its_reason_and_leaves_other
             return response.status_code == 503 and "in a row" in response.text
 
         eventually(is_given_up, "given up")
-        assert server.get("/v2/models/trouble/ready").status_code == 503
+        assert server.get("/v2/models/trouble/ready").status_code != 200
         index = {entry["name"]: entry for entry in server.post("/v2/repository/index", {}).json()}
         assert index["trouble"]["state"] == "UNAVAILABLE" and "was killed" in index["trouble"]["reason"]
         assert "was killed" in models(server, "show", "trouble")
@@ -110,7 +110,8 @@ def test_nothing_stays_of_killed_workers(server):
         failures = load.take_failures("trouble") + load.take_failures("calm")
     assert len(groups) == KILLS + 3
     # Only what a worker held at that moment was lost, and could be asked again.
-    assert len(failures) <= KILLS * CALLERS and {status for status, _ in failures} <= {503}, failures[:5]
+    assert len(failures) <= KILLS * CALLERS
+    assert not [failure for failure in failures if failure[0] != 503], failures
     eventually(lambda: not in_groups(groups - set(workers(server))), "the end of all that they started")
     eventually(lambda: children(server, "Z") == [], "nothing left to wait for")
     eventually(lambda: len(open_files(server)) <= files + 2, f"{files} files as before: {open_files(server)}")
@@ -128,10 +129,11 @@ def test_an_unloaded_model_leaves_no_process(start, tmp_path):
 
 
 def test_workers_end_with_a_server_that_is_killed(tmp_path):
-    busy = "import time\n" + ECHO.replace('return batch["x"]', "time.sleep(600)")
+    sleep = 'time.sleep(600 if batch["x"][0, 0] == 7 else 0)\n        return batch["x"]'
+    busy = "import time\n" + ECHO.replace('return batch["x"]', sleep)
     server = Server(tmp_path / "server", model(tmp_path / "m", busy), *FLAGS)
     with server.connect() as connection:
-        body = b'{"x": [[1, 2]]}'
+        body = b'{"x": [[7, 2]]}'
         connection.sendall(b"POST /models/m/predict HTTP/1.1\r\nHost: localhost\r\nContent-Length: %d\r\n\r\n%s" % (len(body), body))
         pids = workers(server)
         assert len(pids) == 1

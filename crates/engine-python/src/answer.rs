@@ -28,12 +28,12 @@ impl Source<'_> {
     /// Copies bytes.
     ///
     /// # Errors
-    /// `Engine` where the worker has no such bytes, or not any more.
+    /// `NotReady` where the worker has no such bytes, or not any more.
     fn copy(&self, address: u64, len: usize) -> Result<Vec<u8>> {
         match self {
             Self::Process(pid) => read_process(*pid, address, len),
             Self::Region(region) => {
-                region.copy_out(address, len).ok_or_else(|| Error::engine("it lies outside the memory for answers"))
+                region.copy_out(address, len).ok_or_else(|| Error::not_ready("it lies outside the memory for answers"))
             }
         }
     }
@@ -42,22 +42,24 @@ impl Source<'_> {
 /// Copies bytes out of the memory of a process.
 ///
 /// # Errors
-/// `Engine` where the process has ended, has no such bytes, or may not be read.
+/// `NotReady` where the process has ended, has no such bytes, or may not be read; `Engine` where
+/// there is no room for them.
 pub(crate) fn read_process(pid: u32, address: u64, len: usize) -> Result<Vec<u8>> {
     let no_room = |_| Error::engine(format!("no memory for {len} bytes"));
-    let address = usize::try_from(address).map_err(|_| Error::engine("it lies outside of any memory"))?;
+    let nowhere = || Error::not_ready("it lies outside of any memory");
+    let address = usize::try_from(address).map_err(|_| nowhere())?;
     let mut copy = Vec::new();
     copy.try_reserve_exact(len).map_err(no_room)?;
     copy.resize(len, 0);
     let mut read = 0;
     while read < len {
-        let base = address.checked_add(read).ok_or_else(|| Error::engine("it lies outside of any memory"))?;
+        let base = address.checked_add(read).ok_or_else(nowhere)?;
         let remote = [RemoteIoVec { base, len: len - read }];
         match process_vm_readv(Pid::from_raw(pid.cast_signed()), &mut [IoSliceMut::new(&mut copy[read..])], &remote) {
-            Ok(0) => return Err(Error::engine("it cannot be read")),
+            Ok(0) => return Err(Error::not_ready("it cannot be read")),
             Ok(count) => read += count,
             Err(nix::errno::Errno::EINTR) => {}
-            Err(error) => return Err(Error::engine("it cannot be read").with_source(error)),
+            Err(error) => return Err(Error::not_ready("it cannot be read").with_source(error)),
         }
     }
     Ok(copy)
@@ -66,7 +68,8 @@ pub(crate) fn read_process(pid: u32, address: u64, len: usize) -> Result<Vec<u8>
 /// Takes all outputs, in the signature's order.
 ///
 /// # Errors
-/// `Engine`, naming the output, where one is not as `specs` say.
+/// `Engine`, naming the output, where one is not as `specs` say; `NotReady` where it is not where
+/// the worker said.
 pub(crate) fn take(specs: &[TensorSpec], outputs: Vec<Located>, source: &Source<'_>) -> Result<Vec<Tensor>> {
     if outputs.len() != specs.len() {
         return Err(Error::engine(format!("expected {} outputs, got {}", specs.len(), outputs.len())));

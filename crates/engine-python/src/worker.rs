@@ -160,13 +160,19 @@ impl Worker {
     ///
     /// # Errors
     /// `InvalidInput` where the worker says that the data is at fault, `Engine` where it failed on
-    /// it, `NotReady` where it ended.
+    /// it, `NotReady` where it ended or cannot be used any more.
     pub(crate) fn run(&mut self, inputs: &[Placed], specs: &[TensorSpec]) -> Result<Vec<Tensor>> {
         self.number += 1;
         self.running.store(true, Ordering::SeqCst);
         let result = self.run_once(inputs, specs);
         self.running.store(false, Ordering::SeqCst);
-        result
+        result.map_err(|error| match error.kind() {
+            // Whatever it was, another worker may do better.
+            ErrorKind::Engine | ErrorKind::Full if self.is_over => {
+                Error::not_ready(error.message().to_owned()).with_retry_after(Duration::from_secs(1))
+            }
+            _ => error,
+        })
     }
 
     fn run_once(&mut self, inputs: &[Placed], specs: &[TensorSpec]) -> Result<Vec<Tensor>> {
@@ -192,7 +198,9 @@ impl Worker {
                         _ => Source::Process(self.process.id()),
                     };
                     return match answer::take(specs, outputs, &source) {
-                        Err(_) if self.process.has_ended() => Err(self.over("while its answer was read")),
+                        Err(error) if error.kind() == ErrorKind::NotReady => {
+                            Err(self.over("while its answer was read").with_source(error))
+                        }
                         result => result,
                     };
                 }

@@ -175,8 +175,12 @@ fn whole(reader: &mut Jiter<'_>, peek: Peek, info: &ModelInfo) -> Result<Vec<Ten
     Ok(vec![nested::input(reader, peek, spec, Leaves::Convertible, Task::of(info).cells(spec))?])
 }
 
+/// What the only output of a model is called that has no name in MLflow: its values are the answer,
+/// as MLflow's server writes an array.
+const UNNAMED: &str = "predictions";
+
 /// Writes the answer of `/invocations`: one record per row, or whole outputs where they have no
-/// rows in common.
+/// rows in common; the values alone of an output without a name.
 ///
 /// # Errors
 /// None that the data can cause; the result is that of the writer beneath.
@@ -184,7 +188,12 @@ pub fn encode_invocations(response: &InferResponse) -> Result<Reply> {
     let outputs = &response.outputs;
     let mut out = b"{\"predictions\":".to_vec();
     let rows = outputs.first().map_or(0, Tensor::rows);
-    if outputs.iter().all(|tensor| !tensor.shape().is_empty() && tensor.rows() == rows) {
+    if let [only] = outputs.as_slice()
+        && **only.name() == *UNNAMED
+        && only.element_count() > 0
+    {
+        styled::whole(&mut out, only, Style::Tokens)?;
+    } else if outputs.iter().all(|tensor| !tensor.shape().is_empty() && tensor.rows() == rows) {
         // `[10^12, 0]` takes no memory as a tensor and must not as text either.
         let is_empty = outputs.iter().all(|tensor| tensor.element_count() == 0);
         let rows = if is_empty { 0 } else { rows };

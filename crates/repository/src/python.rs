@@ -17,7 +17,7 @@ use crate::files::{self, Fingerprint};
 use crate::signature::{Field, Side};
 use crate::{mlflow, model_toml};
 
-pub(crate) use self::artifact::{ADAPTERS, is_model, is_python};
+pub(crate) use self::artifact::{ADAPTERS, is_meant, is_model, is_python};
 pub(crate) use self::element_type::{NAMES as ELEMENT_TYPES, element_type};
 
 /// The engine's name.

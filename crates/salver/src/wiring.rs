@@ -11,7 +11,7 @@ use salver_engine_python::{PythonEngine, PythonOptions, Requirements};
 use salver_engine_rten::RtenEngine;
 use salver_registry::Registry;
 use salver_repository::Repository;
-use salver_runtime::{CacheOptions, ResidencyOptions, Runtime, RuntimeOptions, TuningOptions};
+use salver_runtime::{Backoff, CacheOptions, ResidencyOptions, Runtime, RuntimeOptions, TuningOptions};
 use salver_server::{Limits, ServerOptions, Services};
 use salver_store::RedisCache;
 use salver_tasks::Tasks;
@@ -177,6 +177,7 @@ fn runtime_options(options: &ServeOptions, workers: PythonEngine) -> Result<Runt
         max_waiting_bytes: Some(options.limits.buffered_limit_bytes),
         cache: cache_options(options)?,
         tasks: Some(Arc::new(Tasks)),
+        backoff: Backoff::default(),
     })
 }
 

@@ -7,6 +7,7 @@
 
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use futures::StreamExt as _;
@@ -61,6 +62,8 @@ pub struct Database {
     dialect: Dialect,
     /// SQLite has one writer at a time; here they queue in order instead of polling for its lock.
     writers: Option<Arc<Semaphore>>,
+    /// Whether the schema is known to be there.
+    is_current: Arc<AtomicBool>,
 }
 
 impl Database {
@@ -98,7 +101,9 @@ impl Database {
         };
         // What is wrong with it may quote a password.
         let (pool, options) = pool(&url, dialect).map_err(|_| expected())?;
-        Ok(Self::new(pool.connect_lazy_with(options), dialect))
+        let database = Self::new(pool.connect_lazy_with(options), dialect);
+        database.is_current.store(false, Ordering::Release);
+        Ok(database)
     }
 
     async fn connect(url: &str, dialect: Dialect) -> Result<Self> {
@@ -108,7 +113,7 @@ impl Database {
 
     fn new(pool: AnyPool, dialect: Dialect) -> Self {
         let writers = (dialect == Dialect::Sqlite).then(|| Arc::new(Semaphore::new(1)));
-        Self { pool, dialect, writers }
+        Self { pool, dialect, writers, is_current: Arc::new(AtomicBool::new(true)) }
     }
 
     /// Brings the schema to its newest state. Several servers may do so at once.
@@ -130,6 +135,7 @@ impl Database {
             }
             done = migrator.run(&self.pool).await;
         }
+        self.is_current.fetch_or(done.is_ok(), Ordering::AcqRel);
         done.map_err(|error| match error {
             MigrateError::VersionMissing(version) => Error::unsupported(format!(
                 "the database was written by a newer Salver (its schema has step {version}, this program knows {} \
@@ -145,11 +151,20 @@ impl Database {
         })
     }
 
+    fn check_current(&self) -> Result<()> {
+        match self.is_current.load(Ordering::Acquire) {
+            true => Ok(()),
+            false => Err(Error::not_ready("the database is being opened; ask again in a moment")
+                .with_retry_after(Duration::from_secs(1))),
+        }
+    }
+
     /// Takes a connection to read with.
     ///
     /// # Errors
-    /// `NotReady` where there is none in time.
+    /// `NotReady` where there is none in time, or the schema of a lazy database is not there yet.
     pub async fn read(&self) -> Result<Session> {
+        self.check_current()?;
         let connection = self.pool.acquire().await.map_err(failed)?;
         Ok(Session { inner: Inner::Connection(connection), dialect: self.dialect, _turn: None })
     }
@@ -157,8 +172,10 @@ impl Database {
     /// Begins a transaction that writes. Dropped before [`Session::commit`], it leaves no trace.
     ///
     /// # Errors
-    /// `NotReady` where there is no connection in time.
+    /// `NotReady` where there is no connection in time, or the schema of a lazy database is not there
+    /// yet.
     pub async fn write(&self) -> Result<Session> {
+        self.check_current()?;
         let turn = match &self.writers {
             Some(writers) => Some(writers.clone().acquire_owned().await.map_err(|_| Error::not_ready("closed"))?),
             None => None,
@@ -176,6 +193,7 @@ impl Database {
     /// # Errors
     /// `NotReady` where there is no connection in time.
     pub async fn snapshot(&self) -> Result<Session> {
+        self.check_current()?;
         let begun = match self.dialect {
             Dialect::Sqlite => self.pool.begin_with("BEGIN").await,
             Dialect::Postgres => self.pool.begin_with("BEGIN ISOLATION LEVEL REPEATABLE READ, READ ONLY").await,

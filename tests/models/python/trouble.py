@@ -17,7 +17,7 @@ class Trouble:
     outputs = {"y": ("FP32", [-1, 2])}
 
     def predict(self, batch):
-        x = batch["x"]
+        x = batch["x"].copy()  # so that what is scribbled does not reach those who share the batch
         for wish in x[:, 0]:
             if wish < 0:
                 self.make(int(-wish), x)

@@ -44,10 +44,17 @@ fn what_does_not_fit_the_signature_is_refused_before_it_is_read() {
     check_refused(&spec, located(DataType::Fp32, &[usize::MAX / 2, 2], &data), "more elements than");
     let huge = Located { len: 1 << 40, ..located(DataType::Fp32, &[1 << 37, 2], &data) };
     check_refused(&spec, huge, "does not take");
-    for address in [0, 8, u64::MAX - 4] {
-        check_refused(&spec, Located { address, ..located(DataType::Fp32, &[2, 2], &data) }, "");
-    }
     assert!(take(&[spec], Vec::new(), &own()).is_err());
+}
+
+#[test]
+fn what_is_not_where_the_worker_says_is_its_own_fault() {
+    let spec = TensorSpec::new("y", DataType::Fp32, &[-1, 2]);
+    for address in [0, 8, u64::MAX - 4] {
+        let output = Located { address, ..located(DataType::Fp32, &[2, 2], &[0; 16]) };
+        let error = take(std::slice::from_ref(&spec), vec![output], &own()).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::NotReady, "{error}");
+    }
 }
 
 #[test]

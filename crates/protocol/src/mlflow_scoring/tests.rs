@@ -231,6 +231,11 @@ fn answers_are_records_with_bare_values() {
     check_reply(vec![z, p], r#"{"predictions":[{"z":1,"p":[1.0,2.0]},{"z":2,"p":[3.0,4.0]}]}"#);
     check_reply(vec![Tensor::from_slice::<f32>("y", [0], &[]).unwrap()], r#"{"predictions":[]}"#);
     let whole = Tensor::from_slice("s", [], &[1i32]).unwrap();
+    let unnamed =
+        |shape: &[usize]| Tensor::from_slice("predictions", shape, &vec![1i32; shape.iter().product()]).unwrap();
+    check_reply(vec![unnamed(&[2])], r#"{"predictions":[1,1]}"#);
+    check_reply(vec![unnamed(&[1, 2])], r#"{"predictions":[[1,1]]}"#);
+    check_reply(vec![unnamed(&[1_000_000_000_000, 0])], r#"{"predictions":[]}"#);
     check_reply(vec![whole, y], r#"{"predictions":{"s":1,"y":[14.0,NaN]}}"#);
     check_reply(vec![Tensor::from_slice::<f32>("y", [1_000_000_000_000, 0], &[]).unwrap()], r#"{"predictions":[]}"#);
 }

@@ -98,11 +98,12 @@ fn artifact(
     Ok(Artifact { path, filename, python: None })
 }
 
-/// Where the manifest names neither engine nor artifact, a script may be all there is.
+/// Where the manifest names neither engine nor artifact, a script or what MLflow saved may be all
+/// there is.
 fn in_python(folder: &Path, manifest: &Manifest) -> Option<PythonDraft> {
     let is_open = manifest.engine.is_none() && manifest.artifact.is_none();
-    let is_script = || is_open && !hugging_face::is_model(folder) && python::is_model(folder);
-    manifest.python.clone().or_else(|| is_script().then(PythonDraft::default))
+    let is_meant = || is_open && !hugging_face::is_model(folder) && python::is_meant(folder);
+    manifest.python.clone().or_else(|| is_meant().then(PythonDraft::default))
 }
 
 /// Returns what `artifact` says, else the graph of an export, `model.onnx` or the only `.onnx` file.

@@ -397,10 +397,12 @@ fn the_documented_example_is_read() {
 #[test]
 fn every_key_stands_in_the_documentation_and_no_other() {
     let page = documentation();
-    for table in ["batching", "batching.padding", "instances", "cache", "text", "image"] {
+    for table in ["batching", "batching.padding", "instances", "cache", "python", "text", "image"] {
         check_keys(&page, &format!("[{table}]"), &format!("{table}.inputs = {{ a = 0 }}\n{table}.no_such_key = 1"));
     }
-    check_keys(&page, "[[column]]", "[[column]]\nno_such_key = 1");
+    for table in ["[[column]]", "[[input]]", "[[output]]"] {
+        check_keys(&page, table, &format!("{table}\nno_such_key = 1"));
+    }
 }
 
 /// `unknown` has a key that is none.

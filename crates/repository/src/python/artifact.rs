@@ -48,8 +48,17 @@ pub(crate) fn is_python(name: &str) -> bool {
 
 /// Whether `folder` is a model in Python although no other file says so.
 pub(crate) fn is_model(folder: &Path) -> bool {
+    has_without_graph(folder, SCRIPT)
+}
+
+/// Whether a `model.toml` that names neither engine nor artifact must mean a model in Python.
+pub(crate) fn is_meant(folder: &Path) -> bool {
+    is_model(folder) || has_without_graph(folder, mlflow::MANIFEST)
+}
+
+fn has_without_graph(folder: &Path, name: &str) -> bool {
     let has_graph = || files::list(folder).is_ok_and(|entries| entries.iter().any(|entry| files::is_onnx(&entry.name)));
-    files::is_there(&folder.join(SCRIPT)) && !has_graph()
+    files::is_there(&folder.join(name)) && !has_graph()
 }
 
 /// Finds the artifact called `name`, or the only one, and what reads it.

@@ -72,6 +72,9 @@ fn a_model_without_a_graph_runs_in_python_with_its_own_requirements() {
 #[test]
 fn a_manifest_beside_it_goes_before_the_signature() {
     let manifest = "[python]\nmemory_limit_mb = 1\n[[output]]\nname = 'z'\ndtype = 'FP32'\nshape = [-1]";
+    let tree = Tree::new(&[("m/model.toml", "[batching]\nmax_rows = 3"), ("m/MLmodel", TABLE)]);
+    let found = spec(&tree.open("m"), "m");
+    assert_eq!((found.engine.as_deref(), found.python.as_ref().unwrap().inputs.len()), (Some("python"), 10));
     for (manifest, folder) in [(manifest.to_owned(), "m"), (format!("artifact = 'saved'\n{manifest}"), "m/saved")] {
         let tree = Tree::new(&[("m/model.toml", &manifest)]);
         tree.write(&format!("{folder}/MLmodel"), TABLE);

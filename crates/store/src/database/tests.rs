@@ -84,3 +84,14 @@ async fn other_schemes_are_refused() {
     let refusal = Database::open("mysql://x").await.unwrap_err();
     assert_eq!(refusal.kind(), ErrorKind::InvalidInput);
 }
+
+#[tokio::test]
+async fn a_lazy_database_is_not_ready_before_its_schema_is_there() {
+    let folder = tempfile::tempdir().unwrap();
+    let database = Database::lazy(&format!("sqlite://{}", folder.path().join("d.db").display())).unwrap();
+    assert_eq!(database.read().await.err().unwrap().kind(), ErrorKind::NotReady);
+    assert_eq!(database.write().await.err().unwrap().kind(), ErrorKind::NotReady);
+    assert_eq!(database.snapshot().await.err().unwrap().kind(), ErrorKind::NotReady);
+    database.migrate(HISTORY).await.unwrap();
+    database.read().await.unwrap();
+}

@@ -210,3 +210,28 @@ fn tensors_are_declared_in_full() {
     let deep = format!("engine = 'python'\n[[output]]\nname = 'y'\ndtype = 'FP32'\nshape = [{}]", "1,".repeat(65));
     check_refused(&deep, "line 5: output.shape must have at most 64 extents, got 65");
 }
+
+#[test]
+fn the_documented_example_is_read() {
+    let page = documentation();
+    let (_, rest) = page.split_once("\n## Python\n").expect("a section");
+    let (_, rest) = rest.split_once("```toml\n").expect("an example");
+    let (example, _) = rest.split_once("```").expect("its end");
+    let draft = draft(example);
+    assert_eq!((draft.memory_limit, draft.variables.len()), (Some(2 << 30), 1));
+    assert_eq!(
+        (outline(&draft.inputs), outline(&draft.outputs)),
+        (vec!["x FP32[-1, 4]".into()], vec!["y FP32[-1]".into()])
+    );
+}
+
+#[test]
+fn every_adapter_and_every_ending_stands_in_the_documentation() {
+    let page = documentation();
+    for adapter in crate::python::ADAPTERS {
+        assert!(page.contains(&format!("\"{adapter}\"")) && page.contains(&format!("`{adapter}`")), "{adapter}");
+    }
+    for ending in ["py", "joblib", "pkl", "pickle", "skops", "pt", "pth", "pt2", "ubj"] {
+        assert!(page.contains(&format!("`.{ending}`")) && crate::python::is_python(&format!("a.{ending}")), "{ending}");
+    }
+}
