@@ -3,14 +3,10 @@
 //! What a worker says of an output, and the bytes themselves, may be anything; and they may change
 //! until they are copied. So sizes are checked before, contents after.
 
-use std::io::IoSliceMut;
-
 use bytes::Bytes;
-use nix::sys::uio::{RemoteIoVec, process_vm_readv};
-use nix::unistd::Pid;
 use salver_core::{DataType, Elements, Error, Result, Tensor, TensorSpec};
 
-use crate::region::Region;
+use crate::memory::{Region, read_process};
 use crate::wire::Located;
 
 /// The most bytes of one output.
@@ -37,32 +33,6 @@ impl Source<'_> {
             }
         }
     }
-}
-
-/// Copies bytes out of the memory of a process.
-///
-/// # Errors
-/// `NotReady` where the process has ended, has no such bytes, or may not be read; `Engine` where
-/// there is no room for them.
-pub(crate) fn read_process(pid: u32, address: u64, len: usize) -> Result<Vec<u8>> {
-    let no_room = |_| Error::engine(format!("no memory for {len} bytes"));
-    let nowhere = || Error::not_ready("it lies outside of any memory");
-    let address = usize::try_from(address).map_err(|_| nowhere())?;
-    let mut copy = Vec::new();
-    copy.try_reserve_exact(len).map_err(no_room)?;
-    copy.resize(len, 0);
-    let mut read = 0;
-    while read < len {
-        let base = address.checked_add(read).ok_or_else(nowhere)?;
-        let remote = [RemoteIoVec { base, len: len - read }];
-        match process_vm_readv(Pid::from_raw(pid.cast_signed()), &mut [IoSliceMut::new(&mut copy[read..])], &remote) {
-            Ok(0) => return Err(Error::not_ready("it cannot be read")),
-            Ok(count) => read += count,
-            Err(nix::errno::Errno::EINTR) => {}
-            Err(error) => return Err(Error::not_ready("it cannot be read").with_source(error)),
-        }
-    }
-    Ok(copy)
 }
 
 /// Takes all outputs, in the signature's order.

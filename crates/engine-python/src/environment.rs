@@ -117,9 +117,11 @@ impl Environments {
     }
 }
 
-/// Returns the interpreter of a virtual environment, or the file itself.
+/// Returns the interpreter of a virtual environment, or the file itself. A name alone is looked for
+/// in the PATH; anything else must not depend on the model's folder, where a worker runs.
 fn program(path: &Path) -> PathBuf {
-    if path.is_dir() { path.join("bin/python") } else { path.to_owned() }
+    let path = if path.is_dir() { path.join("bin/python") } else { path.to_owned() };
+    if path.components().count() == 1 { path } else { std::path::absolute(&path).unwrap_or(path) }
 }
 
 fn variable(name: &str) -> Option<PathBuf> {
@@ -131,4 +133,17 @@ fn default_cache() -> Option<PathBuf> {
     let xdg = || variable("XDG_CACHE_HOME").filter(|path| path.is_absolute()).map(|cache| cache.join("salver"));
     let home = || variable("HOME").map(|home| home.join(".cache/salver"));
     variable("SALVER_CACHE").or_else(xdg).or_else(home)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_interpreter_is_found_from_anywhere() {
+        assert_eq!(program(Path::new("python3.12")), Path::new("python3.12"));
+        assert!(program(Path::new("env/bin/python")).is_absolute());
+        let folder = tempfile::tempdir().unwrap();
+        assert_eq!(program(folder.path()), folder.path().join("bin/python"));
+    }
 }

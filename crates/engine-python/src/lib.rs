@@ -10,10 +10,10 @@
 mod answer;
 mod device;
 mod environment;
+mod memory;
 mod model;
 mod output;
 mod process;
-mod region;
 mod wire;
 mod worker;
 

@@ -15,9 +15,9 @@ use rustix::net::{
 use salver_core::{Error, ErrorKind, Interrupt, Result, Tensor, TensorSpec};
 
 use crate::answer::{self, Source};
+use crate::memory::{Region, read_process};
 use crate::output::{self, Tail};
 use crate::process::{self, Process, Processes};
-use crate::region::Region;
 use crate::wire::{FromWorker, MAX_PACKET, Placed, Setup, ToWorker, nonsense};
 
 /// The program that a worker runs; it comes over its socket, so nothing of it lies in a file.
@@ -134,7 +134,7 @@ impl Worker {
             FromWorker::Failed(text) => return Err(Error::invalid_input(text)),
             _ => return Err(nonsense(format_args!("it is not loaded yet"))),
         };
-        self.is_direct &= answer::read_process(self.process.id(), probe, PROBE.len()).is_ok_and(|read| read == PROBE);
+        self.is_direct &= read_process(self.process.id(), probe, PROBE.len()).is_ok_and(|read| read == PROBE);
         self.send(&ToWorker::Mode { is_direct: self.is_direct }, None)?;
         Ok(Declared { inputs, outputs })
     }

@@ -3,6 +3,8 @@
 //! Reads the file itself; no engine is loaded. What only a configuration says (columns, labels,
 //! metrics, the task) is shown where there is one.
 
+mod python;
+
 use std::path::Path;
 use std::sync::Arc;
 
@@ -25,22 +27,27 @@ const SERVER: &str = "http://127.0.0.1:8080";
 /// Where the path is no model, or the file is none.
 pub(crate) fn run(options: &InspectOptions) -> Result<()> {
     let (kind, specs) = specs(&options.path)?;
-    let mut models = Vec::with_capacity(specs.len());
-    for spec in specs {
+    let (in_python, graphs): (Vec<_>, Vec<_>) = specs.into_iter().partition(|spec| spec.python.is_some());
+    let in_python: Vec<_> = in_python.iter().filter_map(|spec| Some((spec, spec.python.as_ref()?))).collect();
+    let mut models = Vec::with_capacity(graphs.len());
+    for spec in graphs {
         let summary = summarize(&spec.artifact)?;
         let task = preview::task(&spec, &summary);
         let info = describe(&spec, &summary, task.as_ref().ok().and_then(Option::as_ref));
         models.push(Inspected { kind, info, spec, summary, task });
     }
     if options.json {
-        let all: Vec<Value> = models.iter().map(Inspected::json).collect();
+        let of_python = in_python.iter().map(|(spec, python)| python::json(kind, spec, python));
+        let all: Vec<Value> = models.iter().map(Inspected::json).chain(of_python).collect();
         return match all.as_slice() {
             [only] => out::json(only),
             several => out::json(several),
         };
     }
     models.iter().for_each(Inspected::print);
-    out::line(format!("Serve it: salver serve {}", options.path.display()));
+    in_python.iter().for_each(|(spec, python)| python::print(kind, spec, python));
+    let flag = if in_python.is_empty() { "" } else { " --allow-python" };
+    out::line(format!("Serve it: salver serve {}{flag}", options.path.display()));
     for model in &models {
         out::line(format!("Ask it:   {}", curl::predict(SERVER, &model.info)));
     }

@@ -1,10 +1,10 @@
-//! Memory that the server and one worker share, and reading the memory of a worker: the crate's one
+//! Memory that the server and one worker share, and reading a worker's own memory: the crate's one
 //! home of `unsafe`.
 //!
-//! A region is a file without a name in memory; only who is given its descriptor can reach it. It
+//! A [`Region`] is a file without a name in memory; only who is given its descriptor can reach it. It
 //! is sealed, so a worker cannot shorten it under the server's feet. What stands in it may change
 //! at any time: the server writes to it, and copies out of it before it looks at anything.
-#![expect(unsafe_code, reason = "mapping memory has no safe form; see the SAFETY notes")]
+#![expect(unsafe_code, reason = "mapped memory and that of others have no safe form; see the SAFETY notes")]
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
@@ -69,6 +69,37 @@ impl Region {
         }
         Some(copy)
     }
+}
+
+/// Copies bytes out of the memory of a process.
+///
+/// # Errors
+/// `NotReady` where the process has ended, has no such bytes, or may not be read; `Engine` where
+/// there is no room for them.
+pub(crate) fn read_process(pid: u32, address: u64, len: usize) -> Result<Vec<u8>> {
+    let unreadable = || Error::not_ready("it cannot be read");
+    let start =
+        usize::try_from(address).ok().filter(|start| start.checked_add(len).is_some()).ok_or_else(unreadable)?;
+    let mut copy: Vec<u8> = Vec::new();
+    copy.try_reserve_exact(len).map_err(|_| Error::engine(format!("no memory for {len} bytes")))?;
+    while copy.len() < len {
+        let left = len - copy.len();
+        let local = libc::iovec { iov_base: copy.spare_capacity_mut().as_mut_ptr().cast(), iov_len: left };
+        let remote = libc::iovec { iov_base: (start + copy.len()) as *mut libc::c_void, iov_len: left };
+        // SAFETY: `local` is `left` bytes that were reserved and belong to `copy` alone; the system
+        // checks `remote` against the other process, and writes nowhere else.
+        let read = unsafe { libc::process_vm_readv(pid.cast_signed(), &raw const local, 1, &raw const remote, 1, 0) };
+        match usize::try_from(read) {
+            Ok(0) => return Err(unreadable()),
+            // SAFETY: as many bytes, at most `left`, were written behind those that were there.
+            Ok(read) => unsafe { copy.set_len(copy.len() + read) },
+            Err(_) => match std::io::Error::last_os_error() {
+                error if error.kind() == std::io::ErrorKind::Interrupted => {}
+                error => return Err(unreadable().with_source(error)),
+            },
+        }
+    }
+    Ok(copy)
 }
 
 impl AsFd for Region {
