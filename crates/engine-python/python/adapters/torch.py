@@ -62,7 +62,7 @@ class Adapter:
         for name in program.graph_signature.user_inputs:
             value = values.get(name)
             if not isinstance(value, torch.Tensor):
-                raise ValueError(f"{path}: the argument `{name}` is no tensor; export the model with tensors only")
+                raise ValueError(f"the argument `{name}` is no tensor; export the model with tensors only")
             shape = [size if isinstance(size, int) else -1 for size in value.shape]
             found[name] = (wire_type(torch, value.dtype), shape)
         if self.inputs and len(self.inputs) != len(found):
@@ -82,7 +82,7 @@ class Adapter:
         if not self.inputs:
             each = ", ".join(f'{{ name = "{name}", dtype = "FP32", shape = [-1, 4] }}' for name in taken)
             raise ValueError(
-                f"{path} does not say what the model takes. Write it, with types and shapes of your own in the order "
+                "the file does not say what the model takes. Write it, with types and shapes of your own in the order "
                 f"of `forward`, at the top of model.toml: input = [{each}]"
             )
         if form == "script" and not len(taken) <= len(self.inputs) < len(schema.arguments):
@@ -92,13 +92,13 @@ class Adapter:
         torch = self.torch
         if settings.get("unpickle") != "true":
             raise ValueError(
-                f"{path} is a pickle, which can run any code while it is read. Save the model with torch.export "
+                "the file is a pickle, which can run any code while it is read. Save the model with torch.export "
                 '(.pt2); or, if you trust whoever made the file, write unpickle = "true" under [python.settings]'
             )
         found = torch.load(path, map_location=self.device, weights_only=False)
         if not isinstance(found, torch.nn.Module):
             raise ValueError(
-                f"{path} holds a {type(found).__name__}, such as the weights of a model, and no module: "
+                f"the file holds a {type(found).__name__}, such as the weights of a model, and no module: "
                 "save the whole model with torch.export, or write a class that loads the weights into one"
             )
         return found
