@@ -173,3 +173,17 @@ def test_without_allow_python_the_reason_says_what_to_do(start, tmp_path):
     eventually(lambda: "--allow-python" in models(server, "show", "m"), "the reason")
     assert workers(server) == []
 
+
+
+def test_a_memory_limit_counts_the_workers(start, tmp_path):
+    held = "\n    def load(self):\n        self.held = bytearray(b'x') * (150 << 20)\n"
+    for name in ("a", "b", "c"):
+        model(tmp_path / "models" / name, ECHO + held)
+    server = start(tmp_path / "models", *FLAGS, "--memory-limit", "500MB", ready=False)
+    for name in ("a", "b", "c", "a"):
+        answer = server.post(f"/models/{name}/predict", {"x": [[1, 2]]})
+        assert answer.status_code == 200, answer.text
+        # Two of them fit, three do not.
+        assert 1 <= len(workers(server)) <= 2
+    loaded = {row["name"] for row in server.get("/api/v1/models").json()["models"] if row["state"] == "ready"}
+    assert "a" in loaded and "b" not in loaded
