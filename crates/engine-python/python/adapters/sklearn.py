@@ -215,7 +215,7 @@ def categories(model):
     found = {}
     for columns, step in column_steps(model):
         for part in [step, *(part for _, part in getattr(step, "steps", []))]:
-            for name, values in zip(columns, getattr(part, "categories_", []), strict=False):
+            for name, values in zip(columns, getattr(part, "categories_", [])):
                 known = [value for value in values if isinstance(value, str)]
                 if known:
                     found[str(name)] = known[0]

@@ -45,7 +45,7 @@ class Adapter:
         if not set(self.outputs) <= set(found):
             if len(found) != len(self.outputs):
                 raise ValueError(f"the model gave {', '.join(found)}; declared are {', '.join(self.outputs)}")
-            found = dict(zip(self.outputs, found.values(), strict=True))
+            found = dict(zip(self.outputs, found.values()))
         return {name: self.array(found[name], kind) for name, (kind, _) in self.outputs.items()}
 
     def read_program(self, path):
@@ -127,7 +127,7 @@ class Adapter:
             ) from error
         found = {}
         for name, value in small.items():
-            sizes = zip(value.shape, large[name].shape, strict=True)
+            sizes = zip(value.shape, large[name].shape)
             shape = [size if size == other else -1 for size, other in sizes]
             found[name] = (wire_type(self.torch, value.dtype), shape)
         return found
@@ -135,7 +135,7 @@ class Adapter:
     def zeros(self, size):
         shapes = [[size if extent < 0 else extent for extent in shape] for _, shape in self.inputs.values()]
         kinds = [getattr(self.torch, TYPES[kind]) for kind, _ in self.inputs.values()]
-        pairs = zip(shapes, kinds, strict=True)
+        pairs = zip(shapes, kinds)
         return [self.torch.zeros(shape, dtype=kind, device=self.device) for shape, kind in pairs]
 
     def tensor(self, array, kind):
