@@ -146,10 +146,10 @@ def check(ours, theirs, width, as_json, as_bytes):
             raise Failed("an echo is not what was sent")
 
 
-def restart(times, python=None):
+def restart(times):
     """A worker is killed, and somebody asks at once: when is the answer there, beyond what starting Python and
-    importing takes by itself?"""
-    python = python or environment("workers-venv", ROOT / "tests/conformance/requirements.txt")
+    importing takes by itself? (A Python that ends at once, without tidying up.)"""
+    python = environment("workers-venv", ROOT / "tests/conformance/requirements.txt")
     found = {}
     for name, code in (("numpy", LIGHT), ("pandas and scikit-learn", HEAVY)):
         folder = common.scratch("restart-" + name.split()[0]) / "m"
@@ -168,7 +168,7 @@ def restart(times, python=None):
                     pass
                 whole.append(time.perf_counter() - begun)
                 begun = time.perf_counter()
-                subprocess.run([str(python), "-B", "-c", "import model; model"], cwd=folder, check=True)
+                subprocess.run([str(python), "-B", "-c", "import os, model; os._exit(0)"], cwd=folder, check=True)
                 alone.append(time.perf_counter() - begun)
             caller.close()
         found[name] = {
