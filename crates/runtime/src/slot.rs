@@ -351,6 +351,12 @@ impl Slot {
         model.ok_or_else(|| Error::not_ready(format!("model '{}' is unloaded", self.info.name)))?.instance(placement)
     }
 
+    pub(crate) fn close_model(&self) {
+        if let Some(model) = self.model.lock().as_ref() {
+            model.close();
+        }
+    }
+
     /// Returns what all slots share.
     pub(crate) fn shared(&self) -> &Shared {
         &self.options.shared
