@@ -160,7 +160,7 @@ impl Worker {
             self.inputs = Some(region);
         }
         match &mut self.inputs {
-            Some(region) => Ok(region.to_write(len)),
+            Some(region) => Ok(region.writable(len)),
             None => Ok(&mut []),
         }
     }
