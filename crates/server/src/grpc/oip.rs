@@ -5,7 +5,7 @@
 use std::sync::Arc;
 
 use salver_core::{CacheOutcome, Context, Error, InferRequest, InferResponse, ModelRef};
-use salver_protocol::oip_grpc::{self, inference as wire};
+use salver_protocol::oip_grpc::{self, ReplyOptions, inference as wire};
 use tonic::codec::CompressionEncoding;
 use tonic::metadata::{MetadataMap, MetadataValue};
 use tonic::{Request, Response, Status, Streaming};
@@ -58,7 +58,10 @@ fn typed_len(contents: &wire::InferTensorContents) -> usize {
 }
 
 /// One call.
-struct Unary;
+#[derive(Default)]
+struct Unary {
+    options: ReplyOptions,
+}
 
 impl Protocol for Unary {
     type Raw = ModelInferRequest;
@@ -70,11 +73,13 @@ impl Protocol for Unary {
     }
 
     fn decode(&mut self, raw: ModelInferRequest, app: &App) -> salver_core::Result<InferRequest> {
-        oip_grpc::decode_infer(raw, app.protocol_limits())
+        let (request, options) = oip_grpc::decode_infer(raw, app.protocol_limits())?;
+        self.options = options;
+        Ok(request)
     }
 
     fn encode(&self, response: &InferResponse) -> salver_core::Result<ModelInferResponse> {
-        oip_grpc::encode_infer(response)
+        oip_grpc::encode_infer(response, &self.options)
     }
 
     fn encode_error(error: &Error) -> Status {
@@ -153,7 +158,7 @@ impl GrpcInferenceService for OipGrpc {
 
     async fn model_infer(&self, request: Request<ModelInferRequest>) -> Reply<ModelInferResponse> {
         let ctx = context(&self.app, &request)?;
-        match answer(&self.app, Unary, request.into_inner(), ctx).await {
+        match answer(&self.app, Unary::default(), request.into_inner(), ctx).await {
             Ok(Answer { reply, version, cache }) => {
                 let mut response = Response::new(reply);
                 note_origin(response.metadata_mut(), version, cache);
