@@ -96,8 +96,10 @@ impl Edge {
         }
         self.app.services.metrics.count_request(family.label(), code_of(family, &response));
         access.write(&response);
-        // A stream of calls may be silent for long; a single reply is to be read.
-        if family != Family::GrpcStream {
+        // A stream may be silent for long; a single reply is to be read.
+        if response.extensions().get::<routes::EventStream>().is_some() {
+            busy.streaming();
+        } else if family != Family::GrpcStream {
             busy.replying();
         }
         response.map(|inner| ReplyBody { inner, _busy: busy })

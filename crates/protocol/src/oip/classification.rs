@@ -160,11 +160,12 @@ mod tests {
         let rows = floats(&[2, 3], &[0.25, 5., -1., 1., 2., 3.]);
         let expected = ["5.000000:1:versicolor", "0.250000:0:setosa", "3.000000:2:virginica", "2.000000:1:versicolor"];
         check(rows.clone(), 2, &[2, 2], &expected);
-        check(rows.slice_rows(0..1).unwrap(), usize::MAX, &[1, 3], &[
-            "5.000000:1:versicolor",
-            "0.250000:0:setosa",
-            "-1.000000:2:virginica",
-        ]);
+        check(
+            rows.slice_rows(0..1).unwrap(),
+            usize::MAX,
+            &[1, 3],
+            &["5.000000:1:versicolor", "0.250000:0:setosa", "-1.000000:2:virginica"],
+        );
     }
 
     #[test]

@@ -53,10 +53,7 @@ fn inputs(inputs: Vec<InferInputTensor>, raw: Vec<Bytes>, limits: &Limits) -> Re
 }
 
 /// One output is served once, however often it is named.
-fn outputs(
-    requested: Vec<InferRequestedOutputTensor>,
-    limits: &Limits,
-) -> Result<(Vec<Arc<str>>, ReplyOptions)> {
+fn outputs(requested: Vec<InferRequestedOutputTensor>, limits: &Limits) -> Result<(Vec<Arc<str>>, ReplyOptions)> {
     let mut outputs: Vec<Arc<str>> = Vec::with_capacity(requested.len());
     let mut options = ReplyOptions::default();
     for output in requested {

@@ -29,7 +29,9 @@ pub fn encode_infer(response: &InferResponse, options: &ReplyOptions) -> Result<
     body.extend_from_slice(b",\"model_version\":\"");
     write::int(&mut body, response.model.version);
     body.extend_from_slice(b"\",\"outputs\":");
-    write::try_list(&mut body, outputs.iter().zip(&is_binary), |body, (output, &binary)| tensors::put(body, output, binary))?;
+    write::try_list(&mut body, outputs.iter().zip(&is_binary), |body, (output, &binary)| {
+        tensors::put(body, output, binary)
+    })?;
     body.push(b'}');
 
     // As in Triton: where all blobs are empty, the body is JSON and says so.

@@ -37,8 +37,8 @@ pub fn decode_trace_update(body: &[u8]) -> Result<TraceUpdate> {
         }
         JsonValue::Str(text) if name != "trace_level" => update.read(name, Some(&[text])),
         // Clients write numbers as text; a bare one means the same.
-        JsonValue::Int(number) if name != "trace_level" => update.read(name, Some(&[&number.to_string()])),
-        JsonValue::BigInt(number) if name != "trace_level" => update.read(name, Some(&[&number.to_string()])),
+        JsonValue::Int(number) if is_number(name) => update.read(name, Some(&[&number.to_string()])),
+        JsonValue::BigInt(number) if is_number(name) => update.read(name, Some(&[&number.to_string()])),
         _ if name == "trace_level" => Err(not_levels(value)),
         _ if is_trace_setting(name) => {
             Err(Error::invalid_input(format!("'{name}' must be a string, got {}", read::kind(value))))
@@ -46,6 +46,10 @@ pub fn decode_trace_update(body: &[u8]) -> Result<TraceUpdate> {
         _ => Ok(()),
     })?;
     Ok(update)
+}
+
+fn is_number(name: &str) -> bool {
+    matches!(name, "trace_rate" | "trace_count" | "log_frequency")
 }
 
 fn is_trace_setting(name: &str) -> bool {
@@ -85,9 +89,7 @@ pub fn decode_log_update(body: &[u8]) -> Result<LogUpdate> {
     members(body, |name, value| match value {
         JsonValue::Null => Ok(()),
         JsonValue::Bool(is_on) => update.read(name, LogValue::Flag(*is_on)),
-        JsonValue::Int(level) => {
-            update.read(name, u32::try_from(*level).map_or(LogValue::Other, LogValue::Number))
-        }
+        JsonValue::Int(level) => update.read(name, u32::try_from(*level).map_or(LogValue::Other, LogValue::Number)),
         JsonValue::Str(text) => update.read(name, LogValue::Text(text)),
         _ => update.read(name, LogValue::Other),
     })?;

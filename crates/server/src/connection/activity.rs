@@ -15,6 +15,8 @@ pub(crate) struct Activity {
     working: AtomicUsize,
     /// Plain replies that are being written.
     replying: AtomicUsize,
+    /// Streams of events: silence is no fault while the peer reads what there is.
+    streaming: AtomicUsize,
     /// When the first byte of an unfinished request head came, plus one; 0: none.
     head_since: AtomicU64,
     /// When a request last ended or a byte was last written.
@@ -45,6 +47,7 @@ impl Activity {
             began: Instant::now(),
             working: AtomicUsize::new(0),
             replying: AtomicUsize::new(0),
+            streaming: AtomicUsize::new(0),
             head_since: AtomicU64::new(0),
             last_progress: AtomicU64::new(0),
             is_write_blocked: AtomicBool::new(false),
@@ -91,7 +94,7 @@ impl Activity {
 
     /// Whether no request is being handled or answered.
     pub(crate) fn is_quiet(&self) -> bool {
-        self.working.load(Ordering::Relaxed) == 0 && self.replying.load(Ordering::Relaxed) == 0
+        [&self.working, &self.replying, &self.streaming].iter().all(|open| open.load(Ordering::Relaxed) == 0)
     }
 
     /// Whether nothing at all has been asked: quiet, and no head has begun to arrive.
@@ -108,13 +111,25 @@ impl Activity {
 
     /// Notes that the peer takes no bytes at the moment.
     pub(crate) fn write_blocked(&self) {
-        self.is_write_blocked.store(true, Ordering::Relaxed);
+        // A stream may have been silent before: the peer has all its time to read.
+        if !self.is_write_blocked.swap(true, Ordering::Relaxed) && self.streaming.load(Ordering::Relaxed) > 0 {
+            self.progressed();
+        }
     }
 
     /// Notes bytes that the peer took.
     pub(crate) fn wrote(&self) {
         self.is_write_blocked.store(false, Ordering::Relaxed);
         self.progressed();
+    }
+
+    /// Counts the requests at a stage.
+    fn open(&self, stage: Stage) -> &AtomicUsize {
+        match stage {
+            Stage::Working => &self.working,
+            Stage::Replying => &self.replying,
+            Stage::Streaming => &self.streaming,
+        }
     }
 
     fn progressed(&self) {
@@ -146,6 +161,7 @@ impl Activity {
             None if self.replying.load(Ordering::Relaxed) > 0 || self.is_write_blocked.load(Ordering::Relaxed) => {
                 Verdict::Abort
             }
+            None if self.streaming.load(Ordering::Relaxed) > 0 => Verdict::Wait(recheck),
             None => Verdict::CloseIdle,
         }
     }
@@ -159,6 +175,7 @@ fn remaining(limit: Duration, spent: Duration) -> Option<Duration> {
 enum Stage {
     Working,
     Replying,
+    Streaming,
 }
 
 /// Keeps a request counted until it is answered or dropped.
@@ -171,11 +188,20 @@ pub(crate) struct Busy {
 impl Busy {
     /// Moves on from the handler to writing the reply.
     pub(crate) fn replying(&mut self) {
+        self.enter(Stage::Replying);
+    }
+
+    /// Moves on from the handler to writing events as they come.
+    pub(crate) fn streaming(&mut self) {
+        self.enter(Stage::Streaming);
+    }
+
+    fn enter(&mut self, stage: Stage) {
         if self.stage == Stage::Working {
             self.activity.progressed();
-            self.activity.replying.fetch_add(1, Ordering::Relaxed);
+            self.activity.open(stage).fetch_add(1, Ordering::Relaxed);
             self.activity.working.fetch_sub(1, Ordering::Relaxed);
-            self.stage = Stage::Replying;
+            self.stage = stage;
         }
     }
 }
@@ -183,10 +209,7 @@ impl Busy {
 impl Drop for Busy {
     fn drop(&mut self) {
         self.activity.progressed();
-        match self.stage {
-            Stage::Working => self.activity.working.fetch_sub(1, Ordering::Relaxed),
-            Stage::Replying => self.activity.replying.fetch_sub(1, Ordering::Relaxed),
-        };
+        self.activity.open(self.stage).fetch_sub(1, Ordering::Relaxed);
     }
 }
 
@@ -224,6 +247,21 @@ mod tests {
         activity.write_blocked();
         assert_eq!(activity.judge(LONG, Duration::ZERO), Verdict::Abort);
         activity.wrote();
+        assert_eq!(activity.judge(LONG, Duration::ZERO), Verdict::CloseIdle);
+    }
+
+    #[test]
+    fn a_stream_may_be_silent_but_is_to_be_read() {
+        let activity = Arc::new(Activity::new());
+        let mut busy = activity.begin();
+        busy.streaming();
+        assert!(matches!(activity.judge(LONG, Duration::ZERO), Verdict::Wait(_)));
+        assert!(!activity.is_idle());
+        activity.write_blocked();
+        assert_eq!(activity.judge(LONG, Duration::ZERO), Verdict::Abort);
+        activity.wrote();
+        assert!(matches!(activity.judge(LONG, Duration::ZERO), Verdict::Wait(_)));
+        drop(busy);
         assert_eq!(activity.judge(LONG, Duration::ZERO), Verdict::CloseIdle);
     }
 }

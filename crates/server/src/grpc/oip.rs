@@ -17,6 +17,7 @@ use crate::answer::{Answer, Protocol, answer, log_failure};
 use crate::app::App;
 use crate::call::Call;
 use crate::http::oip::{EXTENSIONS, index};
+use crate::settings;
 
 /// The version that answered, as over HTTP.
 const MODEL_VERSION: &str = crate::call::MODEL_VERSION_NAME;
@@ -144,7 +145,7 @@ impl GrpcInferenceService for OipGrpc {
 
     async fn server_metadata(&self, _: Request<wire::ServerMetadataRequest>) -> Reply<wire::ServerMetadataResponse> {
         let services = &self.app.services;
-        let message = oip_grpc::server_metadata(&services.server_name, &services.server_version, &EXTENSIONS);
+        let message = oip_grpc::server_metadata(&services.server_name, &services.server_version, EXTENSIONS);
         Ok(Response::new(message))
     }
 
@@ -278,12 +279,23 @@ impl GrpcInferenceService for OipGrpc {
         Err(not_offered("CUDA shared memory"))
     }
 
-    async fn trace_setting(&self, _: Request<wire::TraceSettingRequest>) -> Reply<wire::TraceSettingResponse> {
-        Err(not_offered("trace settings"))
+    async fn trace_setting(&self, request: Request<wire::TraceSettingRequest>) -> Reply<wire::TraceSettingResponse> {
+        let message = request.get_ref();
+        let outcome = || {
+            let update = oip_grpc::decode_trace_update(message)?;
+            let model = match message.model_name.as_str() {
+                "" => None,
+                name => Some(oip_grpc::model_ref(name, "")?),
+            };
+            settings::trace(&self.app, model.as_ref(), Some(update))
+        };
+        self.done(&context(&self.app, &request)?.id, outcome().map(|settings| oip_grpc::trace_settings(&settings)))
     }
 
-    async fn log_settings(&self, _: Request<wire::LogSettingsRequest>) -> Reply<wire::LogSettingsResponse> {
-        Err(not_offered("log settings"))
+    async fn log_settings(&self, request: Request<wire::LogSettingsRequest>) -> Reply<wire::LogSettingsResponse> {
+        let update = oip_grpc::decode_log_update(request.get_ref());
+        let outcome = update.and_then(|update| settings::log(&self.app, update));
+        self.done(&context(&self.app, &request)?.id, outcome.map(|settings| oip_grpc::log_settings(&settings)))
     }
 }
 

@@ -9,8 +9,8 @@ use std::time::{Duration, Instant};
 
 use futures::{Stream, StreamExt, stream};
 use salver_core::{Context, Error, ErrorKind, InferRequest, InferResponse};
-use salver_protocol::oip_grpc::{self, ReplyOptions};
 use salver_protocol::oip_grpc::inference::{ModelInferRequest, ModelStreamInferResponse};
+use salver_protocol::oip_grpc::{self, ReplyOptions};
 use tonic::{Status, Streaming};
 
 use super::oip::{raw_len, refusal};

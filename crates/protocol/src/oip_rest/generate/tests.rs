@@ -62,8 +62,7 @@ fn values_are_laid_into_the_shape_from_its_inner_end() {
     assert_eq!(shape_of(&[], "1"), some(&[]));
     assert_eq!(shape_of(&[-1, 4], "[]"), some(&[0, 4]));
     assert_eq!(shape_of(&[-1, -1], "[[1,2],[3,4]]"), some(&[2, 2]), "a nested list has its own shape");
-    for (declared, value) in [(&[-1, 4][..], "1"), (&[2], "[1,2,3]"), (&[], "[1,2]"), (&[-1, 0], "[1]"), (&[4], "[]")]
-    {
+    for (declared, value) in [(&[-1, 4][..], "1"), (&[2], "[1,2,3]"), (&[], "[1,2]"), (&[-1, 0], "[1]"), (&[4], "[]")] {
         assert_eq!(shape_of(declared, value), None, "{declared:?} {value}");
     }
 }
