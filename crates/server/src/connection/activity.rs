@@ -15,8 +15,6 @@ pub(crate) struct Activity {
     working: AtomicUsize,
     /// Plain replies that are being written.
     replying: AtomicUsize,
-    /// Streams of events: silence is no fault while the peer reads what there is.
-    streaming: AtomicUsize,
     /// When the first byte of an unfinished request head came, plus one; 0: none.
     head_since: AtomicU64,
     /// When a request last ended or a byte was last written.
@@ -47,7 +45,6 @@ impl Activity {
             began: Instant::now(),
             working: AtomicUsize::new(0),
             replying: AtomicUsize::new(0),
-            streaming: AtomicUsize::new(0),
             head_since: AtomicU64::new(0),
             last_progress: AtomicU64::new(0),
             is_write_blocked: AtomicBool::new(false),
@@ -94,7 +91,7 @@ impl Activity {
 
     /// Whether no request is being handled or answered.
     pub(crate) fn is_quiet(&self) -> bool {
-        [&self.working, &self.replying, &self.streaming].iter().all(|open| open.load(Ordering::Relaxed) == 0)
+        self.working.load(Ordering::Relaxed) == 0 && self.replying.load(Ordering::Relaxed) == 0
     }
 
     /// Whether nothing at all has been asked: quiet, and no head has begun to arrive.
@@ -111,10 +108,7 @@ impl Activity {
 
     /// Notes that the peer takes no bytes at the moment.
     pub(crate) fn write_blocked(&self) {
-        // A stream may have been silent before: the peer has all its time to read.
-        if !self.is_write_blocked.swap(true, Ordering::Relaxed) && self.streaming.load(Ordering::Relaxed) > 0 {
-            self.progressed();
-        }
+        self.is_write_blocked.store(true, Ordering::Relaxed);
     }
 
     /// Notes bytes that the peer took.
@@ -123,12 +117,11 @@ impl Activity {
         self.progressed();
     }
 
-    /// Counts the requests at a stage.
-    fn open(&self, stage: Stage) -> &AtomicUsize {
+    /// Returns how many requests are at a stage.
+    fn count(&self, stage: Stage) -> &AtomicUsize {
         match stage {
             Stage::Working => &self.working,
             Stage::Replying => &self.replying,
-            Stage::Streaming => &self.streaming,
         }
     }
 
@@ -161,7 +154,6 @@ impl Activity {
             None if self.replying.load(Ordering::Relaxed) > 0 || self.is_write_blocked.load(Ordering::Relaxed) => {
                 Verdict::Abort
             }
-            None if self.streaming.load(Ordering::Relaxed) > 0 => Verdict::Wait(recheck),
             None => Verdict::CloseIdle,
         }
     }
@@ -175,7 +167,6 @@ fn remaining(limit: Duration, spent: Duration) -> Option<Duration> {
 enum Stage {
     Working,
     Replying,
-    Streaming,
 }
 
 /// Keeps a request counted until it is answered or dropped.
@@ -186,21 +177,21 @@ pub(crate) struct Busy {
 }
 
 impl Busy {
-    /// Moves on from the handler to writing the reply.
+    /// Moves on to what the peer has to read.
     pub(crate) fn replying(&mut self) {
         self.enter(Stage::Replying);
     }
 
-    /// Moves on from the handler to writing events as they come.
-    pub(crate) fn streaming(&mut self) {
-        self.enter(Stage::Streaming);
+    /// Goes back to what the peer has to wait for: the next piece of its reply.
+    pub(crate) fn working(&mut self) {
+        self.enter(Stage::Working);
     }
 
     fn enter(&mut self, stage: Stage) {
-        if self.stage == Stage::Working {
+        if self.stage != stage {
             self.activity.progressed();
-            self.activity.open(stage).fetch_add(1, Ordering::Relaxed);
-            self.activity.working.fetch_sub(1, Ordering::Relaxed);
+            self.activity.count(stage).fetch_add(1, Ordering::Relaxed);
+            self.activity.count(self.stage).fetch_sub(1, Ordering::Relaxed);
             self.stage = stage;
         }
     }
@@ -209,7 +200,7 @@ impl Busy {
 impl Drop for Busy {
     fn drop(&mut self) {
         self.activity.progressed();
-        self.activity.open(self.stage).fetch_sub(1, Ordering::Relaxed);
+        self.activity.count(self.stage).fetch_sub(1, Ordering::Relaxed);
     }
 }
 
@@ -251,17 +242,16 @@ mod tests {
     }
 
     #[test]
-    fn a_stream_may_be_silent_but_is_to_be_read() {
+    fn the_next_piece_of_a_reply_is_waited_for() {
         let activity = Arc::new(Activity::new());
         let mut busy = activity.begin();
-        busy.streaming();
-        assert!(matches!(activity.judge(LONG, Duration::ZERO), Verdict::Wait(_)));
-        assert!(!activity.is_idle());
-        activity.write_blocked();
+        busy.replying();
         assert_eq!(activity.judge(LONG, Duration::ZERO), Verdict::Abort);
-        activity.wrote();
+        busy.working();
         assert!(matches!(activity.judge(LONG, Duration::ZERO), Verdict::Wait(_)));
+        busy.replying();
+        assert_eq!(activity.judge(LONG, Duration::ZERO), Verdict::Abort);
         drop(busy);
-        assert_eq!(activity.judge(LONG, Duration::ZERO), Verdict::CloseIdle);
+        assert!(activity.is_idle());
     }
 }

@@ -228,7 +228,7 @@ fn event_stream(pieces: Pieces<Reply>, call: Call, render: fn(&Error) -> Reply) 
     response
 }
 
-/// Marks a response whose body may be silent while its next event is made.
+/// Marks a response whose body comes in pieces, with silence between them.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct EventStream;
 

@@ -7,7 +7,10 @@ use super::{count, flag, list, object, schema, text};
 pub(super) fn schemas() -> Value {
     let levels = || list(json!({ "enum": ["OFF", "TIMESTAMPS", "TENSORS"] }));
     let number = json!({ "type": "string", "pattern": "^-?[0-9]+$" });
-    let or_null = |kinds: &[&str]| json!({ "type": [kinds, &["null"]].concat() });
+    let or_null = |kinds: &[&str]| {
+        let kinds = [kinds, &["null"]].concat();
+        json!({ "type": kinds })
+    };
     json!({
         "GenerateRequest": {
             "type": "object",
