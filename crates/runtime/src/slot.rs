@@ -330,6 +330,13 @@ impl Slot {
         }
     }
 
+    /// Says that a request waited longer than the model's queue policy lets it.
+    pub(crate) fn queue_time_over(&self, waited: Duration) -> Error {
+        let (waited, model) = (waited.as_millis(), &self.info.name);
+        let text = format!("Request timeout expired: it waited {waited} ms in the queue of model '{model}'");
+        Error::new(ErrorKind::Overloaded, text)
+    }
+
     /// Says that a request was not taken up in time.
     pub(crate) fn waited_too_long(&self, waited: Duration) -> Error {
         let (waited, model) = (waited.as_millis(), &self.info.name);

@@ -205,7 +205,7 @@ impl Slot {
         let waited = now.saturating_duration_since(entry.arrived);
         self.counters.failed(waited);
         if let Some(reply) = entry.payload.reply {
-            self.deliver(reply, Err(self.waited_too_long(waited)));
+            self.deliver(reply, Err(self.queue_time_over(waited)));
         }
     }
 
