@@ -97,12 +97,11 @@ def test_integers_without_labels_are_written_plain(client, form):
 
 
 def test_a_model_without_a_batch_dimension_has_one_list_of_classes(client, form):
-    value = np.array([[1, 2, 3], [6, 5, 4]], np.float32)
-    wanted = CLIENTS[form].InferRequestedOutput("OUTPUT0", class_count=2)
+    value = np.array([[1, 2, 3], [6, 4, 4]], np.float32)
+    wanted = CLIENTS[form].InferRequestedOutput("OUTPUT0", class_count=3)
     result = client.infer("no_batch", [tensor(form, "INPUT0", "FP32", value)], outputs=[wanted])
     got = result.as_numpy("OUTPUT0")
-    assert got.shape == (2,)
-    assert [item.decode().split(":")[1] for item in got] == ["5", "4"]
+    assert got.tolist() == [b"10.000000:3", b"10.000000:5", b"9.000000:4"], "of equal ones the first comes first"
 
 
 def test_what_holds_no_numbers_has_no_classes(client, form):
@@ -441,7 +440,7 @@ def logging(settings):
 @pytest.fixture(scope="module")
 def loud(start):
     """A server that warns of every inference, and whose log these tests may change."""
-    return start(MODELS / "triton" / "identity_fp32", "--slow-ms", "0")
+    return start(MODELS / "triton" / "slow", "--slow-ms", "1")
 
 
 @pytest.fixture
@@ -452,9 +451,9 @@ def quiet_again(loud):
 
 def levels_of(server, name):
     """The levels at which a request with this id is mentioned, once a later trace line is there."""
-    server.post("/v2/models/identity_fp32/trace/setting", {"trace_level": ["TIMESTAMPS"], "trace_rate": "2"})
-    ask(server, [name, f"{name}-end"])
-    server.post("/v2/models/identity_fp32/trace/setting", dict.fromkeys(STARTED_WITH))
+    server.post("/v2/trace/setting", {"trace_level": ["TIMESTAMPS"], "trace_rate": "2"})
+    ask(server, [name, f"{name}-end"], model="slow")
+    server.post("/v2/trace/setting", dict.fromkeys(STARTED_WITH))
     server.until(lambda: any(line["request_id"] == f"{name}-end" for line in traces(server)), "traced")
     return {record["level"] for record in server.records() if record.get("request_id") == name}
 
@@ -514,7 +513,7 @@ def test_wrong_log_settings_are_refused_over_grpc(loud):
 
 
 def test_a_server_that_starts_silent_can_be_made_to_speak(start):
-    server = start(MODELS / "triton" / "identity_fp32", "--slow-ms", "0", "--log-level", "error")
+    server = start(MODELS / "triton" / "slow", "--slow-ms", "1", "--log-level", "error")
     assert server.get("/v2/logging").json() == LOGGED_AT_FIRST | {"log_info": False, "log_warning": False}
     assert levels_of(server, "before") == set()
     assert server.post("/v2/logging", {"log_warning": True}).json()["log_warning"]
@@ -551,11 +550,20 @@ def test_reserved_parameters_have_types(own, name, value):
 
 def test_parameters_of_the_right_type_pass(client, form):
     value = tensor(form, "INPUT0", "FP32", np.ones((1, 1), np.float32))
-    custom = {"text": "x", "count": 3, "flag": True, "headers": "x-a"}
+    custom = {"text": "x", "count": 3, "flag": True}
     result = client.infer("identity_fp32", [value], priority=2, timeout=5_000_000, parameters=custom)
     assert result.as_numpy("OUTPUT0").tolist() == [[1.0]]
     with pytest.raises(InferenceServerException):
         client.infer("identity_fp32", [value], parameters={"triton_x": 1})
+
+
+def test_reserved_parameters_of_the_right_type_pass(own):
+    parameters = {
+        "sequence_id": 7, "sequence_start": True, "sequence_end": False, "priority": 0, "timeout": 2**64 - 1,
+        "headers": "x-a", "binary_data_output": False, "triton_enable_empty_final_response": True,
+    }
+    answer = own.post("/v2/models/identity_fp32/infer", infer_body([1.0], parameters=parameters))
+    assert answer.status_code == 200, answer.text
 
 
 @pytest.mark.parametrize("value", [None, [1], {"a": 1}])
@@ -676,6 +684,18 @@ OFFERED = {
     "binary_tensor_data", "classification", "logging", "model_configuration", "model_repository", "parameters",
     "schedule_policy", "statistics", "trace",
 }
+
+
+def test_the_asyncio_client_reads_what_the_server_says(own):
+    """It asks for compression with every request, and undoes it only where it expects it."""
+
+    async def calls():
+        async with http_aio.InferenceServerClient(own.http) as client:
+            assert set((await client.get_server_metadata())["extensions"]) >= OFFERED
+            assert {entry["name"] for entry in await client.get_model_repository_index()} >= {"slow", "labelled"}
+            assert (await client.get_inference_statistics())["model_stats"]
+
+    asyncio.run(calls())
 
 
 def test_the_extensions_that_are_offered_are_named(client):

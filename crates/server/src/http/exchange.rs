@@ -233,11 +233,15 @@ fn event_stream(pieces: Pieces<Reply>, call: Call, render: fn(&Error) -> Reply) 
 pub(crate) struct EventStream;
 
 /// Answers a request that needs no model: `work` gets the body.
+///
+/// The reply is never compressed. As Triton's: its asyncio client asks for compression with every
+/// request, and undoes it only where the reply is one of inference.
 pub(crate) async fn manage<F: Future<Output = Result<Reply>>>(
     app: &Arc<App>,
-    request: Request<Body>,
+    mut request: Request<Body>,
     work: impl FnOnce(Bytes) -> F,
 ) -> Response<Body> {
+    request.headers_mut().remove(ACCEPT_ENCODING);
     manage_as(app, request, oip_rest::encode_error, work).await
 }
 

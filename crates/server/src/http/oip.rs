@@ -13,7 +13,7 @@ use salver_protocol::oip_rest::{self, ReplyOptions};
 use salver_protocol::{Limits, Reply};
 
 use super::AppState;
-use super::exchange::{self, INFERENCE_HEADER_LEN, manage, plain_response, reply_or, response};
+use super::exchange::{self, INFERENCE_HEADER_LEN, manage, plain_response, reply_or};
 use super::target::Target;
 use crate::answer::Protocol;
 use crate::app::App;
@@ -101,15 +101,16 @@ pub(crate) fn infer_for<'a>(
     Box::pin(exchange::infer_for(app, call, request, make))
 }
 
-pub(super) async fn live(headers: HeaderMap) -> Response<Body> {
-    response(&headers, oip_rest::live()).await
+// Only replies of inference are compressed: see `manage`.
+pub(super) async fn live() -> Response<Body> {
+    plain_response(oip_rest::live())
 }
 
-pub(super) async fn ready(State(app): AppState, headers: HeaderMap) -> Response<Body> {
-    response(&headers, oip_rest::ready(app.is_ready())).await
+pub(super) async fn ready(State(app): AppState) -> Response<Body> {
+    plain_response(oip_rest::ready(app.is_ready()))
 }
 
-pub(super) async fn server_metadata(State(app): AppState, headers: HeaderMap) -> Response<Body> {
+pub(super) async fn server_metadata(State(app): AppState) -> Response<Body> {
     let services = &app.services;
     let reply = oip_rest::server_metadata(
         &services.server_name,
@@ -117,11 +118,11 @@ pub(super) async fn server_metadata(State(app): AppState, headers: HeaderMap) ->
         EXTENSIONS,
         &services.control.engines(),
     );
-    response(&headers, reply).await
+    plain_response(reply)
 }
 
-pub(super) async fn model_list(State(app): AppState, headers: HeaderMap) -> Response<Body> {
-    response(&headers, oip_rest::model_list(&app.model_names())).await
+pub(super) async fn model_list(State(app): AppState) -> Response<Body> {
+    plain_response(oip_rest::model_list(&app.model_names()))
 }
 
 pub(super) async fn model_ready(State(app): AppState, target: Target) -> Response<Body> {
