@@ -148,9 +148,9 @@ impl TraceUpdate {
     }
 }
 
-fn number<T: std::str::FromStr + PartialOrd>(name: &str, text: Option<&str>, least: T) -> Result<Change<T>>
+fn number<T>(name: &str, text: Option<&str>, least: T) -> Result<Change<T>>
 where
-    T: std::fmt::Display,
+    T: std::str::FromStr + PartialOrd + std::fmt::Display,
 {
     let Some(text) = text else {
         return Ok(Change::Clear);

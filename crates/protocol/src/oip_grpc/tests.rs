@@ -185,7 +185,7 @@ fn an_output_comes_back_as_its_best_classes() {
     let scores = Tensor::from_slice("y", [1, 3], &[1f32, 3., 2.]).unwrap();
     let reply = encode_infer(&response(vec![scores]), &options).unwrap();
     assert_eq!((&*reply.outputs[0].datatype, &*reply.outputs[0].shape), ("BYTES", &[1, 2][..]));
-    assert_eq!(&reply.raw_output_contents[0][..], b"\x0a\0\0\03.000000:1\x0a\0\0\02.000000:2");
+    assert_eq!(&reply.raw_output_contents[0][..], b"\x0a\0\0\x003.000000:1\x0a\0\0\x002.000000:2");
 }
 
 #[test]

@@ -136,7 +136,7 @@ fn fill(dims: &[Dim], count: usize) -> Option<Shape> {
     let mut rest = count;
     for dim in dims.iter().rev() {
         if let Dim::Fixed(extent) = *dim {
-            rest = rest.checked_div(extent).filter(|_| rest % extent == 0)?;
+            rest = rest.checked_div(extent).filter(|_| rest.is_multiple_of(extent))?;
         }
     }
     let mut shape = vec![1; dims.len()];

@@ -353,7 +353,7 @@ fn features_that_are_not_offered_say_so() {
 
 #[test]
 fn an_output_comes_back_as_its_best_classes() {
-    for (binary, expected) in [(false, r#""data":["3.000000:1","2.000000:2"]"#), (true, "\u{a}\0\0\03.000000:1")] {
+    for (binary, expected) in [(false, r#""data":["3.000000:1","2.000000:2"]"#), (true, "\u{a}\0\0\x003.000000:1")] {
         let parameters = format!(r#"{{"classification":2,"binary_data":{binary}}}"#);
         let body = format!(r#"{{"inputs":[],"outputs":[{{"name":"y","parameters":{parameters}}}]}}"#);
         let (_, options) = decode(body, None).unwrap();
