@@ -177,13 +177,8 @@ fn is_unsigned(value: &Parameter) -> bool {
     matches!(value, Parameter::Int(0..) | Parameter::Uint(_))
 }
 
-/// Reads the parameters of an input that say where its data lie; the rest is ignored.
-///
-/// Returns the size of its blob, if it has one.
+/// Reads the size of an input's blob, if it has one.
 pub(crate) fn blob_size(what: impl Display, parameters: &Parameters) -> Result<Option<usize>> {
-    if parameters.contains_key("shared_memory_region") {
-        return Err(not_offered(&what.to_string(), "shared memory"));
-    }
     let wrong = |expected: &str| Err(wrong_parameter(&what.to_string(), "binary_data_size", expected));
     match parameters.get("binary_data_size") {
         None => Ok(None),
@@ -197,9 +192,6 @@ pub(crate) fn blob_size(what: impl Display, parameters: &Parameters) -> Result<O
 
 /// Reads the parameters of a requested output: whether it shall come back binary, if that is said.
 pub(crate) fn output_is_binary(what: &str, parameters: &Parameters) -> Result<Option<bool>> {
-    if parameters.contains_key("shared_memory_region") {
-        return Err(not_offered(what, "shared memory"));
-    }
     match parameters.get("classification") {
         None | Some(Parameter::Int(0)) => {}
         Some(Parameter::Int(1..) | Parameter::Uint(_)) => return Err(not_offered(what, "classification")),

@@ -7,6 +7,7 @@ mod client;
 mod describe;
 mod request;
 mod response;
+mod shared_memory;
 
 use std::collections::BTreeMap;
 
@@ -16,6 +17,7 @@ pub use client::{decode_response, encode_request};
 pub use describe::{decode_load_request, model_config, model_metadata, repository_index, server_metadata, statistics};
 pub use request::decode_infer;
 pub use response::{encode_infer, encode_stream, encode_stream_error, wants_final_response};
+pub use shared_memory::{decode_register, region_status};
 
 use crate::{Limits, oip};
 use inference::InferParameter;

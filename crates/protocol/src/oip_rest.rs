@@ -9,6 +9,7 @@ mod describe;
 mod repository;
 mod request;
 mod response;
+mod shared_memory;
 mod tensors;
 
 use std::sync::Arc;
@@ -22,8 +23,11 @@ pub(crate) use repository::check_load_parameter;
 pub use repository::{decode_index_request, decode_load_request, repository_index};
 pub use request::decode_infer;
 pub use response::encode_infer;
+pub use shared_memory::{decode_register, region_status};
 
+use self::tensors::Place;
 use crate::json::read;
+use crate::shared_memory::Shared;
 use crate::{Reply, oip};
 
 /// The header that tells where JSON ends and binary tensors begin.
@@ -35,6 +39,8 @@ pub struct ReplyOptions {
     all_binary: bool,
     /// Outputs that the request lists, and whether each shall be binary.
     listed: Vec<(Arc<str>, bool)>,
+    /// What of the request lies in shared memory, or shall be put there.
+    pub shared: Shared,
 }
 
 impl ReplyOptions {
@@ -45,7 +51,7 @@ impl ReplyOptions {
 
     /// Every output as binary data.
     pub fn binary() -> Self {
-        Self { all_binary: true, listed: Vec::new() }
+        Self { all_binary: true, ..Self::default() }
     }
 
     /// Whether the output called `name` comes back as binary data.
@@ -54,6 +60,15 @@ impl ReplyOptions {
         match self.listed.iter().find(|(listed, _)| &**listed == name) {
             Some((_, binary)) => *binary,
             None => self.all_binary && self.listed.is_empty(),
+        }
+    }
+
+    /// Where the output called `name` goes.
+    fn place(&self, name: &str) -> Place {
+        match self.is_binary(name) {
+            _ if self.shared.takes_output(name) => Place::SharedMemory,
+            true => Place::Blob,
+            false => Place::Json,
         }
     }
 }

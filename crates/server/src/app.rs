@@ -10,6 +10,7 @@ use crate::browser::Hosts;
 use crate::connection::Shutdown;
 use crate::cors::Cors;
 use crate::memory::Memory;
+use crate::shared_memory::Regions;
 use crate::{Limits, ServerOptions, Services};
 
 /// The shared state of the server.
@@ -20,6 +21,8 @@ pub(crate) struct App {
     pub cors: Cors,
     pub hosts: Hosts,
     pub memory: Arc<Memory>,
+    /// The memory of clients; none where it is not allowed.
+    pub regions: Option<Regions>,
     /// Made when it is first asked for.
     pub openapi: OnceLock<Bytes>,
     /// When the server started, in seconds since the epoch.
@@ -30,7 +33,8 @@ impl App {
     /// Checks the options and joins them with the services.
     ///
     /// # Errors
-    /// `InvalidInput` for a CORS origin or a host that is none.
+    /// `InvalidInput` for a CORS origin or a host that is none, `Engine` where shared memory is allowed
+    /// and the system has none.
     pub(crate) fn new(services: Services, mut options: ServerOptions) -> Result<Arc<Self>> {
         // One limit, not two that must agree.
         options.limits.protocol.max_body_bytes = options.limits.body_bytes;
@@ -38,6 +42,7 @@ impl App {
         let addresses = [Some(options.http), options.grpc].into_iter().flatten().map(|address| address.ip());
         let hosts = Hosts::new(&options.allowed_hosts, addresses)?;
         let memory = Memory::new(options.limits.buffered_bytes);
+        let regions = options.client_shared_memory.then(Regions::new).transpose()?;
         Ok(Arc::new(Self {
             services,
             options,
@@ -45,6 +50,7 @@ impl App {
             cors,
             hosts,
             memory,
+            regions,
             openapi: OnceLock::new(),
             started: SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs()),
         }))

@@ -9,6 +9,7 @@ pub(crate) mod oip;
 mod openai;
 mod plain;
 mod registry;
+mod shared_memory;
 mod target;
 mod tfserving;
 
@@ -77,7 +78,13 @@ fn oip_routes(mut router: Router<Arc<App>>) -> Router<Arc<App>> {
         .route("/v2/repository/index", post(oip::repository_index))
         .route("/v2/repository/models/{model}/load", post(oip::load))
         .route("/v2/repository/models/{model}/unload", post(oip::unload))
-        .route("/v2/cudasharedmemory/status", get(oip::no_cuda_regions));
+        .route("/v2/cudasharedmemory/status", get(oip::no_cuda_regions))
+        .route("/v2/systemsharedmemory/status", get(shared_memory::status_of_all))
+        .route("/v2/systemsharedmemory/unregister", post(shared_memory::unregister_all))
+        .route("/v2/systemsharedmemory/region/{region}/status", get(shared_memory::status))
+        .route("/v2/systemsharedmemory/region/{region}/register", post(shared_memory::register))
+        .route("/v2/systemsharedmemory/region/{region}/unregister", post(shared_memory::unregister))
+        .route("/v2/systemsharedmemory/{*rest}", any(shared_memory::unknown));
     let of_model = [
         ("", get(oip::model_metadata)),
         ("/ready", get(oip::model_ready)),
@@ -99,7 +106,6 @@ fn oip_routes(mut router: Router<Arc<App>>) -> Router<Arc<App>> {
         "/v2/models/{model}/trace/setting",
         "/v2/trace/setting",
         "/v2/logging",
-        "/v2/systemsharedmemory/{*rest}",
     ] {
         router = router.route(path, any(oip::not_offered));
     }

@@ -18,6 +18,7 @@ mod http;
 mod limits;
 mod listener;
 mod memory;
+mod shared_memory;
 
 use std::io;
 use std::net::SocketAddr;
@@ -79,6 +80,8 @@ pub struct ServerOptions {
     pub shutdown_grace: Duration,
     /// Whether clients may load and unload models.
     pub explicit_control: bool,
+    /// Whether clients may name shared memory of this machine for the server to read and write.
+    pub client_shared_memory: bool,
 }
 
 impl Default for ServerOptions {
@@ -92,6 +95,7 @@ impl Default for ServerOptions {
             constant_route: false,
             shutdown_grace: Duration::from_secs(30),
             explicit_control: false,
+            client_shared_memory: false,
         }
     }
 }
@@ -108,7 +112,7 @@ pub struct BoundServer {
 ///
 /// # Errors
 /// `InvalidInput` for a CORS origin or a host that is none, `Engine` naming the address that cannot be
-/// listened on and why.
+/// listened on and why, or where shared memory is allowed and the system has none.
 pub async fn bind(services: Services, options: ServerOptions) -> Result<BoundServer> {
     let (http, grpc) = (options.http, options.grpc);
     let app = App::new(services, options)?;

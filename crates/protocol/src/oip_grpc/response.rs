@@ -1,16 +1,22 @@
 //! Writes inference responses, for calls and for streams. Outputs are always raw, as Triton's are.
 
+use bytes::Bytes;
 use salver_core::{Error, InferResponse, Parameter, Parameters, Result};
 
 use super::inference::model_infer_response::InferOutputTensor;
 use super::inference::{ModelInferResponse, ModelStreamInferResponse};
 use super::{oip, parameter};
+use crate::shared_memory::Shared;
 
-/// Writes a response.
+/// Writes a response; what goes into shared memory has an empty blob.
 ///
 /// # Errors
 /// `TooLarge` for a BYTES element beyond 4 GiB.
-pub fn encode_infer(response: &InferResponse) -> Result<ModelInferResponse> {
+pub fn encode_infer(response: &InferResponse, shared: &Shared) -> Result<ModelInferResponse> {
+    let blob = |tensor: &salver_core::Tensor| match shared.takes_output(tensor.name()) {
+        true => Ok(Bytes::new()),
+        false => oip::binary_blob(tensor),
+    };
     let output = |tensor: &salver_core::Tensor| InferOutputTensor {
         name: tensor.name().to_string(),
         datatype: tensor.dtype().as_str().to_owned(),
@@ -22,7 +28,7 @@ pub fn encode_infer(response: &InferResponse) -> Result<ModelInferResponse> {
         model_version: response.model.version.to_string(),
         id: response.id.clone().unwrap_or_default(),
         outputs: response.outputs.iter().map(output).collect(),
-        raw_output_contents: response.outputs.iter().map(oip::binary_blob).collect::<Result<_>>()?,
+        raw_output_contents: response.outputs.iter().map(blob).collect::<Result<_>>()?,
         ..ModelInferResponse::default()
     })
 }
@@ -40,8 +46,8 @@ pub fn wants_final_response(parameters: &Parameters) -> bool {
 ///
 /// # Errors
 /// As [`encode_infer`].
-pub fn encode_stream(response: &InferResponse, mark_final: bool) -> Result<ModelStreamInferResponse> {
-    let mut message = encode_infer(response)?;
+pub fn encode_stream(response: &InferResponse, shared: &Shared, mark_final: bool) -> Result<ModelStreamInferResponse> {
+    let mut message = encode_infer(response, shared)?;
     if mark_final {
         message.parameters.insert("triton_final_response".to_owned(), parameter(&Parameter::Bool(true)));
     }

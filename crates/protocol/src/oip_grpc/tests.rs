@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use bytes::Bytes;
 use proptest::prelude::*;
 use prost::Message;
 use salver_core::{
@@ -14,6 +15,7 @@ use super::inference::{InferTensorContents, ModelInferRequest, ModelRepositoryPa
 use super::*;
 use crate::oip_rest::tests::any_tensor;
 use crate::samples;
+use crate::shared_memory::Shared;
 
 fn input(datatype: &str, shape: &[i64], contents: Option<InferTensorContents>) -> InferInputTensor {
     InferInputTensor {
@@ -41,7 +43,7 @@ fn typed(datatype: &str, shape: &[i64], fill: impl FnOnce(&mut InferTensorConten
 }
 
 fn decode(message: ModelInferRequest) -> Result<InferRequest> {
-    decode_infer(message, &Limits::default())
+    Ok(decode_infer(message, &Limits::default())?.0)
 }
 
 #[track_caller]
@@ -152,17 +154,8 @@ fn outputs_are_served_once_and_features_refused() {
     message.outputs = vec![output("b"), output("a"), output("b")];
     let read = decode(message.clone()).unwrap();
     assert_eq!(read.outputs.iter().map(|name| &**name).collect::<Vec<_>>(), ["b", "a"]);
-    for (name, value) in [
-        ("classification", ParameterChoice::Int64Param(3)),
-        ("shared_memory_region", ParameterChoice::StringParam("r".to_owned())),
-    ] {
-        message.outputs[0].parameters = [(name.to_owned(), choice(value))].into();
-        refuse(message.clone(), ErrorKind::Unsupported, "output 'b' asks for");
-    }
-    let mut shared = request(vec![input("INT8", &[1], None)], &[]);
-    shared.inputs[0].parameters =
-        [("shared_memory_region".to_owned(), choice(ParameterChoice::StringParam("r".to_owned())))].into();
-    refuse(shared, ErrorKind::Unsupported, "input 'x' asks for shared memory");
+    message.outputs[0].parameters = [("classification".to_owned(), choice(ParameterChoice::Int64Param(3)))].into();
+    refuse(message, ErrorKind::Unsupported, "output 'b' asks for");
 }
 
 #[test]
@@ -228,7 +221,7 @@ fn replies_are_raw_and_keep_their_order() {
         Tensor::from_elements("t", [1], ["ab"].into_iter().collect()).unwrap(),
         Tensor::from_slice("e", [0], &[0f32; 0]).unwrap(),
     ];
-    let message = encode_infer(&response(outputs)).unwrap();
+    let message = encode_infer(&response(outputs), &Shared::default()).unwrap();
     assert_eq!((&*message.model_name, &*message.model_version, &*message.id), ("m", "3", "7"));
     let named: Vec<_> = message.outputs.iter().map(|output| (&*output.name, &*output.datatype)).collect();
     assert_eq!(named, [("b", "INT16"), ("t", "BYTES"), ("e", "FP32")]);
@@ -241,9 +234,9 @@ fn streams_mark_the_last_reply_only_where_asked() {
     assert!(wants(Parameter::Bool(true)));
     assert!(!wants(Parameter::Bool(false)));
     assert!(!wants_final_response(&Parameters::new()));
-    let marked = encode_stream(&response(Vec::new()), true).unwrap().infer_response.unwrap();
+    let marked = encode_stream(&response(Vec::new()), &Shared::default(), true).unwrap().infer_response.unwrap();
     assert_eq!(marked.parameters["triton_final_response"], choice(ParameterChoice::BoolParam(true)));
-    let plain = encode_stream(&response(Vec::new()), false).unwrap();
+    let plain = encode_stream(&response(Vec::new()), &Shared::default(), false).unwrap();
     assert!(plain.infer_response.unwrap().parameters.is_empty());
     let failed = encode_stream_error(&Error::invalid_input("why"), "7");
     assert_eq!((&*failed.error_message, &*failed.infer_response.unwrap().id), ("why", "7"));
@@ -333,7 +326,7 @@ proptest! {
         prop_assert_eq!(&read.model, &sent.model);
         prop_assert_eq!((&read.id, &read.outputs, &read.parameters), (&sent.id, &sent.outputs, &sent.parameters));
 
-        let reply = decode_response(encode_infer(&response(tensors.clone())).unwrap()).unwrap();
+        let reply = decode_response(encode_infer(&response(tensors.clone()), &Shared::default()).unwrap()).unwrap();
         prop_assert_eq!((&*reply.model_name, &*reply.model_version), ("m", "3"));
         for read in [&read.inputs, &reply.outputs] {
             prop_assert_eq!(read.len(), tensors.len());
@@ -342,4 +335,57 @@ proptest! {
             }
         }
     }
+}
+
+/// The parameters that place a tensor in shared memory.
+fn place(region: &str, byte_size: ParameterChoice, offset: Option<i64>) -> BTreeMap<String, InferParameter> {
+    let region = choice(ParameterChoice::StringParam(region.to_owned()));
+    let offset = offset.map(|offset| ("shared_memory_offset".to_owned(), choice(ParameterChoice::Int64Param(offset))));
+    [("shared_memory_region".to_owned(), region), ("shared_memory_byte_size".to_owned(), choice(byte_size))]
+        .into_iter()
+        .chain(offset)
+        .collect()
+}
+
+#[test]
+fn tensors_in_shared_memory_have_no_blob() {
+    let named =
+        |name: &str, parameters| InferInputTensor { name: name.to_owned(), parameters, ..input("INT8", &[2], None) };
+    let size = |size| ParameterChoice::Int64Param(size);
+    let mut message = request(
+        vec![named("a", BTreeMap::new()), named("b", place("in", size(2), Some(6))), named("c", BTreeMap::new())],
+        &[b"\x01\x02", b"\x03\x04"],
+    );
+    let output = |name: &str, parameters| InferRequestedOutputTensor { name: name.to_owned(), parameters };
+    message.outputs =
+        vec![output("x", place("out", ParameterChoice::Uint64Param(8), None)), output("y", BTreeMap::new())];
+    let (read, mut shared) = decode_infer(message.clone(), &Limits::default()).unwrap();
+    let values = |idx: usize| read.inputs[idx].to_vec::<i8>().unwrap();
+    assert_eq!((read.inputs.len(), values(0), values(1)), (2, vec![1, 2], vec![3, 4]));
+    let inputs = shared.take_inputs();
+    assert_eq!((inputs[0].window().region(), inputs[0].window().offset(), inputs[0].byte_len()), ("in", 6, 2));
+    let tensor = |name: &str| Tensor::from_slice(name, [1], &[7i8]).unwrap();
+    let reply = encode_infer(&response(vec![tensor("x"), tensor("y")]), &shared).unwrap();
+    assert_eq!(reply.raw_output_contents, [&b""[..], b"\x07"]);
+    assert_eq!(reply.outputs[0].shape, [1]);
+
+    message.raw_input_contents.push(Bytes::from_static(b"\x05\x06"));
+    refuse(message, ErrorKind::InvalidInput, "has 3 items for 2 inputs that are not in shared memory");
+}
+
+#[test]
+fn places_that_are_none_are_refused() {
+    let kind = ErrorKind::InvalidInput;
+    let with = |parameters| request(vec![InferInputTensor { parameters, ..input("INT8", &[4], None) }], &[]);
+    assert!(decode(with(place("r", ParameterChoice::Int64Param(4), Some(0)))).is_ok());
+    let size = "'shared_memory_byte_size' of input 'x'";
+    refuse(with(place("r", ParameterChoice::Int64Param(-4), None)), kind, size);
+    refuse(with(place("r", ParameterChoice::StringParam("4".to_owned()), None)), kind, size);
+    refuse(with(place("r", ParameterChoice::Int64Param(5), None)), kind, "input byte size mismatch for input 'x'");
+    refuse(with(place("r", ParameterChoice::Int64Param(4), Some(-1))), kind, "'shared_memory_offset' of input 'x'");
+    refuse(with(place("r", ParameterChoice::Uint64Param(u64::MAX - 31), Some(32))), kind, "Integer overflow");
+    refuse(with(place("", ParameterChoice::Int64Param(4), None)), kind, "region is empty");
+    let mut both = with(place("r", ParameterChoice::Int64Param(4), None));
+    both.inputs[0].contents = Some(InferTensorContents { int_contents: vec![1], ..Default::default() });
+    refuse(both, kind, "'contents' although it is in shared memory");
 }

@@ -12,8 +12,11 @@ use super::tensors::{self, Draft};
 use super::{ReplyOptions, oip};
 use crate::Limits;
 use crate::json::read::{self, OrNotJson as _, clip};
+use crate::shared_memory::{Shared, Window};
 
 /// Reads the body of an inference request, after decompression.
+///
+/// Inputs in shared memory are not among those of the request: [`ReplyOptions::shared`] has them.
 ///
 /// `header_len` is the number of its JSON bytes, from [`super::parse_header_len`]; 0 means that the
 /// body is nothing but the data of the model's only input, whose type `describe` then tells.
@@ -43,7 +46,8 @@ pub fn decode_infer(
         return raw_request(body, model, &info);
     }
     let (json, blobs) = tensors::split(&body, header_len)?;
-    let parts = Parts::read(&json, limits)?;
+    let mut parts = Parts::read(&json, limits)?;
+    tensors::take_shared(&mut parts.inputs, &mut parts.options.shared, limits)?;
     let request = InferRequest {
         model,
         id: parts.id,
@@ -79,7 +83,7 @@ impl Parts {
                     has_inputs = true;
                     parts.inputs = tensors::drafts(reader, "input", limits, limits.max_inputs)?;
                 }
-                _ => parts.options.listed = outputs(reader, limits)?,
+                _ => parts.options.listed = outputs(reader, &mut parts.options.shared, limits)?,
             }
             Ok(())
         })?;
@@ -95,7 +99,7 @@ impl Parts {
 }
 
 /// Reads the requested outputs; one that is named again counts once.
-fn outputs(reader: &mut Jiter<'_>, limits: &Limits) -> Result<Vec<(Arc<str>, bool)>> {
+fn outputs(reader: &mut Jiter<'_>, shared: &mut Shared, limits: &Limits) -> Result<Vec<(Arc<str>, bool)>> {
     let context = |error: Error| error.context("outputs");
     let mut listed: Vec<(Arc<str>, bool)> = Vec::new();
     let mut count = 0;
@@ -104,9 +108,12 @@ fn outputs(reader: &mut Jiter<'_>, limits: &Limits) -> Result<Vec<(Arc<str>, boo
         if count == limits.max_outputs {
             return Err(oip::too_many("outputs", limits.max_outputs));
         }
-        let (name, binary) = output(reader, count, limits)?;
+        let Output { name, binary, window } = output(reader, count, limits)?;
         count += 1;
         if !listed.iter().any(|(known, _)| **known == *name) {
+            if let Some(window) = window {
+                shared.add_output(name.clone(), window);
+            }
             listed.push((name, binary));
         }
         next = reader.array_step().or_not_json().map_err(context)?;
@@ -114,7 +121,14 @@ fn outputs(reader: &mut Jiter<'_>, limits: &Limits) -> Result<Vec<(Arc<str>, boo
     Ok(listed)
 }
 
-fn output(reader: &mut Jiter<'_>, idx: usize, limits: &Limits) -> Result<(Arc<str>, bool)> {
+/// An output as a request asks for it.
+struct Output {
+    name: Arc<str>,
+    binary: bool,
+    window: Option<Window>,
+}
+
+fn output(reader: &mut Jiter<'_>, idx: usize, limits: &Limits) -> Result<Output> {
     let place = format!("output {idx}");
     let (mut name, mut parameters) = (None::<Arc<str>>, Parameters::new());
     let depth = limits.json_depth.saturating_sub(3);
@@ -127,8 +141,10 @@ fn output(reader: &mut Jiter<'_>, idx: usize, limits: &Limits) -> Result<(Arc<st
     })?;
     let name = name.ok_or_else(|| Error::invalid_input(format!("{place} has no 'name'")))?;
     oip::check_name("output", &name, limits)?;
-    let binary = oip::output_is_binary(&format!("output '{}'", clip(&name)), &parameters)?;
-    Ok((name, binary.unwrap_or(false)))
+    let what = format!("output '{}'", clip(&name));
+    let binary = oip::output_is_binary(&what, &parameters)?.unwrap_or(false);
+    let window = Window::read(&what, &parameters, limits)?;
+    Ok(Output { name, binary, window })
 }
 
 /// Makes a request of a body that is the data of the only input.

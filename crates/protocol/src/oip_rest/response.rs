@@ -2,18 +2,20 @@
 
 use salver_core::{InferResponse, Result};
 
-use super::{ReplyOptions, oip, tensors};
+use super::tensors::{self, Place};
+use super::{ReplyOptions, oip};
 use crate::Reply;
 use crate::json::write;
 
-/// Writes a response as the request asked for it.
+/// Writes a response as the request asked for it; what goes into shared memory is named only.
 ///
 /// # Errors
 /// `InvalidInput` for outputs that have no JSON form (FP16, BF16, BYTES that are not UTF-8) and
 /// were not asked for as binary data.
 pub fn encode_infer(response: &InferResponse, options: &ReplyOptions) -> Result<Reply> {
-    let is_binary: Vec<bool> = response.outputs.iter().map(|output| options.is_binary(output.name())).collect();
-    let blobs = || response.outputs.iter().zip(&is_binary).filter_map(|(output, binary)| binary.then_some(output));
+    let places: Vec<Place> = response.outputs.iter().map(|output| options.place(output.name())).collect();
+    let is_blob = |place: &Place| *place == Place::Blob;
+    let blobs = || response.outputs.iter().zip(&places).filter_map(|(output, place)| is_blob(place).then_some(output));
     let blob_len: usize = blobs().map(oip::binary_len).sum();
 
     let mut body = Vec::with_capacity(256 + 96 * response.outputs.len() + blob_len);
@@ -28,8 +30,8 @@ pub fn encode_infer(response: &InferResponse, options: &ReplyOptions) -> Result<
     body.extend_from_slice(b",\"model_version\":\"");
     write::int(&mut body, response.model.version);
     body.extend_from_slice(b"\",\"outputs\":");
-    let outputs = response.outputs.iter().zip(&is_binary);
-    write::try_list(&mut body, outputs, |body, (output, &binary)| tensors::put(body, output, binary))?;
+    let outputs = response.outputs.iter().zip(&places);
+    write::try_list(&mut body, outputs, |body, (output, &place)| tensors::put(body, output, place))?;
     body.push(b'}');
 
     // As in Triton: where all blobs are empty, the body is JSON and says so.

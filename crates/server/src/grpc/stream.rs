@@ -11,6 +11,7 @@ use futures::{Stream, StreamExt, stream};
 use salver_core::{Context, Error, ErrorKind, InferRequest, InferResponse};
 use salver_protocol::oip_grpc;
 use salver_protocol::oip_grpc::inference::{ModelInferRequest, ModelStreamInferResponse};
+use salver_protocol::shared_memory::Shared;
 use tonic::{Status, Streaming};
 
 use super::oip::{raw_len, refusal};
@@ -19,6 +20,7 @@ use crate::app::App;
 use crate::body::BodyError;
 use crate::connection::Shutdown;
 use crate::memory::Held;
+use crate::shared_memory::InUse;
 
 /// Requests of one stream that are worked on at the same time.
 const STREAM_IN_FLIGHT: usize = 64;
@@ -39,6 +41,8 @@ pub(super) fn answers(app: Arc<App>, ctx: Context, incoming: Streaming<ModelInfe
 /// One request of a stream.
 struct Streamed {
     mark_final: bool,
+    shared: Shared,
+    memory: InUse,
 }
 
 impl Protocol for Streamed {
@@ -51,13 +55,16 @@ impl Protocol for Streamed {
     }
 
     fn decode(&mut self, raw: ModelInferRequest, app: &App) -> salver_core::Result<InferRequest> {
-        let request = oip_grpc::decode_infer(raw, app.protocol_limits())?;
+        let (mut request, shared) = oip_grpc::decode_infer(raw, app.protocol_limits())?;
         self.mark_final = oip_grpc::wants_final_response(&request.parameters);
+        self.shared = shared;
+        self.memory.attach(app, &mut self.shared, &mut request)?;
         Ok(request)
     }
 
     fn encode(&self, response: &InferResponse) -> salver_core::Result<ModelStreamInferResponse> {
-        oip_grpc::encode_stream(response, self.mark_final)
+        self.memory.write(&self.shared, response)?;
+        oip_grpc::encode_stream(response, &self.shared, self.mark_final)
     }
 
     fn encode_error(error: &Error) -> Status {
@@ -74,12 +81,13 @@ async fn stream_answer(
     let message = message?;
     let id = message.id.clone();
     // Of a stream, no body is counted as it arrives: its messages are.
-    let held = Held::new(app.memory.clone());
+    let held = Arc::new(Held::new(app.memory.clone()));
     if !held.add(raw_len(&message)) {
         let error = Error::new(ErrorKind::Overloaded, BodyError::NoRoom.to_string());
         return Ok(oip_grpc::encode_stream_error(&error, &id));
     }
-    match answer(&app, Streamed { mark_final: false }, message, ctx).await {
+    let streamed = Streamed { mark_final: false, shared: Shared::default(), memory: InUse::new(&app, &held) };
+    match answer(&app, streamed, message, ctx).await {
         Ok(Answer { reply, .. }) => Ok(reply),
         Err(error) => Ok(oip_grpc::encode_stream_error(&error, &id)),
     }
