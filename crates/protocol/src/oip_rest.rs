@@ -6,23 +6,28 @@
 
 mod client;
 mod describe;
+mod generate;
 mod repository;
 mod request;
 mod response;
+mod settings;
 mod shared_memory;
 mod tensors;
 
 use std::sync::Arc;
 
-use salver_core::{Error, ModelName, ModelRef, Result};
+use bytes::Bytes;
+use salver_core::{Error, InferResponse, ModelName, ModelRef, Result};
 
 pub use client::{Decoded, EncodedRequest, Form, decode_response, encode_request};
 pub(crate) use describe::{dims, max_batch_size, nanos};
 pub use describe::{live, model_config, model_list, model_metadata, model_ready, ready, server_metadata, statistics};
+pub use generate::{decode_generate, encode_error_event, encode_event, encode_generate};
 pub(crate) use repository::check_load_parameter;
 pub use repository::{decode_index_request, decode_load_request, repository_index};
 pub use request::decode_infer;
 pub use response::encode_infer;
+pub use settings::{decode_log_update, decode_trace_update, log_settings, trace_settings};
 pub use shared_memory::{decode_register, region_status};
 
 use self::tensors::Place;
@@ -39,6 +44,8 @@ pub struct ReplyOptions {
     all_binary: bool,
     /// Outputs that the request lists, and whether each shall be binary.
     listed: Vec<(Arc<str>, bool)>,
+    /// Outputs that shall come back as their best classes.
+    classes: oip::Classes,
     /// What of the request lies in shared memory, or shall be put there.
     pub shared: Shared,
 }
@@ -61,6 +68,14 @@ impl ReplyOptions {
             Some((_, binary)) => *binary,
             None => self.all_binary && self.listed.is_empty(),
         }
+    }
+
+    /// Returns what goes into shared memory: for each window of an output its bytes.
+    ///
+    /// # Errors
+    /// As [`encode_infer`]; `InvalidInput` where a window is too small.
+    pub fn shared_blobs(&self, response: &InferResponse) -> Result<Vec<Bytes>> {
+        self.shared.blobs(&self.classes.apply(response)?)
     }
 
     /// Where the output called `name` goes.

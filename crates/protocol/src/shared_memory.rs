@@ -7,7 +7,7 @@ use std::fmt::Display;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use salver_core::{DataType, Error, InferResponse, Parameter, Parameters, Result, Shape, Tensor};
+use salver_core::{DataType, Error, Parameter, Parameters, Result, Shape, Tensor};
 
 use crate::json::read::clip;
 use crate::{Limits, oip};
@@ -206,9 +206,9 @@ impl Shared {
     ///
     /// # Errors
     /// `InvalidInput` where a window is too small, with the size that is needed.
-    pub fn blobs(&self, response: &InferResponse) -> Result<Vec<Bytes>> {
+    pub(crate) fn blobs(&self, outputs: &[Tensor]) -> Result<Vec<Bytes>> {
         let blob = |(name, window): &(Arc<str>, Window)| {
-            let Some(output) = response.outputs.iter().find(|output| output.name() == name) else {
+            let Some(output) = outputs.iter().find(|output| output.name() == name) else {
                 return Ok(Bytes::new());
             };
             let needed = oip::binary_len(output);

@@ -2,6 +2,7 @@
 
 mod api;
 mod exchange;
+mod generate;
 mod home;
 mod mlflow;
 mod mlflow_scoring;
@@ -9,6 +10,7 @@ pub(crate) mod oip;
 mod openai;
 mod plain;
 mod registry;
+mod settings;
 mod shared_memory;
 mod target;
 mod tfserving;
@@ -23,7 +25,7 @@ use http::{Method, Request, Response, StatusCode};
 use salver_core::Error;
 use salver_protocol::{Reply, oip_rest};
 
-pub(crate) use self::exchange::plain_response;
+pub(crate) use self::exchange::{EventStream, plain_response};
 pub(crate) use self::mlflow::is_upload;
 pub(crate) use self::oip::infer_for as infer;
 use self::target::Target;
@@ -79,6 +81,9 @@ fn oip_routes(mut router: Router<Arc<App>>) -> Router<Arc<App>> {
         .route("/v2/repository/models/{model}/load", post(oip::load))
         .route("/v2/repository/models/{model}/unload", post(oip::unload))
         .route("/v2/cudasharedmemory/status", get(oip::no_cuda_regions))
+        .route("/v2/logging", get(settings::log).post(settings::change_log))
+        .route("/v2/trace/setting", get(settings::trace).post(settings::change_trace))
+        .route("/v2/models/{model}/trace/setting", get(settings::trace_of).post(settings::change_trace_of))
         .route("/v2/systemsharedmemory/status", get(shared_memory::status_of_all))
         .route("/v2/systemsharedmemory/unregister", post(shared_memory::unregister_all))
         .route("/v2/systemsharedmemory/region/{region}/status", get(shared_memory::status))
@@ -91,23 +96,13 @@ fn oip_routes(mut router: Router<Arc<App>>) -> Router<Arc<App>> {
         ("/config", get(oip::model_config)),
         ("/stats", get(oip::model_statistics)),
         ("/infer", post(oip::infer)),
+        ("/generate", post(generate::generate)),
+        ("/generate_stream", post(generate::generate_stream)),
     ];
     for (suffix, handler) in of_model {
         router = router
             .route(&format!("/v2/models/{{model}}{suffix}"), handler.clone())
             .route(&format!("/v2/models/{{model}}/versions/{{version}}{suffix}"), handler);
-    }
-    // Known to the protocol's clients, and not offered: they are told so instead of a bare 404.
-    for path in [
-        "/v2/models/{model}/generate",
-        "/v2/models/{model}/generate_stream",
-        "/v2/models/{model}/versions/{version}/generate",
-        "/v2/models/{model}/versions/{version}/generate_stream",
-        "/v2/models/{model}/trace/setting",
-        "/v2/trace/setting",
-        "/v2/logging",
-    ] {
-        router = router.route(path, any(oip::not_offered));
     }
     router
 }

@@ -18,7 +18,9 @@ mod http;
 mod limits;
 mod listener;
 mod memory;
+mod settings;
 mod shared_memory;
+mod trace;
 
 use std::io;
 use std::net::SocketAddr;

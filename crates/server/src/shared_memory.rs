@@ -11,8 +11,9 @@ use std::os::fd::OwnedFd;
 use std::path::Path;
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
+use bytes::Bytes;
 use rustix::process::{Resource, getrlimit};
-use salver_core::{Error, ErrorKind, InferRequest, InferResponse, Result};
+use salver_core::{Error, ErrorKind, InferRequest, Result};
 use salver_protocol::shared_memory::{Region, Shared, SharedInput, Window};
 use tokio::runtime::{Handle, RuntimeFlavor};
 
@@ -166,16 +167,15 @@ impl InUse {
         Ok(())
     }
 
-    /// Writes the outputs that go into shared memory; none if one of them does not fit.
+    /// Writes the outputs that go into shared memory: `blobs` makes one for each window.
     ///
     /// # Errors
-    /// `InvalidInput` for a window that is too small, or a region that was truncated.
-    pub(crate) fn write(&self, shared: &Shared, response: &InferResponse) -> Result<()> {
+    /// Those of `blobs`; `InvalidInput` for a region that was truncated.
+    pub(crate) fn write(&self, blobs: impl FnOnce() -> Result<Vec<Bytes>>) -> Result<()> {
         if self.outputs.is_empty() {
             return Ok(());
         }
-        let blobs = shared.blobs(response)?;
-        blobs.iter().zip(&self.outputs).try_for_each(|(blob, view)| view.write(blob))
+        blobs()?.iter().zip(&self.outputs).try_for_each(|(blob, view)| view.write(blob))
     }
 }
 

@@ -7,18 +7,19 @@ use salver_core::{DataType, Element, Error, InferRequest, Result, Shape, Tensor}
 
 use super::inference::model_infer_request::{InferInputTensor, InferRequestedOutputTensor};
 use super::inference::{InferTensorContents, ModelInferRequest};
-use super::{model_ref, oip, parameters};
+use super::{ReplyOptions, model_ref, oip, parameters};
 use crate::Limits;
 use crate::json::packed::Packed;
 use crate::json::read::clip;
 use crate::shared_memory::{Shared, SharedInput, Window};
 
-/// Reads a request. Inputs in shared memory are not among those of the request, but in the second part.
+/// Reads a request, and how its outputs shall come back. Inputs in shared memory are not among those of
+/// the request: [`ReplyOptions::shared`] has them.
 ///
 /// # Errors
 /// `InvalidInput` naming the input or parameter; `TooLarge` beyond `limits`; `Unsupported` for
 /// extensions that are not offered.
-pub fn decode_infer(message: ModelInferRequest, limits: &Limits) -> Result<(InferRequest, Shared)> {
+pub fn decode_infer(message: ModelInferRequest, limits: &Limits) -> Result<(InferRequest, ReplyOptions)> {
     let model = model_ref(&message.model_name, &message.model_version)?;
     if message.inputs.len() > limits.max_inputs {
         return Err(oip::too_many("inputs", limits.max_inputs));
@@ -28,15 +29,15 @@ pub fn decode_infer(message: ModelInferRequest, limits: &Limits) -> Result<(Infe
     }
     let parameters = parameters(message.parameters, "the request", limits)?;
     oip::check_reserved(&parameters)?;
-    let mut shared = Shared::default();
+    let (outputs, mut options) = outputs(message.outputs, limits)?;
     let request = InferRequest {
         model,
         id: (!message.id.is_empty()).then_some(message.id),
-        inputs: inputs(message.inputs, message.raw_input_contents, &mut shared, limits)?,
-        outputs: outputs(message.outputs, &mut shared, limits)?,
+        inputs: inputs(message.inputs, message.raw_input_contents, &mut options.shared, limits)?,
+        outputs,
         parameters,
     };
-    Ok((request, shared))
+    Ok((request, options))
 }
 
 fn inputs(inputs: Vec<InferInputTensor>, raw: Vec<Bytes>, shared: &mut Shared, limits: &Limits) -> Result<Vec<Tensor>> {
@@ -63,24 +64,25 @@ fn inputs(inputs: Vec<InferInputTensor>, raw: Vec<Bytes>, shared: &mut Shared, l
 }
 
 /// One output is served once, however often it is named.
-fn outputs(requested: Vec<InferRequestedOutputTensor>, shared: &mut Shared, limits: &Limits) -> Result<Vec<Arc<str>>> {
+fn outputs(requested: Vec<InferRequestedOutputTensor>, limits: &Limits) -> Result<(Vec<Arc<str>>, ReplyOptions)> {
     let mut outputs: Vec<Arc<str>> = Vec::with_capacity(requested.len());
+    let mut options = ReplyOptions::default();
     for output in requested {
         oip::check_name("output", &output.name, limits)?;
         let what = format!("output '{}'", clip(&output.name));
         let parameters = parameters(output.parameters, &what, limits)?;
-        oip::output_is_binary(&what, &parameters)?;
-        let window = Window::read(&what, &parameters, limits)?;
+        let asked = oip::output_options(&what, &parameters, limits)?;
         if outputs.iter().any(|known| **known == *output.name) {
             continue;
         }
         let name: Arc<str> = output.name.into();
-        if let Some(window) = window {
-            shared.add_output(name.clone(), window);
+        options.classes.ask(&name, asked.classes);
+        if let Some(window) = asked.window {
+            options.shared.add_output(name.clone(), window);
         }
         outputs.push(name);
     }
-    Ok(outputs)
+    Ok((outputs, options))
 }
 
 /// An input whose name, type and shape were read.

@@ -5,15 +5,16 @@ use salver_core::{Error, InferResponse, Parameter, Parameters, Result};
 
 use super::inference::model_infer_response::InferOutputTensor;
 use super::inference::{ModelInferResponse, ModelStreamInferResponse};
-use super::{oip, parameter};
-use crate::shared_memory::Shared;
+use super::{ReplyOptions, oip, parameter};
 
-/// Writes a response; what goes into shared memory has an empty blob.
+/// Writes a response as the request asked for it; what goes into shared memory has an empty blob.
 ///
 /// # Errors
-/// `TooLarge` for a BYTES element beyond 4 GiB.
-pub fn encode_infer(response: &InferResponse, shared: &Shared) -> Result<ModelInferResponse> {
-    let blob = |tensor: &salver_core::Tensor| match shared.takes_output(tensor.name()) {
+/// `InvalidInput` for classes of an output that holds no numbers, `TooLarge` for a BYTES element
+/// beyond 4 GiB.
+pub fn encode_infer(response: &InferResponse, options: &ReplyOptions) -> Result<ModelInferResponse> {
+    let outputs = options.classes.apply(response)?;
+    let blob = |tensor: &salver_core::Tensor| match options.shared.takes_output(tensor.name()) {
         true => Ok(Bytes::new()),
         false => oip::binary_blob(tensor),
     };
@@ -27,8 +28,8 @@ pub fn encode_infer(response: &InferResponse, shared: &Shared) -> Result<ModelIn
         model_name: response.model.name.to_string(),
         model_version: response.model.version.to_string(),
         id: response.id.clone().unwrap_or_default(),
-        outputs: response.outputs.iter().map(output).collect(),
-        raw_output_contents: response.outputs.iter().map(blob).collect::<Result<_>>()?,
+        outputs: outputs.iter().map(output).collect(),
+        raw_output_contents: outputs.iter().map(blob).collect::<Result<_>>()?,
         ..ModelInferResponse::default()
     })
 }
@@ -46,8 +47,12 @@ pub fn wants_final_response(parameters: &Parameters) -> bool {
 ///
 /// # Errors
 /// As [`encode_infer`].
-pub fn encode_stream(response: &InferResponse, shared: &Shared, mark_final: bool) -> Result<ModelStreamInferResponse> {
-    let mut message = encode_infer(response, shared)?;
+pub fn encode_stream(
+    response: &InferResponse,
+    options: &ReplyOptions,
+    mark_final: bool,
+) -> Result<ModelStreamInferResponse> {
+    let mut message = encode_infer(response, options)?;
     if mark_final {
         message.parameters.insert("triton_final_response".to_owned(), parameter(&Parameter::Bool(true)));
     }

@@ -12,7 +12,7 @@ use super::tensors::{self, Draft};
 use super::{ReplyOptions, oip};
 use crate::Limits;
 use crate::json::read::{self, OrNotJson as _, clip};
-use crate::shared_memory::{Shared, Window};
+use crate::oip::OutputOptions;
 
 /// Reads the body of an inference request, after decompression.
 ///
@@ -83,7 +83,7 @@ impl Parts {
                     has_inputs = true;
                     parts.inputs = tensors::drafts(reader, "input", limits, limits.max_inputs)?;
                 }
-                _ => parts.options.listed = outputs(reader, &mut parts.options.shared, limits)?,
+                _ => outputs(reader, limits, &mut parts.options)?,
             }
             Ok(())
         })?;
@@ -99,36 +99,29 @@ impl Parts {
 }
 
 /// Reads the requested outputs; one that is named again counts once.
-fn outputs(reader: &mut Jiter<'_>, shared: &mut Shared, limits: &Limits) -> Result<Vec<(Arc<str>, bool)>> {
+fn outputs(reader: &mut Jiter<'_>, limits: &Limits, options: &mut ReplyOptions) -> Result<()> {
     let context = |error: Error| error.context("outputs");
-    let mut listed: Vec<(Arc<str>, bool)> = Vec::new();
     let mut count = 0;
     let mut next = reader.next_array().or_not_json().map_err(context)?;
     while next.is_some() {
         if count == limits.max_outputs {
             return Err(oip::too_many("outputs", limits.max_outputs));
         }
-        let Output { name, binary, window } = output(reader, count, limits)?;
+        let (name, asked) = output(reader, count, limits)?;
         count += 1;
-        if !listed.iter().any(|(known, _)| **known == *name) {
-            if let Some(window) = window {
-                shared.add_output(name.clone(), window);
+        if !options.listed.iter().any(|(known, _)| **known == *name) {
+            options.classes.ask(&name, asked.classes);
+            if let Some(window) = asked.window {
+                options.shared.add_output(name.clone(), window);
             }
-            listed.push((name, binary));
+            options.listed.push((name, asked.binary.unwrap_or(false)));
         }
         next = reader.array_step().or_not_json().map_err(context)?;
     }
-    Ok(listed)
+    Ok(())
 }
 
-/// An output as a request asks for it.
-struct Output {
-    name: Arc<str>,
-    binary: bool,
-    window: Option<Window>,
-}
-
-fn output(reader: &mut Jiter<'_>, idx: usize, limits: &Limits) -> Result<Output> {
+fn output(reader: &mut Jiter<'_>, idx: usize, limits: &Limits) -> Result<(Arc<str>, OutputOptions)> {
     let place = format!("output {idx}");
     let (mut name, mut parameters) = (None::<Arc<str>>, Parameters::new());
     let depth = limits.json_depth.saturating_sub(3);
@@ -141,10 +134,8 @@ fn output(reader: &mut Jiter<'_>, idx: usize, limits: &Limits) -> Result<Output>
     })?;
     let name = name.ok_or_else(|| Error::invalid_input(format!("{place} has no 'name'")))?;
     oip::check_name("output", &name, limits)?;
-    let what = format!("output '{}'", clip(&name));
-    let binary = oip::output_is_binary(&what, &parameters)?.unwrap_or(false);
-    let window = Window::read(&what, &parameters, limits)?;
-    Ok(Output { name, binary, window })
+    let asked = oip::output_options(&format!("output '{}'", clip(&name)), &parameters, limits)?;
+    Ok((name, asked))
 }
 
 /// Makes a request of a body that is the data of the only input.

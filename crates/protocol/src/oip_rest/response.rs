@@ -11,14 +11,15 @@ use crate::json::write;
 ///
 /// # Errors
 /// `InvalidInput` for outputs that have no JSON form (FP16, BF16, BYTES that are not UTF-8) and
-/// were not asked for as binary data.
+/// were not asked for as binary data, and for classes of an output that holds no numbers.
 pub fn encode_infer(response: &InferResponse, options: &ReplyOptions) -> Result<Reply> {
-    let places: Vec<Place> = response.outputs.iter().map(|output| options.place(output.name())).collect();
+    let outputs = options.classes.apply(response)?;
+    let places: Vec<Place> = outputs.iter().map(|output| options.place(output.name())).collect();
     let is_blob = |place: &Place| *place == Place::Blob;
-    let blobs = || response.outputs.iter().zip(&places).filter_map(|(output, place)| is_blob(place).then_some(output));
+    let blobs = || outputs.iter().zip(&places).filter_map(|(output, place)| is_blob(place).then_some(output));
     let blob_len: usize = blobs().map(oip::binary_len).sum();
 
-    let mut body = Vec::with_capacity(256 + 96 * response.outputs.len() + blob_len);
+    let mut body = Vec::with_capacity(256 + 96 * outputs.len() + blob_len);
     body.push(b'{');
     if let Some(id) = &response.id {
         body.extend_from_slice(b"\"id\":");
@@ -30,8 +31,8 @@ pub fn encode_infer(response: &InferResponse, options: &ReplyOptions) -> Result<
     body.extend_from_slice(b",\"model_version\":\"");
     write::int(&mut body, response.model.version);
     body.extend_from_slice(b"\",\"outputs\":");
-    let outputs = response.outputs.iter().zip(&places);
-    write::try_list(&mut body, outputs, |body, (output, &place)| tensors::put(body, output, place))?;
+    let placed = outputs.iter().zip(&places);
+    write::try_list(&mut body, placed, |body, (output, &place)| tensors::put(body, output, place))?;
     body.push(b'}');
 
     // As in Triton: where all blobs are empty, the body is JSON and says so.

@@ -30,7 +30,7 @@ pub(super) fn all() -> Value {
         openai::all(),
         mlflow(),
     ];
-    let others = [admin::all(), registry::all(), server()];
+    let others = [v2::settings(), admin::all(), registry::all(), server()];
     inference.into_iter().chain(others).flatten().for_each(|operation| operation.add_to(&mut paths));
     Value::Object(paths)
 }

@@ -4,7 +4,6 @@ use proptest::prelude::*;
 use salver_core::ErrorKind;
 
 use super::*;
-use crate::samples;
 
 fn region(offset: u64, byte_size: u64) -> Region {
     Region { name: "r".to_owned(), key: "k".to_owned(), offset, byte_size }
@@ -121,14 +120,14 @@ fn outputs_fit_their_windows_or_say_what_they_need() {
             oip::tensor_from_binary("t", DataType::Bytes, [1].into(), texts).unwrap(),
         ]
     };
-    let response = samples::response(samples::two_inputs(), outputs());
+    let outputs = outputs();
     let mut shared = Shared::default();
     shared.add_output("t".into(), window(8, 5));
     shared.add_output("y".into(), window(0, 8));
     shared.add_output("y".into(), window(0, 1));
-    assert_eq!(shared.blobs(&response).unwrap(), [&b"\x01\0\0\0a"[..], b"\x01\0\x02\0"]);
+    assert_eq!(shared.blobs(&outputs).unwrap(), [&b"\x01\0\0\0a"[..], b"\x01\0\x02\0"]);
     assert_eq!(shared.output_windows().map(Window::offset).collect::<Vec<_>>(), [8, 0]);
     let mut small = Shared::default();
     small.add_output("y".into(), window(0, 3));
-    refused(small.blobs(&response), ErrorKind::InvalidInput, "output 'y' (3 bytes) should be at least 4 bytes");
+    refused(small.blobs(&outputs), ErrorKind::InvalidInput, "output 'y' (3 bytes) should be at least 4 bytes");
 }

@@ -5,8 +5,7 @@
 use std::sync::Arc;
 
 use salver_core::{CacheOutcome, Context, Error, InferRequest, InferResponse, ModelRef};
-use salver_protocol::oip_grpc::{self, inference as wire};
-use salver_protocol::shared_memory::Shared;
+use salver_protocol::oip_grpc::{self, ReplyOptions, inference as wire};
 use tonic::codec::CompressionEncoding;
 use tonic::metadata::{MetadataMap, MetadataValue};
 use tonic::{Request, Response, Status, Streaming};
@@ -18,6 +17,7 @@ use crate::answer::{Answer, Protocol, answer, log_failure};
 use crate::app::App;
 use crate::call::Call;
 use crate::http::oip::{extensions, index};
+use crate::settings;
 use crate::shared_memory::InUse;
 
 /// The version that answered, as over HTTP.
@@ -60,8 +60,9 @@ fn typed_len(contents: &wire::InferTensorContents) -> usize {
 }
 
 /// One call.
+#[derive(Default)]
 struct Unary {
-    shared: Shared,
+    options: ReplyOptions,
     memory: InUse,
 }
 
@@ -75,15 +76,15 @@ impl Protocol for Unary {
     }
 
     fn decode(&mut self, raw: ModelInferRequest, app: &App) -> salver_core::Result<InferRequest> {
-        let (mut request, shared) = oip_grpc::decode_infer(raw, app.protocol_limits())?;
-        self.shared = shared;
-        self.memory.attach(app, &mut self.shared, &mut request)?;
+        let (mut request, options) = oip_grpc::decode_infer(raw, app.protocol_limits())?;
+        self.options = options;
+        self.memory.attach(app, &mut self.options.shared, &mut request)?;
         Ok(request)
     }
 
     fn encode(&self, response: &InferResponse) -> salver_core::Result<ModelInferResponse> {
-        self.memory.write(&self.shared, response)?;
-        oip_grpc::encode_infer(response, &self.shared)
+        self.memory.write(|| self.options.shared_blobs(response))?;
+        oip_grpc::encode_infer(response, &self.options)
     }
 
     fn encode_error(error: &Error) -> Status {
@@ -170,12 +171,12 @@ impl GrpcInferenceService for OipGrpc {
     }
 
     async fn model_infer(&self, request: Request<ModelInferRequest>) -> Reply<ModelInferResponse> {
-        let (ctx, unary) = {
+        let (ctx, memory) = {
             let call = call_of(&self.app, &request);
             let ctx = call.context(request.metadata().as_ref()).map_err(|error| refusal(&error))?;
-            (ctx, Unary { shared: Shared::default(), memory: InUse::new(&self.app, &call.held) })
+            (ctx, InUse::new(&self.app, &call.held))
         };
-        match answer(&self.app, unary, request.into_inner(), ctx).await {
+        match answer(&self.app, Unary { memory, ..Unary::default() }, request.into_inner(), ctx).await {
             Ok(Answer { reply, version, cache }) => {
                 let mut response = Response::new(reply);
                 note_origin(response.metadata_mut(), version, cache);
@@ -304,12 +305,23 @@ impl GrpcInferenceService for OipGrpc {
         Err(not_offered("CUDA shared memory"))
     }
 
-    async fn trace_setting(&self, _: Request<wire::TraceSettingRequest>) -> Reply<wire::TraceSettingResponse> {
-        Err(not_offered("trace settings"))
+    async fn trace_setting(&self, request: Request<wire::TraceSettingRequest>) -> Reply<wire::TraceSettingResponse> {
+        let message = request.get_ref();
+        let outcome = || {
+            let update = oip_grpc::decode_trace_update(message)?;
+            let model = match message.model_name.as_str() {
+                "" => None,
+                name => Some(oip_grpc::model_ref(name, "")?),
+            };
+            settings::trace(&self.app, model.as_ref(), Some(update))
+        };
+        self.done(&context(&self.app, &request)?.id, outcome().map(|settings| oip_grpc::trace_settings(&settings)))
     }
 
-    async fn log_settings(&self, _: Request<wire::LogSettingsRequest>) -> Reply<wire::LogSettingsResponse> {
-        Err(not_offered("log settings"))
+    async fn log_settings(&self, request: Request<wire::LogSettingsRequest>) -> Reply<wire::LogSettingsResponse> {
+        let update = oip_grpc::decode_log_update(request.get_ref());
+        let outcome = update.and_then(|update| settings::log(&self.app, update));
+        self.done(&context(&self.app, &request)?.id, outcome.map(|settings| oip_grpc::log_settings(&settings)))
     }
 }
 

@@ -9,9 +9,8 @@ use std::time::{Duration, Instant};
 
 use futures::{Stream, StreamExt, stream};
 use salver_core::{Context, Error, ErrorKind, InferRequest, InferResponse};
-use salver_protocol::oip_grpc;
 use salver_protocol::oip_grpc::inference::{ModelInferRequest, ModelStreamInferResponse};
-use salver_protocol::shared_memory::Shared;
+use salver_protocol::oip_grpc::{self, ReplyOptions};
 use tonic::{Status, Streaming};
 
 use super::oip::{raw_len, refusal};
@@ -39,9 +38,10 @@ pub(super) fn answers(app: Arc<App>, ctx: Context, incoming: Streaming<ModelInfe
 }
 
 /// One request of a stream.
+#[derive(Default)]
 struct Streamed {
+    options: ReplyOptions,
     mark_final: bool,
-    shared: Shared,
     memory: InUse,
 }
 
@@ -55,16 +55,16 @@ impl Protocol for Streamed {
     }
 
     fn decode(&mut self, raw: ModelInferRequest, app: &App) -> salver_core::Result<InferRequest> {
-        let (mut request, shared) = oip_grpc::decode_infer(raw, app.protocol_limits())?;
+        let (mut request, options) = oip_grpc::decode_infer(raw, app.protocol_limits())?;
+        self.options = options;
         self.mark_final = oip_grpc::wants_final_response(&request.parameters);
-        self.shared = shared;
-        self.memory.attach(app, &mut self.shared, &mut request)?;
+        self.memory.attach(app, &mut self.options.shared, &mut request)?;
         Ok(request)
     }
 
     fn encode(&self, response: &InferResponse) -> salver_core::Result<ModelStreamInferResponse> {
-        self.memory.write(&self.shared, response)?;
-        oip_grpc::encode_stream(response, &self.shared, self.mark_final)
+        self.memory.write(|| self.options.shared_blobs(response))?;
+        oip_grpc::encode_stream(response, &self.options, self.mark_final)
     }
 
     fn encode_error(error: &Error) -> Status {
@@ -86,7 +86,7 @@ async fn stream_answer(
         let error = Error::new(ErrorKind::Overloaded, BodyError::NoRoom.to_string());
         return Ok(oip_grpc::encode_stream_error(&error, &id));
     }
-    let streamed = Streamed { mark_final: false, shared: Shared::default(), memory: InUse::new(&app, &held) };
+    let streamed = Streamed { memory: InUse::new(&app, &held), ..Streamed::default() };
     match answer(&app, streamed, message, ctx).await {
         Ok(Answer { reply, .. }) => Ok(reply),
         Err(error) => Ok(oip_grpc::encode_stream_error(&error, &id)),

@@ -21,8 +21,17 @@ use crate::call::Call;
 use crate::shared_memory::InUse;
 
 /// The extensions that are always offered, REST and gRPC alike.
-const EXTENSIONS: [&str; 6] =
-    ["binary_tensor_data", "model_configuration", "model_repository", "parameters", "schedule_policy", "statistics"];
+const EXTENSIONS: &[&str] = &[
+    "binary_tensor_data",
+    "classification",
+    "logging",
+    "model_configuration",
+    "model_repository",
+    "parameters",
+    "schedule_policy",
+    "statistics",
+    "trace",
+];
 
 /// Returns the extensions that are offered, in alphabetical order.
 pub(crate) fn extensions(app: &App) -> Vec<&'static str> {
@@ -66,7 +75,7 @@ impl Protocol for OipRest {
     }
 
     fn encode(&self, response: &InferResponse) -> Result<Reply> {
-        self.memory.write(&self.options.shared, response)?;
+        self.memory.write(|| self.options.shared_blobs(response))?;
         oip_rest::encode_infer(response, &self.options)
     }
 
@@ -207,10 +216,4 @@ pub(super) async fn unload(State(app): AppState, target: Target, request: Reques
 
 pub(super) async fn no_cuda_regions() -> Response<Body> {
     plain_response(Reply::json(200, Bytes::from_static(b"[]")))
-}
-
-pub(super) async fn not_offered(request: Request<Body>) -> Response<Body> {
-    let path: String = request.uri().path().chars().take(200).collect();
-    let error = Error::unsupported(format!("'{path}': this extension is not offered"));
-    plain_response(oip_rest::encode_error(&error))
 }
