@@ -31,6 +31,7 @@ sys.path.insert(0, str(ROOT / "benches/peers"))
 import many
 import peers
 import registry
+import shm
 import soak
 import swap
 import tasks
@@ -421,6 +422,18 @@ def pictures(settings):
     return row
 
 
+def shared_memory(settings):
+    """Tensors of 600 kB in and out: system shared memory against binary bodies over loopback"""
+    row = Row()
+    common.record(["benches/shm.py"])
+    for connections, of in shm.measure(settings.long_pairs, settings.window()).items():
+        row.at_least(f"{connections} connection(s): shared memory / binary body", of["ratio"], 1.3, digits=2)
+        for way in ("shared", "binary"):
+            text = f"{of[way].text(0)}; {of[f'{way}_p50_ms'].text(2)}"
+            row.figure(f"{connections} connection(s), {way}: requests/s; p50, ms", text)
+    return row
+
+
 # --- Models in Python ---------------------------------------------------------------------------
 
 
@@ -525,6 +538,7 @@ ROWS = {
     "embedding": embedding,
     "buckets": buckets,
     "pictures": pictures,
+    "shm": shared_memory,
     "python": python_echo,
     "restart": python_restart,
     "start": start,

@@ -19,6 +19,7 @@ mod reply;
 mod rows;
 mod samples;
 pub mod settings;
+pub mod shared_memory;
 mod task;
 pub mod tfserving;
 

@@ -18,6 +18,7 @@ use salver_core::{
 pub(crate) use self::classification::Classes;
 use crate::Limits;
 use crate::json::read::clip;
+use crate::shared_memory::Window;
 
 /// Returns the HTTP status of this protocol: a full queue is 503 to Triton's clients, and a
 /// conflict (a region that exists) is 400.
@@ -181,13 +182,8 @@ fn is_unsigned(value: &Parameter) -> bool {
     matches!(value, Parameter::Int(0..) | Parameter::Uint(_))
 }
 
-/// Reads the parameters of an input that say where its data lie; the rest is ignored.
-///
-/// Returns the size of its blob, if it has one.
+/// Reads the size of an input's blob, if it has one.
 pub(crate) fn blob_size(what: impl Display, parameters: &Parameters) -> Result<Option<usize>> {
-    if parameters.contains_key("shared_memory_region") {
-        return Err(not_offered(&what.to_string(), "shared memory"));
-    }
     let wrong = |expected: &str| Err(wrong_parameter(&what.to_string(), "binary_data_size", expected));
     match parameters.get("binary_data_size") {
         None => Ok(None),
@@ -200,19 +196,18 @@ pub(crate) fn blob_size(what: impl Display, parameters: &Parameters) -> Result<O
 }
 
 /// How one output shall come back.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub(crate) struct OutputOptions {
     /// Whether as binary data, where that is said.
     pub(crate) binary: Option<bool>,
     /// How many of its best classes instead of its values; 0: its values.
     pub(crate) classes: usize,
+    /// Where in shared memory, instead of in the reply.
+    pub(crate) window: Option<Window>,
 }
 
 /// Reads the parameters of a requested output.
-pub(crate) fn output_options(what: &str, parameters: &Parameters) -> Result<OutputOptions> {
-    if parameters.contains_key("shared_memory_region") {
-        return Err(not_offered(what, "shared memory"));
-    }
+pub(crate) fn output_options(what: &str, parameters: &Parameters, limits: &Limits) -> Result<OutputOptions> {
     let classes = match parameters.get("classification") {
         None => 0,
         Some(Parameter::Int(count @ 0..)) => usize::try_from(*count).unwrap_or(usize::MAX),
@@ -224,7 +219,7 @@ pub(crate) fn output_options(what: &str, parameters: &Parameters) -> Result<Outp
         Some(Parameter::Bool(binary)) => Some(*binary),
         Some(_) => return Err(wrong_parameter(what, "binary_data", "a boolean")),
     };
-    Ok(OutputOptions { binary, classes })
+    Ok(OutputOptions { binary, classes, window: Window::read(what, parameters, limits)? })
 }
 
 /// Makes a tensor from packed little-endian data, without a copy where that is possible.

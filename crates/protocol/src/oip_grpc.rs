@@ -8,17 +8,21 @@ mod describe;
 mod request;
 mod response;
 mod settings;
+mod shared_memory;
 
 use std::collections::BTreeMap;
 
-use salver_core::{Error, ModelName, ModelRef, Parameter, Parameters, Result};
+use bytes::Bytes;
+use salver_core::{Error, InferResponse, ModelName, ModelRef, Parameter, Parameters, Result};
 
 pub use client::{decode_response, encode_request};
 pub use describe::{decode_load_request, model_config, model_metadata, repository_index, server_metadata, statistics};
 pub use request::decode_infer;
 pub use response::{encode_infer, encode_stream, encode_stream_error, wants_final_response};
 pub use settings::{decode_log_update, decode_trace_update, log_settings, trace_settings};
+pub use shared_memory::{decode_register, region_status};
 
+use crate::shared_memory::Shared;
 use crate::{Limits, oip};
 use inference::InferParameter;
 use inference::infer_parameter::ParameterChoice;
@@ -37,6 +41,18 @@ pub const FILE_DESCRIPTOR_SET: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "
 pub struct ReplyOptions {
     /// Outputs that shall come back as their best classes.
     classes: oip::Classes,
+    /// What of the request lies in shared memory, or shall be put there.
+    pub shared: Shared,
+}
+
+impl ReplyOptions {
+    /// Returns what goes into shared memory: for each window of an output its bytes.
+    ///
+    /// # Errors
+    /// As [`encode_infer`]; `InvalidInput` where a window is too small.
+    pub fn shared_blobs(&self, response: &InferResponse) -> Result<Vec<Bytes>> {
+        self.shared.blobs(&self.classes.apply(response)?)
+    }
 }
 
 /// Renders an error as a gRPC status, under this protocol's code for its kind.

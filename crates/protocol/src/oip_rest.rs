@@ -11,11 +11,13 @@ mod repository;
 mod request;
 mod response;
 mod settings;
+mod shared_memory;
 mod tensors;
 
 use std::sync::Arc;
 
-use salver_core::{Error, ModelName, ModelRef, Result};
+use bytes::Bytes;
+use salver_core::{Error, InferResponse, ModelName, ModelRef, Result};
 
 pub use client::{Decoded, EncodedRequest, Form, decode_response, encode_request};
 pub(crate) use describe::{dims, max_batch_size, nanos};
@@ -26,8 +28,11 @@ pub use repository::{decode_index_request, decode_load_request, repository_index
 pub use request::decode_infer;
 pub use response::encode_infer;
 pub use settings::{decode_log_update, decode_trace_update, log_settings, trace_settings};
+pub use shared_memory::{decode_register, region_status};
 
+use self::tensors::Place;
 use crate::json::read;
+use crate::shared_memory::Shared;
 use crate::{Reply, oip};
 
 /// The header that tells where JSON ends and binary tensors begin.
@@ -41,6 +46,8 @@ pub struct ReplyOptions {
     listed: Vec<(Arc<str>, bool)>,
     /// Outputs that shall come back as their best classes.
     classes: oip::Classes,
+    /// What of the request lies in shared memory, or shall be put there.
+    pub shared: Shared,
 }
 
 impl ReplyOptions {
@@ -60,6 +67,23 @@ impl ReplyOptions {
         match self.listed.iter().find(|(listed, _)| &**listed == name) {
             Some((_, binary)) => *binary,
             None => self.all_binary && self.listed.is_empty(),
+        }
+    }
+
+    /// Returns what goes into shared memory: for each window of an output its bytes.
+    ///
+    /// # Errors
+    /// As [`encode_infer`]; `InvalidInput` where a window is too small.
+    pub fn shared_blobs(&self, response: &InferResponse) -> Result<Vec<Bytes>> {
+        self.shared.blobs(&self.classes.apply(response)?)
+    }
+
+    /// Where the output called `name` goes.
+    fn place(&self, name: &str) -> Place {
+        match self.is_binary(name) {
+            _ if self.shared.takes_output(name) => Place::SharedMemory,
+            true => Place::Blob,
+            false => Place::Json,
         }
     }
 }

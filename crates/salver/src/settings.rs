@@ -130,6 +130,11 @@ pub(crate) struct ServeOptions {
     #[arg(long, value_name = "URL", value_parser = parse_secret, help_heading = "Models")]
     pub cache_redis: Option<Secret>,
 
+    /// Let clients hand over tensors in shared memory of this machine (Triton's extension). They may
+    /// then read and write every object in /dev/shm that the server may.
+    #[arg(long, value_name = "BOOL", default_value_t = false, num_args = 0..=1, require_equals = true, default_missing_value = "true", hide_possible_values = true, help_heading = "Models")]
+    pub allow_client_shm: bool,
+
     /// Where Salver keeps what it stores itself.
     #[arg(long, value_name = "DIR", default_value = "./salver-data", help_heading = "Running")]
     pub data: PathBuf,

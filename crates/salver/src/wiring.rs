@@ -203,6 +203,7 @@ pub(crate) fn server_options(options: &ServeOptions) -> ServerOptions {
         constant_route: options.bench,
         shutdown_grace: options.shutdown_grace(),
         explicit_control: options.model_control == ControlMode::Explicit,
+        client_shared_memory: options.allow_client_shm,
     }
 }
 

@@ -16,7 +16,7 @@ use crate::app::App;
 use crate::coding::offload;
 
 /// Requests and replies from this size on are decoded and encoded away from the async threads.
-const OFFLOAD_BYTES: usize = 1 << 20;
+pub(crate) const OFFLOAD_BYTES: usize = 1 << 20;
 
 /// How one protocol's requests become core requests and back. One value serves one request.
 pub(crate) trait Protocol: Send + Sized + 'static {

@@ -11,6 +11,7 @@ use crate::browser::Hosts;
 use crate::connection::Shutdown;
 use crate::cors::Cors;
 use crate::memory::Memory;
+use crate::shared_memory::Regions;
 use crate::trace::Traces;
 use crate::{Limits, ServerOptions, Services};
 
@@ -22,6 +23,8 @@ pub(crate) struct App {
     pub cors: Cors,
     pub hosts: Hosts,
     pub memory: Arc<Memory>,
+    /// The memory of clients; none where it is not allowed.
+    pub regions: Option<Regions>,
     /// Which requests are traced.
     pub traces: Traces,
     /// What a client chose for the times of the log: they are the same either way.
@@ -36,7 +39,8 @@ impl App {
     /// Checks the options and joins them with the services.
     ///
     /// # Errors
-    /// `InvalidInput` for a CORS origin or a host that is none.
+    /// `InvalidInput` for a CORS origin or a host that is none, `Engine` where shared memory is allowed
+    /// and the system has none.
     pub(crate) fn new(services: Services, mut options: ServerOptions) -> Result<Arc<Self>> {
         // One limit, not two that must agree.
         options.limits.protocol.max_body_bytes = options.limits.body_bytes;
@@ -44,6 +48,7 @@ impl App {
         let addresses = [Some(options.http), options.grpc].into_iter().flatten().map(|address| address.ip());
         let hosts = Hosts::new(&options.allowed_hosts, addresses)?;
         let memory = Memory::new(options.limits.buffered_bytes);
+        let regions = options.client_shared_memory.then(Regions::new).transpose()?;
         Ok(Arc::new(Self {
             services,
             options,
@@ -51,6 +56,7 @@ impl App {
             cors,
             hosts,
             memory,
+            regions,
             traces: Traces::default(),
             has_iso_times: AtomicBool::new(false),
             openapi: OnceLock::new(),

@@ -11,6 +11,7 @@ mod openai;
 mod plain;
 mod registry;
 mod settings;
+mod shared_memory;
 mod target;
 mod tfserving;
 
@@ -82,7 +83,13 @@ fn oip_routes(mut router: Router<Arc<App>>) -> Router<Arc<App>> {
         .route("/v2/cudasharedmemory/status", get(oip::no_cuda_regions))
         .route("/v2/logging", get(settings::log).post(settings::change_log))
         .route("/v2/trace/setting", get(settings::trace).post(settings::change_trace))
-        .route("/v2/models/{model}/trace/setting", get(settings::trace_of).post(settings::change_trace_of));
+        .route("/v2/models/{model}/trace/setting", get(settings::trace_of).post(settings::change_trace_of))
+        .route("/v2/systemsharedmemory/status", get(shared_memory::status_of_all))
+        .route("/v2/systemsharedmemory/unregister", post(shared_memory::unregister_all))
+        .route("/v2/systemsharedmemory/region/{region}/status", get(shared_memory::status))
+        .route("/v2/systemsharedmemory/region/{region}/register", post(shared_memory::register))
+        .route("/v2/systemsharedmemory/region/{region}/unregister", post(shared_memory::unregister))
+        .route("/v2/systemsharedmemory/{*rest}", any(shared_memory::unknown));
     let of_model = [
         ("", get(oip::model_metadata)),
         ("/ready", get(oip::model_ready)),
@@ -97,8 +104,7 @@ fn oip_routes(mut router: Router<Arc<App>>) -> Router<Arc<App>> {
             .route(&format!("/v2/models/{{model}}{suffix}"), handler.clone())
             .route(&format!("/v2/models/{{model}}/versions/{{version}}{suffix}"), handler);
     }
-    // Known to the protocol's clients, and not offered: they are told so instead of a bare 404.
-    router.route("/v2/systemsharedmemory/{*rest}", any(oip::not_offered))
+    router
 }
 
 /// Recognises the most frequent route, inference over the Open Inference Protocol, without the

@@ -19,6 +19,7 @@ mod limits;
 mod listener;
 mod memory;
 mod settings;
+mod shared_memory;
 mod trace;
 
 use std::io;
@@ -81,6 +82,8 @@ pub struct ServerOptions {
     pub shutdown_grace: Duration,
     /// Whether clients may load and unload models.
     pub explicit_control: bool,
+    /// Whether clients may name shared memory of this machine for the server to read and write.
+    pub client_shared_memory: bool,
 }
 
 impl Default for ServerOptions {
@@ -94,6 +97,7 @@ impl Default for ServerOptions {
             constant_route: false,
             shutdown_grace: Duration::from_secs(30),
             explicit_control: false,
+            client_shared_memory: false,
         }
     }
 }
@@ -110,7 +114,7 @@ pub struct BoundServer {
 ///
 /// # Errors
 /// `InvalidInput` for a CORS origin or a host that is none, `Engine` naming the address that cannot be
-/// listened on and why.
+/// listened on and why, or where shared memory is allowed and the system has none.
 pub async fn bind(services: Services, options: ServerOptions) -> Result<BoundServer> {
     let (http, grpc) = (options.http, options.grpc);
     let app = App::new(services, options)?;

@@ -36,6 +36,8 @@ const TOKENS: &[&[u8]] = &[
     b"\n",
     b"\r\n",
     b"binary_data_size",
+    b"\"shared_memory_region\":\"r\",\"shared_memory_byte_size\":4",
+    b"\"shared_memory_offset\":18446744073709551615",
     b"\"b64\":\"",
     b"1.5",
     b"(1, 2)",

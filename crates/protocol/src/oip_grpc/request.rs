@@ -11,8 +11,10 @@ use super::{ReplyOptions, model_ref, oip, parameters};
 use crate::Limits;
 use crate::json::packed::Packed;
 use crate::json::read::clip;
+use crate::shared_memory::{Shared, SharedInput, Window};
 
-/// Reads a request, and how its outputs shall come back.
+/// Reads a request, and how its outputs shall come back. Inputs in shared memory are not among those of
+/// the request: [`ReplyOptions::shared`] has them.
 ///
 /// # Errors
 /// `InvalidInput` naming the input or parameter; `TooLarge` beyond `limits`; `Unsupported` for
@@ -27,29 +29,38 @@ pub fn decode_infer(message: ModelInferRequest, limits: &Limits) -> Result<(Infe
     }
     let parameters = parameters(message.parameters, "the request", limits)?;
     oip::check_reserved(&parameters)?;
-    let (outputs, options) = outputs(message.outputs, limits)?;
+    let (outputs, mut options) = outputs(message.outputs, limits)?;
     let request = InferRequest {
         model,
         id: (!message.id.is_empty()).then_some(message.id),
-        inputs: inputs(message.inputs, message.raw_input_contents, limits)?,
+        inputs: inputs(message.inputs, message.raw_input_contents, &mut options.shared, limits)?,
         outputs,
         parameters,
     };
     Ok((request, options))
 }
 
-fn inputs(inputs: Vec<InferInputTensor>, raw: Vec<Bytes>, limits: &Limits) -> Result<Vec<Tensor>> {
-    if raw.is_empty() {
-        return inputs.into_iter().map(|input| Draft::read(input, limits)?.typed()).collect();
+fn inputs(inputs: Vec<InferInputTensor>, raw: Vec<Bytes>, shared: &mut Shared, limits: &Limits) -> Result<Vec<Tensor>> {
+    let mut drafts = Vec::with_capacity(inputs.len());
+    for input in inputs {
+        let mut draft = Draft::read(input, limits)?;
+        match draft.window.take() {
+            Some(window) => shared.add_input(draft.shared(window)?, limits)?,
+            None => drafts.push(draft),
+        }
     }
-    if raw.len() != inputs.len() {
+    if raw.is_empty() {
+        return drafts.into_iter().map(Draft::typed).collect();
+    }
+    if raw.len() != drafts.len() {
         return Err(Error::invalid_input(format!(
-            "'raw_input_contents' has {} items for {} inputs; give one for each, in the same order",
+            "'raw_input_contents' has {} items for {} inputs that are not in shared memory; give one for each, in the \
+             same order",
             raw.len(),
-            inputs.len()
+            drafts.len()
         )));
     }
-    inputs.into_iter().zip(raw).map(|(input, data)| Draft::read(input, limits)?.raw(data)).collect()
+    drafts.into_iter().zip(raw).map(|(draft, data)| draft.raw(data)).collect()
 }
 
 /// One output is served once, however often it is named.
@@ -59,12 +70,17 @@ fn outputs(requested: Vec<InferRequestedOutputTensor>, limits: &Limits) -> Resul
     for output in requested {
         oip::check_name("output", &output.name, limits)?;
         let what = format!("output '{}'", clip(&output.name));
-        let asked = oip::output_options(&what, &parameters(output.parameters, &what, limits)?)?;
-        if !outputs.iter().any(|known| **known == *output.name) {
-            let name = output.name.into();
-            options.classes.ask(&name, asked.classes);
-            outputs.push(name);
+        let parameters = parameters(output.parameters, &what, limits)?;
+        let asked = oip::output_options(&what, &parameters, limits)?;
+        if outputs.iter().any(|known| **known == *output.name) {
+            continue;
         }
+        let name: Arc<str> = output.name.into();
+        options.classes.ask(&name, asked.classes);
+        if let Some(window) = asked.window {
+            options.shared.add_output(name.clone(), window);
+        }
+        outputs.push(name);
     }
     Ok((outputs, options))
 }
@@ -75,6 +91,7 @@ struct Draft {
     name: Arc<str>,
     dtype: DataType,
     shape: Shape,
+    window: Option<Window>,
     contents: Option<InferTensorContents>,
 }
 
@@ -84,10 +101,18 @@ impl Draft {
         let what = format!("input '{}'", clip(&input.name));
         let dtype = oip::datatype(&what, &input.datatype)?;
         let shape = shape(&what, &input.shape)?;
-        if parameters(input.parameters, &what, limits)?.contains_key("shared_memory_region") {
-            return Err(oip::not_offered(&what, "shared memory"));
+        let window = Window::read(&what, &parameters(input.parameters, &what, limits)?, limits)?;
+        Ok(Self { what, name: input.name.into(), dtype, shape, window, contents: input.contents })
+    }
+
+    fn shared(self, window: Window) -> Result<SharedInput> {
+        if self.contents.is_some_and(|contents| !is_empty(&contents)) {
+            return Err(Error::invalid_input(format!(
+                "{} has 'contents' although it is in shared memory; give only one of them",
+                self.what
+            )));
         }
-        Ok(Self { what, name: input.name.into(), dtype, shape, contents: input.contents })
+        SharedInput::new(self.name, self.dtype, self.shape, window)
     }
 
     fn raw(self, data: Bytes) -> Result<Tensor> {

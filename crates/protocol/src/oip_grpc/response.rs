@@ -1,18 +1,23 @@
 //! Writes inference responses, for calls and for streams. Outputs are always raw, as Triton's are.
 
+use bytes::Bytes;
 use salver_core::{Error, InferResponse, Parameter, Parameters, Result};
 
 use super::inference::model_infer_response::InferOutputTensor;
 use super::inference::{ModelInferResponse, ModelStreamInferResponse};
 use super::{ReplyOptions, oip, parameter};
 
-/// Writes a response as the request asked for it.
+/// Writes a response as the request asked for it; what goes into shared memory has an empty blob.
 ///
 /// # Errors
 /// `InvalidInput` for classes of an output that holds no numbers, `TooLarge` for a BYTES element
 /// beyond 4 GiB.
 pub fn encode_infer(response: &InferResponse, options: &ReplyOptions) -> Result<ModelInferResponse> {
     let outputs = options.classes.apply(response)?;
+    let blob = |tensor: &salver_core::Tensor| match options.shared.takes_output(tensor.name()) {
+        true => Ok(Bytes::new()),
+        false => oip::binary_blob(tensor),
+    };
     let output = |tensor: &salver_core::Tensor| InferOutputTensor {
         name: tensor.name().to_string(),
         datatype: tensor.dtype().as_str().to_owned(),
@@ -24,7 +29,7 @@ pub fn encode_infer(response: &InferResponse, options: &ReplyOptions) -> Result<
         model_version: response.model.version.to_string(),
         id: response.id.clone().unwrap_or_default(),
         outputs: outputs.iter().map(output).collect(),
-        raw_output_contents: outputs.iter().map(oip::binary_blob).collect::<Result<_>>()?,
+        raw_output_contents: outputs.iter().map(blob).collect::<Result<_>>()?,
         ..ModelInferResponse::default()
     })
 }

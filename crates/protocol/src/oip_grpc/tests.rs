@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use bytes::Bytes;
 use proptest::prelude::*;
 use prost::Message;
 use salver_core::{
@@ -157,8 +158,6 @@ fn outputs_are_served_once_and_features_refused() {
         message.outputs[0].parameters = [(name.to_owned(), choice(value))].into();
         message.clone()
     };
-    let region = ask("shared_memory_region", ParameterChoice::StringParam("r".to_owned()));
-    refuse(region, ErrorKind::Unsupported, "output 'b' asks for");
     for wrong in [
         ParameterChoice::Int64Param(-1),
         ParameterChoice::StringParam("1".to_owned()),
@@ -167,10 +166,6 @@ fn outputs_are_served_once_and_features_refused() {
     ] {
         refuse(ask("classification", wrong), ErrorKind::InvalidInput, "parameter 'classification' of output 'b'");
     }
-    let mut shared = request(vec![input("INT8", &[1], None)], &[]);
-    shared.inputs[0].parameters =
-        [("shared_memory_region".to_owned(), choice(ParameterChoice::StringParam("r".to_owned())))].into();
-    refuse(shared, ErrorKind::Unsupported, "input 'x' asks for shared memory");
 }
 
 #[test]
@@ -365,4 +360,57 @@ proptest! {
             }
         }
     }
+}
+
+/// The parameters that place a tensor in shared memory.
+fn place(region: &str, byte_size: ParameterChoice, offset: Option<i64>) -> BTreeMap<String, InferParameter> {
+    let region = choice(ParameterChoice::StringParam(region.to_owned()));
+    let offset = offset.map(|offset| ("shared_memory_offset".to_owned(), choice(ParameterChoice::Int64Param(offset))));
+    [("shared_memory_region".to_owned(), region), ("shared_memory_byte_size".to_owned(), choice(byte_size))]
+        .into_iter()
+        .chain(offset)
+        .collect()
+}
+
+#[test]
+fn tensors_in_shared_memory_have_no_blob() {
+    let named =
+        |name: &str, parameters| InferInputTensor { name: name.to_owned(), parameters, ..input("INT8", &[2], None) };
+    let size = |size| ParameterChoice::Int64Param(size);
+    let mut message = request(
+        vec![named("a", BTreeMap::new()), named("b", place("in", size(2), Some(6))), named("c", BTreeMap::new())],
+        &[b"\x01\x02", b"\x03\x04"],
+    );
+    let output = |name: &str, parameters| InferRequestedOutputTensor { name: name.to_owned(), parameters };
+    message.outputs =
+        vec![output("x", place("out", ParameterChoice::Uint64Param(8), None)), output("y", BTreeMap::new())];
+    let (read, mut options) = decode_infer(message.clone(), &Limits::default()).unwrap();
+    let values = |idx: usize| read.inputs[idx].to_vec::<i8>().unwrap();
+    assert_eq!((read.inputs.len(), values(0), values(1)), (2, vec![1, 2], vec![3, 4]));
+    let inputs = options.shared.take_inputs();
+    assert_eq!((inputs[0].window().region(), inputs[0].window().offset(), inputs[0].byte_len()), ("in", 6, 2));
+    let tensor = |name: &str| Tensor::from_slice(name, [1], &[7i8]).unwrap();
+    let reply = encode_infer(&response(vec![tensor("x"), tensor("y")]), &options).unwrap();
+    assert_eq!(reply.raw_output_contents, [&b""[..], b"\x07"]);
+    assert_eq!(reply.outputs[0].shape, [1]);
+
+    message.raw_input_contents.push(Bytes::from_static(b"\x05\x06"));
+    refuse(message, ErrorKind::InvalidInput, "has 3 items for 2 inputs that are not in shared memory");
+}
+
+#[test]
+fn places_that_are_none_are_refused() {
+    let kind = ErrorKind::InvalidInput;
+    let with = |parameters| request(vec![InferInputTensor { parameters, ..input("INT8", &[4], None) }], &[]);
+    assert!(decode(with(place("r", ParameterChoice::Int64Param(4), Some(0)))).is_ok());
+    let size = "'shared_memory_byte_size' of input 'x'";
+    refuse(with(place("r", ParameterChoice::Int64Param(-4), None)), kind, size);
+    refuse(with(place("r", ParameterChoice::StringParam("4".to_owned()), None)), kind, size);
+    refuse(with(place("r", ParameterChoice::Int64Param(5), None)), kind, "input byte size mismatch for input 'x'");
+    refuse(with(place("r", ParameterChoice::Int64Param(4), Some(-1))), kind, "'shared_memory_offset' of input 'x'");
+    refuse(with(place("r", ParameterChoice::Uint64Param(u64::MAX - 31), Some(32))), kind, "Integer overflow");
+    refuse(with(place("", ParameterChoice::Int64Param(4), None)), kind, "region is empty");
+    let mut both = with(place("r", ParameterChoice::Int64Param(4), None));
+    both.inputs[0].contents = Some(InferTensorContents { int_contents: vec![1], ..Default::default() });
+    refuse(both, kind, "'contents' although it is in shared memory");
 }

@@ -53,13 +53,14 @@ pub fn encode_request(request: &InferRequest, form: Form) -> Result<EncodedReque
         write::string(&mut body, id);
         body.push(b',');
     }
+    let place = if binary { tensors::Place::Blob } else { tensors::Place::Json };
     let flag = ("binary_data_output".to_owned(), Parameter::Bool(true));
     let flag = (binary && request.outputs.is_empty()).then_some((&flag.0, &flag.1));
     write::key(&mut body, "parameters");
     tensors::put_parameters(&mut body, request.parameters.iter().chain(flag));
     body.push(b',');
     write::key(&mut body, "inputs");
-    write::try_list(&mut body, &request.inputs, |body, input| tensors::put(body, input, binary))?;
+    write::try_list(&mut body, &request.inputs, |body, input| tensors::put(body, input, place))?;
     body.push(b',');
     write::key(&mut body, "outputs");
     write::list(&mut body, &request.outputs, |body, name| {

@@ -16,6 +16,8 @@ use crate::oip::OutputOptions;
 
 /// Reads the body of an inference request, after decompression.
 ///
+/// Inputs in shared memory are not among those of the request: [`ReplyOptions::shared`] has them.
+///
 /// `header_len` is the number of its JSON bytes, from [`super::parse_header_len`]; 0 means that the
 /// body is nothing but the data of the model's only input, whose type `describe` then tells.
 ///
@@ -44,7 +46,8 @@ pub fn decode_infer(
         return raw_request(body, model, &info);
     }
     let (json, blobs) = tensors::split(&body, header_len)?;
-    let parts = Parts::read(&json, limits)?;
+    let mut parts = Parts::read(&json, limits)?;
+    tensors::take_shared(&mut parts.inputs, &mut parts.options.shared, limits)?;
     let request = InferRequest {
         model,
         id: parts.id,
@@ -108,6 +111,9 @@ fn outputs(reader: &mut Jiter<'_>, limits: &Limits, options: &mut ReplyOptions) 
         count += 1;
         if !options.listed.iter().any(|(known, _)| **known == *name) {
             options.classes.ask(&name, asked.classes);
+            if let Some(window) = asked.window {
+                options.shared.add_output(name.clone(), window);
+            }
             options.listed.push((name, asked.binary.unwrap_or(false)));
         }
         next = reader.array_step().or_not_json().map_err(context)?;
@@ -128,7 +134,7 @@ fn output(reader: &mut Jiter<'_>, idx: usize, limits: &Limits) -> Result<(Arc<st
     })?;
     let name = name.ok_or_else(|| Error::invalid_input(format!("{place} has no 'name'")))?;
     oip::check_name("output", &name, limits)?;
-    let asked = oip::output_options(&format!("output '{}'", clip(&name)), &parameters)?;
+    let asked = oip::output_options(&format!("output '{}'", clip(&name)), &parameters, limits)?;
     Ok((name, asked))
 }
 

@@ -2,19 +2,21 @@
 
 use salver_core::{InferResponse, Result};
 
-use super::{ReplyOptions, oip, tensors};
+use super::tensors::{self, Place};
+use super::{ReplyOptions, oip};
 use crate::Reply;
 use crate::json::write;
 
-/// Writes a response as the request asked for it.
+/// Writes a response as the request asked for it; what goes into shared memory is named only.
 ///
 /// # Errors
 /// `InvalidInput` for outputs that have no JSON form (FP16, BF16, BYTES that are not UTF-8) and
 /// were not asked for as binary data, and for classes of an output that holds no numbers.
 pub fn encode_infer(response: &InferResponse, options: &ReplyOptions) -> Result<Reply> {
     let outputs = options.classes.apply(response)?;
-    let is_binary: Vec<bool> = outputs.iter().map(|output| options.is_binary(output.name())).collect();
-    let blobs = || outputs.iter().zip(&is_binary).filter_map(|(output, binary)| binary.then_some(output));
+    let places: Vec<Place> = outputs.iter().map(|output| options.place(output.name())).collect();
+    let is_blob = |place: &Place| *place == Place::Blob;
+    let blobs = || outputs.iter().zip(&places).filter_map(|(output, place)| is_blob(place).then_some(output));
     let blob_len: usize = blobs().map(oip::binary_len).sum();
 
     let mut body = Vec::with_capacity(256 + 96 * outputs.len() + blob_len);
@@ -29,9 +31,8 @@ pub fn encode_infer(response: &InferResponse, options: &ReplyOptions) -> Result<
     body.extend_from_slice(b",\"model_version\":\"");
     write::int(&mut body, response.model.version);
     body.extend_from_slice(b"\",\"outputs\":");
-    write::try_list(&mut body, outputs.iter().zip(&is_binary), |body, (output, &binary)| {
-        tensors::put(body, output, binary)
-    })?;
+    let placed = outputs.iter().zip(&places);
+    write::try_list(&mut body, placed, |body, (output, &place)| tensors::put(body, output, place))?;
     body.push(b'}');
 
     // As in Triton: where all blobs are empty, the body is JSON and says so.

@@ -13,6 +13,7 @@ use crate::json::element::{self, whole};
 use crate::json::packed::Packed;
 use crate::json::read::{self, OrNotJson as _, clip};
 use crate::json::write;
+use crate::shared_memory::{Shared, SharedInput, Window};
 use crate::{Limits, oip};
 
 /// Levels of nesting above a value in `parameters` or `data` of a tensor: body, list, tensor.
@@ -29,6 +30,7 @@ pub(super) struct Draft {
 enum Source {
     Json(Packed),
     Blob(usize),
+    Shared(Window),
 }
 
 /// Reads a list of tensors; `role` is `input` or `output` in messages.
@@ -115,16 +117,19 @@ impl<'j> Fields<'j> {
         };
         let shape = self.shape.ok_or_else(|| missing("shape"))?;
         let blob = oip::blob_size(&what, &self.parameters)?;
-        let source = match (self.data, blob) {
-            (Some(JsonData::Read(packed)), None) => Source::Json(packed),
-            (Some(JsonData::Unread(mut data)), None) => {
+        let window = Window::read(&what, &self.parameters, limits)?;
+        let source = match (self.data, blob, window) {
+            (Some(JsonData::Read(packed)), None, None) => Source::Json(packed),
+            (Some(JsonData::Unread(mut data)), None, None) => {
                 let read = json_data(&mut data, dtype, Some(&shape), depth);
                 Source::Json(read.map_err(|error| error.context(&what))?)
             }
-            (None, Some(size)) => Source::Blob(size),
-            (Some(_), Some(_)) | (None, None) => {
+            (None, Some(size), None) => Source::Blob(size),
+            (None, None, Some(window)) => Source::Shared(window),
+            _ => {
                 return Err(Error::invalid_input(format!(
-                    "{what} must have exactly one of 'data' and the parameter 'binary_data_size'"
+                    "{what} must have exactly one of 'data' and the parameters 'binary_data_size' and \
+                     'shared_memory_region'"
                 )));
             }
         };
@@ -217,6 +222,17 @@ fn whole_parameter(value: NumberInt) -> Option<Parameter> {
     i64::try_from(value).ok().map(Parameter::Int).or_else(unsigned)
 }
 
+/// Takes out the drafts whose data lie in shared memory.
+pub(super) fn take_shared(drafts: &mut Vec<Draft>, shared: &mut Shared, limits: &Limits) -> Result<()> {
+    let is_shared = |draft: &mut Draft| matches!(draft.source, Source::Shared(_));
+    for draft in drafts.extract_if(.., is_shared) {
+        if let Source::Shared(window) = draft.source {
+            shared.add_input(SharedInput::new(draft.name, draft.dtype, draft.shape, window)?, limits)?;
+        }
+    }
+    Ok(())
+}
+
 /// Gives every draft its data: JSON as read, blobs as consecutive slices of `blobs`.
 ///
 /// # Errors
@@ -243,6 +259,12 @@ pub(super) fn finish(drafts: Vec<Draft>, blobs: Option<Bytes>) -> Result<Vec<Ten
                 )));
             }
             Source::Blob(size) => oip::tensor_from_binary(&draft.name, draft.dtype, draft.shape, rest.split_to(size))?,
+            Source::Shared(_) => {
+                return Err(Error::invalid_input(format!(
+                    "tensor '{}' is in shared memory, which cannot be read here",
+                    clip(&draft.name)
+                )));
+            }
         };
         tensors.push(tensor);
     }
@@ -267,19 +289,34 @@ pub(super) fn split(body: &Bytes, header_len: Option<usize>) -> Result<(Bytes, O
     }
 }
 
-/// Appends `tensor`'s object, with `data` or with the size of its blob.
-pub(super) fn put(out: &mut Vec<u8>, tensor: &Tensor, binary: bool) -> Result<()> {
+/// Where the data of a tensor stand.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Place {
+    Json,
+    Blob,
+    SharedMemory,
+}
+
+/// Appends `tensor`'s object, with `data`, with the size of its blob, or with neither.
+pub(super) fn put(out: &mut Vec<u8>, tensor: &Tensor, place: Place) -> Result<()> {
     out.extend_from_slice(b"{\"name\":");
     write::string(out, tensor.name());
     out.extend_from_slice(b",\"datatype\":\"");
     out.extend_from_slice(tensor.dtype().as_str().as_bytes());
     out.extend_from_slice(b"\",\"shape\":");
     write::ints(out, tensor.shape().iter().copied());
-    if binary {
-        out.extend_from_slice(b",\"parameters\":{\"binary_data_size\":");
-        write::int(out, oip::binary_len(tensor));
-        out.extend_from_slice(b"}}");
-        return Ok(());
+    match place {
+        Place::Json => {}
+        Place::Blob => {
+            out.extend_from_slice(b",\"parameters\":{\"binary_data_size\":");
+            write::int(out, oip::binary_len(tensor));
+            out.extend_from_slice(b"}}");
+            return Ok(());
+        }
+        Place::SharedMemory => {
+            out.push(b'}');
+            return Ok(());
+        }
     }
     if matches!(tensor.dtype(), DataType::Fp16 | DataType::Bf16) {
         return Err(no_json_form(tensor.dtype()).context(format!("tensor '{}'", tensor.name())));

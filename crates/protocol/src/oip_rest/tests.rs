@@ -17,6 +17,7 @@ use crate::{Limits, samples};
 
 mod replies;
 mod round_trips;
+mod shared_memory;
 
 use self::replies::response;
 pub(crate) use self::round_trips::{any_tensor, same};
@@ -237,8 +238,12 @@ fn the_place_of_data_is_given_exactly_once() {
     refuse(&with(""), "exactly one of 'data'");
     refuse(&with(r#","data":[1],"parameters":{"binary_data_size":1}"#), "exactly one of 'data'");
     refuse(&with(r#","parameters":{"binary_data_size":1}"#), "Inference-Header-Content-Length is missing");
-    let shared = with(r#","parameters":{"shared_memory_region":"r","shared_memory_byte_size":1}"#);
-    refused(decode(shared, None), ErrorKind::Unsupported, "input 'x' asks for shared memory");
+    refuse(
+        &with(r#","data":[1],"parameters":{"shared_memory_region":"r","shared_memory_byte_size":1}"#),
+        "exactly one",
+    );
+    let both = r#","parameters":{"shared_memory_region":"r","shared_memory_byte_size":1,"binary_data_size":1}"#;
+    refuse(&with(both), "exactly one");
 }
 
 #[test]
@@ -343,12 +348,6 @@ fn reserved_parameters_have_types() {
     ] {
         accept(&with(parameters));
     }
-}
-
-#[test]
-fn features_that_are_not_offered_say_so() {
-    let body = r#"{"inputs":[],"outputs":[{"name":"y","parameters":{"shared_memory_region":"r"}}]}"#;
-    refused(decode(body, None), ErrorKind::Unsupported, "shared memory");
 }
 
 #[test]

@@ -134,11 +134,17 @@ fn v2() -> Value {
             "data": { "type": "array", "description": "Flat or nested, row-major. FP16 and BF16 come as binary only." },
             "parameters": object(&[], json!({
                 "binary_data_size": { "type": "integer", "minimum": 0, "description": "Bytes in the binary part." },
+                "shared_memory_region": { "type": "string", "description": "The region that has the data." },
+                "shared_memory_byte_size": count(), "shared_memory_offset": count(),
             })),
         })),
         "InferOutput": object(&["name"], json!({
             "name": text(),
-            "parameters": object(&[], json!({ "binary_data": { "type": "boolean", "description": "Wanted as binary." } })),
+            "parameters": object(&[], json!({
+                "binary_data": { "type": "boolean", "description": "Wanted as binary." },
+                "shared_memory_region": { "type": "string", "description": "The region that takes the data." },
+                "shared_memory_byte_size": count(), "shared_memory_offset": count(),
+            })),
         })),
         "InferRequest": object(&["inputs"], json!({
             "id": text(),
@@ -203,6 +209,13 @@ fn repository() -> Value {
         "LoadRequest": object(&[], json!({
             "parameters": object(&[], json!({ "unload_dependents": flag() })),
         })),
+        "RegisterRegion": object(&["key", "byte_size"], json!({
+            "key": { "type": "string", "maxLength": 255, "description": "Its name, with or without a slash before it." },
+            "offset": count(), "byte_size": { "type": "integer", "minimum": 1 },
+        })),
+        "Regions": list(object(&["name", "key", "offset", "byte_size"], json!({
+            "name": text(), "key": text(), "offset": count(), "byte_size": count(),
+        }))),
     })
 }
 
@@ -308,6 +321,7 @@ pub(super) fn parameters() -> Value {
         "model": in_path("model", model, json!({ "type": "string", "maxLength": 128 })),
         "version": in_path("version", "The number of a version.", json!({ "type": "string", "pattern": "^[0-9]+$" })),
         "label": in_path("label", "A label or alias that stands for a version.", text()),
+        "region": in_path("region", "What requests call a region of shared memory.", json!({ "type": "string", "maxLength": 128 })),
         "timeout": in_header("x-salver-timeout-ms", "Bounds the whole request, in milliseconds.", count()),
         "requestId": in_header("x-request-id", "Names the request in logs and in the reply.", json!({ "type": "string", "maxLength": 128 })),
         "inferenceHeaderLength": in_header("Inference-Header-Content-Length", "Bytes of the JSON part of a binary body.", count()),

@@ -115,6 +115,11 @@ fn every_route_is_described() {
         "/v2/repository/index",
         "/v2/repository/models/{model}/load",
         "/v2/repository/models/{model}/unload",
+        "/v2/systemsharedmemory/region/{region}/register",
+        "/v2/systemsharedmemory/region/{region}/status",
+        "/v2/systemsharedmemory/region/{region}/unregister",
+        "/v2/systemsharedmemory/status",
+        "/v2/systemsharedmemory/unregister",
         "/v2/trace/setting",
         "/version",
     ];

@@ -143,7 +143,9 @@ fn bodies(content: Bytes, file: &Path) -> (Vec<Bytes>, &'static str) {
 fn decode_own(body: Bytes, model: &ModelRef) -> Result<InferRequest> {
     let unknown = || Err(salver_core::Error::invalid_input("the body must name its tensors"));
     let decoded = oip_rest::decode_infer(body, None, model.clone(), unknown, &Limits::default());
-    Ok(decoded.context("read the --input file as a JSON inference request")?.0)
+    let (request, options) = decoded.context("read the --input file as a JSON inference request")?;
+    anyhow::ensure!(options.shared.is_empty(), "a request that names shared memory is sent with --url");
+    Ok(request)
 }
 
 #[cfg(test)]

@@ -16,8 +16,9 @@ use super::stream;
 use crate::answer::{Answer, Protocol, answer, log_failure};
 use crate::app::App;
 use crate::call::Call;
-use crate::http::oip::{EXTENSIONS, index};
+use crate::http::oip::{extensions, index};
 use crate::settings;
+use crate::shared_memory::InUse;
 
 /// The version that answered, as over HTTP.
 const MODEL_VERSION: &str = crate::call::MODEL_VERSION_NAME;
@@ -62,6 +63,7 @@ fn typed_len(contents: &wire::InferTensorContents) -> usize {
 #[derive(Default)]
 struct Unary {
     options: ReplyOptions,
+    memory: InUse,
 }
 
 impl Protocol for Unary {
@@ -74,12 +76,14 @@ impl Protocol for Unary {
     }
 
     fn decode(&mut self, raw: ModelInferRequest, app: &App) -> salver_core::Result<InferRequest> {
-        let (request, options) = oip_grpc::decode_infer(raw, app.protocol_limits())?;
+        let (mut request, options) = oip_grpc::decode_infer(raw, app.protocol_limits())?;
         self.options = options;
+        self.memory.attach(app, &mut self.options.shared, &mut request)?;
         Ok(request)
     }
 
     fn encode(&self, response: &InferResponse) -> salver_core::Result<ModelInferResponse> {
+        self.memory.write(|| self.options.shared_blobs(response))?;
         oip_grpc::encode_infer(response, &self.options)
     }
 
@@ -99,10 +103,18 @@ pub(super) fn refusal(error: &Error) -> Status {
     status
 }
 
+fn call_of<T>(app: &App, request: &Request<T>) -> Call {
+    let noted = request.extensions().get::<Call>().cloned();
+    noted.unwrap_or_else(|| Call::new(request.metadata().as_ref(), &app.memory))
+}
+
 fn context<T>(app: &App, request: &Request<T>) -> Result<Context, Status> {
-    let headers = request.metadata().as_ref();
-    let call = request.extensions().get::<Call>().cloned().unwrap_or_else(|| Call::new(headers, &app.memory));
-    call.context(headers).map_err(|error| refusal(&error))
+    call_of(app, request).context(request.metadata().as_ref()).map_err(|error| refusal(&error))
+}
+
+/// An empty name stands for all regions.
+fn name_or_all(name: &str) -> Option<&str> {
+    Some(name).filter(|name| !name.is_empty())
 }
 
 fn note_origin(metadata: &mut MetadataMap, version: u64, cache: Option<CacheOutcome>) {
@@ -145,7 +157,8 @@ impl GrpcInferenceService for OipGrpc {
 
     async fn server_metadata(&self, _: Request<wire::ServerMetadataRequest>) -> Reply<wire::ServerMetadataResponse> {
         let services = &self.app.services;
-        let message = oip_grpc::server_metadata(&services.server_name, &services.server_version, EXTENSIONS);
+        let extensions = extensions(&self.app);
+        let message = oip_grpc::server_metadata(&services.server_name, &services.server_version, &extensions);
         Ok(Response::new(message))
     }
 
@@ -158,8 +171,12 @@ impl GrpcInferenceService for OipGrpc {
     }
 
     async fn model_infer(&self, request: Request<ModelInferRequest>) -> Reply<ModelInferResponse> {
-        let ctx = context(&self.app, &request)?;
-        match answer(&self.app, Unary::default(), request.into_inner(), ctx).await {
+        let (ctx, memory) = {
+            let call = call_of(&self.app, &request);
+            let ctx = call.context(request.metadata().as_ref()).map_err(|error| refusal(&error))?;
+            (ctx, InUse::new(&self.app, &call.held))
+        };
+        match answer(&self.app, Unary { memory, ..Unary::default() }, request.into_inner(), ctx).await {
             Ok(Answer { reply, version, cache }) => {
                 let mut response = Response::new(reply);
                 note_origin(response.metadata_mut(), version, cache);
@@ -239,23 +256,32 @@ impl GrpcInferenceService for OipGrpc {
 
     async fn system_shared_memory_status(
         &self,
-        _: Request<wire::SystemSharedMemoryStatusRequest>,
+        request: Request<wire::SystemSharedMemoryStatusRequest>,
     ) -> Reply<wire::SystemSharedMemoryStatusResponse> {
-        Err(not_offered("system shared memory"))
+        let id = context(&self.app, &request)?.id;
+        let outcome = self.app.regions().and_then(|regions| regions.status(name_or_all(&request.get_ref().name)));
+        self.done(&id, outcome.map(oip_grpc::region_status))
     }
 
     async fn system_shared_memory_register(
         &self,
-        _: Request<wire::SystemSharedMemoryRegisterRequest>,
+        request: Request<wire::SystemSharedMemoryRegisterRequest>,
     ) -> Reply<wire::SystemSharedMemoryRegisterResponse> {
-        Err(not_offered("system shared memory"))
+        let id = context(&self.app, &request)?.id;
+        let register = |message| {
+            let regions = self.app.regions()?;
+            regions.register(oip_grpc::decode_register(message, self.app.protocol_limits())?)
+        };
+        self.done(&id, register(request.into_inner()).map(|()| wire::SystemSharedMemoryRegisterResponse {}))
     }
 
     async fn system_shared_memory_unregister(
         &self,
-        _: Request<wire::SystemSharedMemoryUnregisterRequest>,
+        request: Request<wire::SystemSharedMemoryUnregisterRequest>,
     ) -> Reply<wire::SystemSharedMemoryUnregisterResponse> {
-        Err(not_offered("system shared memory"))
+        let id = context(&self.app, &request)?.id;
+        let outcome = self.app.regions().map(|regions| regions.unregister(name_or_all(&request.get_ref().name)));
+        self.done(&id, outcome.map(|()| wire::SystemSharedMemoryUnregisterResponse {}))
     }
 
     async fn cuda_shared_memory_status(

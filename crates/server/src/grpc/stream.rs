@@ -19,6 +19,7 @@ use crate::app::App;
 use crate::body::BodyError;
 use crate::connection::Shutdown;
 use crate::memory::Held;
+use crate::shared_memory::InUse;
 
 /// Requests of one stream that are worked on at the same time.
 const STREAM_IN_FLIGHT: usize = 64;
@@ -41,6 +42,7 @@ pub(super) fn answers(app: Arc<App>, ctx: Context, incoming: Streaming<ModelInfe
 struct Streamed {
     options: ReplyOptions,
     mark_final: bool,
+    memory: InUse,
 }
 
 impl Protocol for Streamed {
@@ -53,13 +55,15 @@ impl Protocol for Streamed {
     }
 
     fn decode(&mut self, raw: ModelInferRequest, app: &App) -> salver_core::Result<InferRequest> {
-        let (request, options) = oip_grpc::decode_infer(raw, app.protocol_limits())?;
+        let (mut request, options) = oip_grpc::decode_infer(raw, app.protocol_limits())?;
         self.options = options;
         self.mark_final = oip_grpc::wants_final_response(&request.parameters);
+        self.memory.attach(app, &mut self.options.shared, &mut request)?;
         Ok(request)
     }
 
     fn encode(&self, response: &InferResponse) -> salver_core::Result<ModelStreamInferResponse> {
+        self.memory.write(|| self.options.shared_blobs(response))?;
         oip_grpc::encode_stream(response, &self.options, self.mark_final)
     }
 
@@ -77,12 +81,13 @@ async fn stream_answer(
     let message = message?;
     let id = message.id.clone();
     // Of a stream, no body is counted as it arrives: its messages are.
-    let held = Held::new(app.memory.clone());
+    let held = Arc::new(Held::new(app.memory.clone()));
     if !held.add(raw_len(&message)) {
         let error = Error::new(ErrorKind::Overloaded, BodyError::NoRoom.to_string());
         return Ok(oip_grpc::encode_stream_error(&error, &id));
     }
-    match answer(&app, Streamed::default(), message, ctx).await {
+    let streamed = Streamed { memory: InUse::new(&app, &held), ..Streamed::default() };
+    match answer(&app, streamed, message, ctx).await {
         Ok(Answer { reply, .. }) => Ok(reply),
         Err(error) => Ok(oip_grpc::encode_stream_error(&error, &id)),
     }

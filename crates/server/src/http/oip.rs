@@ -18,9 +18,10 @@ use super::target::Target;
 use crate::answer::Protocol;
 use crate::app::App;
 use crate::call::Call;
+use crate::shared_memory::InUse;
 
-/// The extensions that are offered, REST and gRPC alike.
-pub(crate) const EXTENSIONS: &[&str] = &[
+/// The extensions that are always offered, REST and gRPC alike.
+const EXTENSIONS: &[&str] = &[
     "binary_tensor_data",
     "classification",
     "logging",
@@ -32,10 +33,21 @@ pub(crate) const EXTENSIONS: &[&str] = &[
     "trace",
 ];
 
+/// Returns the extensions that are offered, in alphabetical order.
+pub(crate) fn extensions(app: &App) -> Vec<&'static str> {
+    let mut all = EXTENSIONS.to_vec();
+    if app.regions.is_some() {
+        all.push("system_shared_memory");
+    }
+    all.sort_unstable();
+    all
+}
+
 struct OipRest {
     target: ModelRef,
     header_len: Option<usize>,
     options: ReplyOptions,
+    memory: InUse,
 }
 
 impl Protocol for OipRest {
@@ -55,12 +67,15 @@ impl Protocol for OipRest {
     fn decode(&mut self, raw: Bytes, app: &App) -> Result<InferRequest> {
         let limits: &Limits = app.protocol_limits();
         let describe = || app.services.infer.describe(&self.target);
-        let (request, options) = oip_rest::decode_infer(raw, self.header_len, self.target.clone(), describe, limits)?;
+        let (mut request, options) =
+            oip_rest::decode_infer(raw, self.header_len, self.target.clone(), describe, limits)?;
         self.options = options;
+        self.memory.attach(app, &mut self.options.shared, &mut request)?;
         Ok(request)
     }
 
     fn encode(&self, response: &InferResponse) -> Result<Reply> {
+        self.memory.write(|| self.options.shared_blobs(response))?;
         oip_rest::encode_infer(response, &self.options)
     }
 
@@ -96,7 +111,7 @@ pub(crate) fn infer_for<'a>(
 ) -> BoxFuture<'a, Response<Body>> {
     let make = move |parts: &Parts| {
         let (target, header_len) = (target.model_ref()?, header_len(&parts.headers)?);
-        Ok(OipRest { target, header_len, options: ReplyOptions::json() })
+        Ok(OipRest { target, header_len, options: ReplyOptions::json(), memory: InUse::new(app, &call.held) })
     };
     Box::pin(exchange::infer_for(app, call, request, make))
 }
@@ -115,7 +130,7 @@ pub(super) async fn server_metadata(State(app): AppState) -> Response<Body> {
     let reply = oip_rest::server_metadata(
         &services.server_name,
         &services.server_version,
-        EXTENSIONS,
+        &extensions(&app),
         &services.control.engines(),
     );
     plain_response(reply)
@@ -202,10 +217,4 @@ pub(super) async fn unload(State(app): AppState, target: Target, request: Reques
 
 pub(super) async fn no_cuda_regions() -> Response<Body> {
     plain_response(Reply::json(200, Bytes::from_static(b"[]")))
-}
-
-pub(super) async fn not_offered(request: Request<Body>) -> Response<Body> {
-    let path: String = request.uri().path().chars().take(200).collect();
-    let error = Error::unsupported(format!("'{path}': this extension is not offered"));
-    plain_response(oip_rest::encode_error(&error))
 }

@@ -13,6 +13,7 @@ mod protocols;
 mod raw;
 mod routes;
 mod server;
+mod shared_memory;
 mod shutdown;
 mod task_models;
 mod tasks;

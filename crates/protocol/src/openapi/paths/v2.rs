@@ -221,7 +221,7 @@ pub(super) fn repository() -> Vec<Operation> {
             "Returns at once and finishes what is in flight. Only under explicit model control, else 503.",
         ),
         Operation::get("/v2/cudasharedmemory/status", "v2", "cudaSharedMemoryStatus", "Lists no regions.")
-            .describe("Shared memory is not offered; clients that only look find none.")
+            .describe("CUDA shared memory is not offered; clients that only look find none.")
             .json_reply(200, "An empty list.", "EmptyList", json!([])),
     ]
 }
