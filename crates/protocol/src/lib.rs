@@ -20,5 +20,6 @@ mod rows;
 mod samples;
 mod task;
 pub mod tfserving;
+pub mod tfserving_grpc;
 
 pub use reply::{Limits, Reply};

@@ -10,7 +10,7 @@ mod openai;
 mod plain;
 mod registry;
 mod target;
-mod tfserving;
+pub(crate) mod tfserving;
 
 use std::sync::Arc;
 

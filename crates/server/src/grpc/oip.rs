@@ -85,21 +85,26 @@ impl Protocol for Unary {
 /// Renders an error, with the time to wait where it is known.
 pub(super) fn refusal(error: &Error) -> Status {
     let mut status = oip_grpc::encode_error(error);
+    note_retry(&mut status, error);
+    status
+}
+
+/// Adds the time to wait, where it is known.
+pub(super) fn note_retry(status: &mut Status, error: &Error) {
     if let Some(after) = error.retry_after() {
         let ms = u64::try_from(after.as_millis()).unwrap_or(u64::MAX);
         // The name that gRPC clients honour.
         status.metadata_mut().insert("grpc-retry-pushback-ms", MetadataValue::from(ms));
     }
-    status
 }
 
-fn context<T>(app: &App, request: &Request<T>) -> Result<Context, Status> {
+pub(super) fn context<T>(app: &App, request: &Request<T>) -> Result<Context, Status> {
     let headers = request.metadata().as_ref();
     let call = request.extensions().get::<Call>().cloned().unwrap_or_else(|| Call::new(headers, &app.memory));
     call.context(headers).map_err(|error| refusal(&error))
 }
 
-fn note_origin(metadata: &mut MetadataMap, version: u64, cache: Option<CacheOutcome>) {
+pub(super) fn note_origin(metadata: &mut MetadataMap, version: u64, cache: Option<CacheOutcome>) {
     metadata.insert(MODEL_VERSION, MetadataValue::from(version));
     if let Some(outcome) = cache {
         metadata.insert(CACHE, MetadataValue::from_static(outcome.as_str()));
