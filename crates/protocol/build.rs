@@ -15,8 +15,9 @@ fn main() -> Result<(), Box<dyn Error>> {
         tonic_prost_build::configure()
             .bytes(".")
             .btree_map(".")
-            // Written by hand: its packed fields are taken from the wire as they are.
+            // Written by hand: packed fields are taken from the wire as they are, and inputs counted.
             .extern_path(".tensorflow.TensorProto", "crate::tfserving_grpc::TensorProto")
+            .extern_path(".tensorflow.serving.PredictRequest", "crate::tfserving_grpc::PredictRequest")
             .build_transport(false)
             .emit_rerun_if_changed(false)
             .compile_fds(compiler.include_source_info(true).file_descriptor_set())?;

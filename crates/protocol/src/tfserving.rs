@@ -22,8 +22,8 @@ use crate::json::write;
 use crate::rows::{RowOptions, Rows, UnknownKeys, request};
 use crate::{Limits, Reply};
 
-pub use self::status::{metadata, status};
 pub(crate) use self::status::{code_and_message, state};
+pub use self::status::{metadata, status};
 
 /// The signature that every model has, and the only one.
 pub(crate) const DEFAULT_SIGNATURE: &str = "serving_default";
@@ -94,9 +94,7 @@ fn check_signature(reader: &mut Jiter<'_>) -> Result<()> {
 
 /// Makes the error for a signature that no model has.
 pub(crate) fn unknown_signature(name: &str) -> Error {
-    Error::invalid_input(format!(
-        "Serving signature key \"{name}\" not found; there is only \"{DEFAULT_SIGNATURE}\""
-    ))
+    Error::invalid_input(format!("Serving signature key \"{name}\" not found; there is only \"{DEFAULT_SIGNATURE}\""))
 }
 
 /// Reads the row form: a list of values for a single input, or of objects by input name.

@@ -12,9 +12,9 @@ mod tensor;
 
 use salver_core::{Error, ErrorKind, ModelInfo, ModelName, ModelRef, Result, Selector};
 
-pub use self::describe::{check_metadata_fields, metadata, status};
+pub use self::describe::{check_metadata_fields, metadata, reload_config, status};
 pub use self::examples::{
-    Method, classification, decode_examples, decode_tasks, multi_inference, regression, tasks_outputs,
+    Method, classification, decode_examples, decode_tasks, examples_len, multi_inference, regression, tasks_outputs,
 };
 pub use self::predict::{PredictRequest, decode_predict, encode_predict, encode_request};
 pub use self::tensor::TensorProto;
@@ -57,9 +57,10 @@ pub fn model_ref(spec: Option<&ModelSpec>) -> Result<ModelRef> {
     let name = ModelName::new(&spec.name)?;
     let selector = match &spec.version_choice {
         None => Selector::Latest,
-        Some(VersionChoice::Version(number)) => Selector::Version(u64::try_from(*number).map_err(|_| {
-            Error::not_found(format!("Servable not found for request: Specific({name}, {number})"))
-        })?),
+        Some(VersionChoice::Version(number)) => Selector::Version(
+            u64::try_from(*number)
+                .map_err(|_| Error::not_found(format!("Servable not found for request: Specific({name}, {number})")))?,
+        ),
         Some(VersionChoice::VersionLabel(label)) => Selector::Label(label.clone()),
     };
     Ok(ModelRef { name, selector })

@@ -255,13 +255,17 @@ pub(super) fn from_json(body: &[u8], info: &ModelInfo, depth: usize) -> Result<V
     let mut reader = read::reader(body);
     // The context may stand after the examples that need it.
     let (mut context, mut examples) = (None, None);
-    read::members(&mut reader, "the request", &["signature_name", "context", "examples"], depth, |reader, key| {
-        match key {
+    read::members(
+        &mut reader,
+        "the request",
+        &["signature_name", "context", "examples"],
+        depth,
+        |reader, key| match key {
             "signature_name" => super::check_signature(reader),
             "context" => Ok(context = Some(read::skip(reader, depth)?)),
             _ => Ok(examples = Some(read::skip(reader, depth)?)),
-        }
-    })?;
+        },
+    )?;
     reader.finish().or_not_json()?;
     let examples = examples.ok_or_else(|| Error::invalid_input("the request has no 'examples'"))?;
     let mut rows = Examples::new(info);

@@ -186,9 +186,9 @@ fn strings(proto: TensorProto, count: usize, filled: &mut usize) -> Result<Eleme
         return packed_strings(proto.tensor_content, count);
     }
     let Strings { buffer, mut spans } = proto.strings;
-    let missing = count.checked_sub(spans.len()).ok_or_else(|| {
-        Error::invalid_input(format!("it has {} elements, its shape holds {count}", spans.len()))
-    })?;
+    let missing = count
+        .checked_sub(spans.len())
+        .ok_or_else(|| Error::invalid_input(format!("it has {} elements, its shape holds {count}", spans.len())))?;
     if missing > 0 {
         let last = spans.last().copied().unwrap_or_default();
         let each = ((last.1 - last.0) as usize).max(size_of_val(&last));

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use bytes::Bytes;
 use prost::Message as _;
 use prost_types::Any;
 use salver_core::{Error, ModelInfo, ModelStatus, Result, TensorSpec};
@@ -10,7 +11,7 @@ use super::convert::number_of;
 use super::serving::model_version_status::State;
 use super::serving::{
     GetModelMetadataRequest, GetModelMetadataResponse, GetModelStatusResponse, ModelSpec, ModelVersionStatus,
-    SignatureDefMap, StatusProto,
+    ReloadConfigRequest, SignatureDefMap, StatusProto,
 };
 use super::tensorflow::tensor_shape_proto::Dim;
 use super::tensorflow::{SignatureDef, TensorInfo, TensorShapeProto};
@@ -65,6 +66,11 @@ fn tensors(specs: &[TensorSpec]) -> BTreeMap<String, TensorInfo> {
         }),
     };
     specs.iter().map(|spec| (spec.name.to_string(), tensor(spec))).collect()
+}
+
+/// Returns the list of models that a client wants served, encoded; empty where it sent none.
+pub fn reload_config(request: &ReloadConfigRequest) -> Bytes {
+    request.config.as_ref().map(|config| config.encode_to_vec().into()).unwrap_or_default()
 }
 
 /// Writes the status of versions, the highest first.

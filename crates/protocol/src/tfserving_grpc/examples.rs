@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use prost::Message as _;
 use salver_core::{DataType, Element, Error, InferRequest, InferResponse, ModelInfo, ModelRef, Result};
 
 use super::serving::inference_result;
@@ -22,6 +23,11 @@ pub use crate::tfserving::Method;
 
 /// The most questions about the same examples.
 const MOST_TASKS: usize = 64;
+
+/// Returns the bytes that examples take on the wire.
+pub fn examples_len(input: &Input) -> usize {
+    input.encoded_len()
+}
 
 /// Reads examples into a request for `outputs`, and returns how many there are.
 ///
@@ -203,9 +209,7 @@ pub fn multi_inference(
 ) -> Result<MultiInferenceResponse> {
     let result = |method: &Method| {
         let result = match method {
-            Method::Classify => {
-                inference_result::Result::ClassificationResult(classification(response, n_examples)?)
-            }
+            Method::Classify => inference_result::Result::ClassificationResult(classification(response, n_examples)?),
             Method::Regress => inference_result::Result::RegressionResult(regression(response, n_examples)?),
         };
         Ok(InferenceResult { model_spec: Some(answered_by(&response.model)), result: Some(result) })

@@ -88,7 +88,7 @@ impl Protocol for OfExamples {
     type Refusal = Status;
 
     fn raw_len(raw: &Self::Raw) -> usize {
-        raw.as_ref().map_or(0, prost::Message::encoded_len)
+        raw.as_ref().map_or(0, codec::examples_len)
     }
 
     fn described(&self) -> Option<&ModelRef> {
@@ -242,17 +242,14 @@ impl ModelService for Models {
                  --reload-config-from DIR, the folder that all base_paths must lie in",
             ));
         };
-        let config = request.into_inner().config.unwrap_or_default();
-        let outcome = reload.reload(prost::Message::encode_to_vec(&config).into()).await;
-        match outcome {
+        match reload.reload(codec::reload_config(request.get_ref())).await {
             Err(error) if error.kind() == ErrorKind::NotReady => {
                 log_failure(&id, None, &error);
                 Err(Status::new(Code::FailedPrecondition, error.message()))
             }
-            outcome => done(
-                &id,
-                outcome.map(|()| wire::ReloadConfigResponse { status: Some(wire::StatusProto::default()) }),
-            ),
+            outcome => {
+                done(&id, outcome.map(|()| wire::ReloadConfigResponse { status: Some(wire::StatusProto::default()) }))
+            }
         }
     }
 }

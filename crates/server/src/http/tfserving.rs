@@ -228,8 +228,7 @@ impl Protocol for OfExamples {
 
     fn decode(&mut self, raw: Bytes, app: &App) -> Result<InferRequest> {
         let info = app.services.infer.describe(&self.target).map_err(|error| not_found(&self.target, error))?;
-        let request =
-            tfserving::decode_examples(&raw, self.method, self.target.clone(), &info, app.protocol_limits())?;
+        let request = tfserving::decode_examples(&raw, self.method, self.target.clone(), &info, app.protocol_limits())?;
         self.n_examples = request.inputs.first().map_or(0, Tensor::rows);
         Ok(request)
     }
