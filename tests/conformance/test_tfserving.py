@@ -18,7 +18,7 @@ def halves(version, *values):
 @pytest.mark.parametrize(
     "path, version",
     [(HALF, 2), (HALF + "/versions/1", 1), (HALF + "/versions/2", 2),
-     (HALF + "/labels/stable", 1), (HALF + "/labels/canary", 2)],
+     (HALF + "/labels/stable", 1), (HALF + "/labels/can%61ry", 2)],
 )
 def test_predict_in_row_and_column_form_by_version_and_label(tfserving, path, version):
     expected = halves(version, 1.0, 2.0, 5.0)
@@ -227,6 +227,17 @@ def test_classify_answers_labels_and_scores_in_the_models_order(demo):
     results = answer.json()["results"]
     assert [[label for label, _ in row] for row in results] == [["setosa", "versicolor", "virginica"]] * 2
     np.testing.assert_allclose([[score for _, score in row] for row in results], scores, rtol=1e-5)
+
+
+def test_a_deadline_that_passes_is_504(triton):
+    values = triton.get("/v1/models/slow/metadata").json()["metadata"]["signature_def"]["signature_def"]["serving_default"]
+    (name, given), = values["inputs"].items()
+    dims = [abs(int(dim["size"])) for dim in given["tensor_shape"]["dim"]]
+    answer = triton.post(
+        "/v1/models/slow:predict", {"inputs": {name: np.zeros(dims, np.float32).tolist()}}, headers={"x-salver-timeout-ms": "1"}
+    )
+    assert answer.status_code == 504, answer.text
+    assert "deadline" in answer.json()["error"]
 
 
 def test_a_folder_without_config_serves_its_highest_version_only(start):

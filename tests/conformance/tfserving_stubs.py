@@ -28,16 +28,13 @@ APIS = ("classification", "get_model_metadata", "get_model_status", "inference",
 
 def published() -> types.SimpleNamespace:
     """The package's modules, with TensorFlow's messages but without TensorFlow."""
-    for name in ("tensorflow", "tensorflow.core"):
-        if name not in sys.modules:
-            module = types.ModuleType(name)
-            module.__path__ = [str(Path(importlib.util.find_spec("tensorflow").origin).parent / name.replace("tensorflow", "").strip("."))]
-            sys.modules[name] = module
-    def api(name):
-        return importlib.import_module(f"tensorflow_serving.apis.{name}_pb2")
-
+    root = Path(importlib.util.find_spec("tensorflow").origin).parent
+    for name, folder in (("tensorflow", root), ("tensorflow.core", root / "core")):
+        package = types.ModuleType(name)
+        package.__path__ = [str(folder)]
+        sys.modules[name] = package
     messages = {}
-    modules = [api(name) for name in APIS]
+    modules = [importlib.import_module(f"tensorflow_serving.apis.{name}_pb2") for name in APIS]
     modules += [importlib.import_module(f"tensorflow.core.{name}_pb2") for name in (
         "framework.tensor", "framework.tensor_shape", "framework.types", "example.example", "example.feature")]
     for module in modules:

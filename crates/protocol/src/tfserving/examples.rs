@@ -20,8 +20,6 @@ const MOST_SHARED: usize = 16 << 20;
 struct Slot<'a> {
     name: &'a str,
     dtype: DataType,
-    /// Whether each example has one value, beside those of other columns.
-    is_column: bool,
 }
 
 /// The values of a feature, of its input's type.
@@ -62,8 +60,8 @@ impl<'a> Examples<'a> {
             let columns = info.columns.get(input).map(Vec::as_slice).unwrap_or_default();
             let (first, packed) = (slots.len(), Packed::new(spec.dtype, 0));
             sinks.push(Sink { spec, first, columns: columns.len(), packed, len: None });
-            slots.push(Slot { name: &spec.name, dtype: spec.dtype, is_column: false });
-            slots.extend(columns.iter().map(|name| Slot { name, dtype: spec.dtype, is_column: true }));
+            slots.push(Slot { name: &spec.name, dtype: spec.dtype });
+            slots.extend(columns.iter().map(|name| Slot { name, dtype: spec.dtype }));
         }
         let context = Features(slots.iter().map(|_| None).collect());
         Self { slots, context, shared: 0, sinks, n_rows: 0 }
@@ -165,7 +163,6 @@ impl Sink<'_> {
 
     fn push_columns(&mut self, slots: &[Slot<'_>], values: &mut SharedValues<'_>) -> Result<usize> {
         for (place, slot) in slots.iter().enumerate().skip(self.first + 1).take(self.columns) {
-            debug_assert!(slot.is_column);
             let column = values.get(place)?.ok_or_else(|| lacks(slot.name))?;
             let count = column.append_to(&mut self.packed)?;
             if count != 1 {
@@ -262,8 +259,14 @@ pub(super) fn from_json(body: &[u8], info: &ModelInfo, depth: usize) -> Result<V
         depth,
         |reader, key| match key {
             "signature_name" => super::check_signature(reader),
-            "context" => Ok(context = Some(read::skip(reader, depth)?)),
-            _ => Ok(examples = Some(read::skip(reader, depth)?)),
+            "context" => {
+                context = Some(read::skip(reader, depth)?);
+                Ok(())
+            }
+            _ => {
+                examples = Some(read::skip(reader, depth)?);
+                Ok(())
+            }
         },
     )?;
     reader.finish().or_not_json()?;

@@ -7,6 +7,7 @@ use prost::Message as _;
 use prost_types::Any;
 use salver_core::{Error, ModelInfo, ModelStatus, Result, TensorSpec};
 
+use super::answered_by;
 use super::convert::number_of;
 use super::serving::model_version_status::State;
 use super::serving::{
@@ -15,7 +16,6 @@ use super::serving::{
 };
 use super::tensorflow::tensor_shape_proto::Dim;
 use super::tensorflow::{SignatureDef, TensorInfo, TensorShapeProto};
-use super::{answered_by, tensorflow};
 use crate::json::read::clip;
 use crate::tfserving::{self, DEFAULT_SIGNATURE};
 
@@ -59,7 +59,7 @@ fn tensors(specs: &[TensorSpec]) -> BTreeMap<String, TensorInfo> {
     let dim = |size| Dim { size, name: String::new() };
     let tensor = |spec: &TensorSpec| TensorInfo {
         name: format!("{}:0", spec.name),
-        dtype: tensorflow::DataType::from(number_of(spec.dtype)).into(),
+        dtype: number_of(spec.dtype).into(),
         tensor_shape: Some(TensorShapeProto {
             dim: spec.wire_shape().into_iter().map(dim).collect(),
             unknown_rank: false,
