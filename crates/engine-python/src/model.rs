@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use parking_lot::Mutex;
 use salver_core::{
@@ -49,6 +50,7 @@ struct Starter {
     interpreter: PathBuf,
     processes: Processes,
     may_be_direct: bool,
+    is_closed: AtomicBool,
 }
 
 impl PythonModel {
@@ -61,7 +63,8 @@ impl PythonModel {
         may_be_direct: bool,
     ) -> Result<Self> {
         let (name, version, artifact) = (spec.name.shared().clone(), spec.version, spec.artifact.clone());
-        let starter = Starter { name, version, artifact, python, interpreter, processes, may_be_direct };
+        let is_closed = AtomicBool::new(false);
+        let starter = Starter { name, version, artifact, python, interpreter, processes, may_be_direct, is_closed };
         let group = spec.config.instance_groups.first().cloned().unwrap_or_default();
         let device = group.devices().into_iter().next().unwrap_or_else(|| "cpu".to_owned());
         let placement = Placement { device, threads: group.threads.max(1), core: group.cores.first().copied() };
@@ -108,9 +111,11 @@ impl Starter {
             model: self.name.clone(),
             command: self.command(placement),
             setup,
+            core: placement.core,
             timeout: self.python.start_timeout,
             memory_limit: limit,
             may_be_direct: self.may_be_direct,
+            is_closed: &self.is_closed,
         };
         Worker::start(launch).map_err(error)
     }
@@ -163,6 +168,10 @@ impl Model for PythonModel {
             }
         };
         Ok(Box::new(PythonInstance { worker, signature: self.signature.clone(), placed: Vec::new() }))
+    }
+
+    fn close(&self) {
+        self.starter.is_closed.store(true, Ordering::Relaxed);
     }
 }
 

@@ -47,7 +47,7 @@ fn nothing_stays_behind() {
 fn spec() -> ModelSpec {
     let artifact = repository_path("tests/models/python/trouble.py");
     let python = PythonSpec {
-        folder: artifact.parent().unwrap().to_owned(),
+        folder: artifact.parent().expect("a file lies in a folder").to_owned(),
         predictor: Predictor::Class(None),
         environment: PythonEnvironment::Server,
         inputs: Vec::new(),
@@ -57,16 +57,16 @@ fn spec() -> ModelSpec {
         variables: BTreeMap::new(),
         settings: BTreeMap::new(),
     };
-    ModelSpec { name: ModelName::new(NAME).unwrap(), python: Some(python.into()), ..spec_of(&artifact) }
+    ModelSpec { name: ModelName::new(NAME).expect("a valid name"), python: Some(python.into()), ..spec_of(&artifact) }
 }
 
 fn open_files() -> usize {
     // The listing itself is one.
-    Path::new("/proc/self/fd").read_dir().unwrap().count() - 1
+    Path::new("/proc/self/fd").read_dir().expect("Linux lists them").count() - 1
 }
 
 fn of_processes(file: &str) -> Vec<String> {
-    let processes = Path::new("/proc").read_dir().unwrap().flatten();
+    let processes = Path::new("/proc").read_dir().expect("Linux lists them").flatten();
     processes.filter_map(|process| std::fs::read_to_string(process.path().join(file)).ok()).collect()
 }
 

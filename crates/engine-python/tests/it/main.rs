@@ -1,5 +1,7 @@
 //! Real workers: the contract of engines, and what happens when a worker misbehaves.
 
+#![expect(clippy::unwrap_used, reason = "helpers of tests may panic as tests do")]
+
 mod contract;
 mod faults;
 

@@ -13,15 +13,24 @@ use salver_protocol::oip_rest::{self, ReplyOptions};
 use salver_protocol::{Limits, Reply};
 
 use super::AppState;
-use super::exchange::{self, INFERENCE_HEADER_LEN, manage, plain_response, reply_or, response};
+use super::exchange::{self, INFERENCE_HEADER_LEN, manage, plain_response, reply_or};
 use super::target::Target;
 use crate::answer::Protocol;
 use crate::app::App;
 use crate::call::Call;
 
 /// The extensions that are offered, REST and gRPC alike.
-pub(crate) const EXTENSIONS: [&str; 6] =
-    ["binary_tensor_data", "model_configuration", "model_repository", "parameters", "schedule_policy", "statistics"];
+pub(crate) const EXTENSIONS: &[&str] = &[
+    "binary_tensor_data",
+    "classification",
+    "logging",
+    "model_configuration",
+    "model_repository",
+    "parameters",
+    "schedule_policy",
+    "statistics",
+    "trace",
+];
 
 struct OipRest {
     target: ModelRef,
@@ -92,27 +101,28 @@ pub(crate) fn infer_for<'a>(
     Box::pin(exchange::infer_for(app, call, request, make))
 }
 
-pub(super) async fn live(headers: HeaderMap) -> Response<Body> {
-    response(&headers, oip_rest::live()).await
+// Only replies of inference are compressed: see `manage`.
+pub(super) async fn live() -> Response<Body> {
+    plain_response(oip_rest::live())
 }
 
-pub(super) async fn ready(State(app): AppState, headers: HeaderMap) -> Response<Body> {
-    response(&headers, oip_rest::ready(app.is_ready())).await
+pub(super) async fn ready(State(app): AppState) -> Response<Body> {
+    plain_response(oip_rest::ready(app.is_ready()))
 }
 
-pub(super) async fn server_metadata(State(app): AppState, headers: HeaderMap) -> Response<Body> {
+pub(super) async fn server_metadata(State(app): AppState) -> Response<Body> {
     let services = &app.services;
     let reply = oip_rest::server_metadata(
         &services.server_name,
         &services.server_version,
-        &EXTENSIONS,
+        EXTENSIONS,
         &services.control.engines(),
     );
-    response(&headers, reply).await
+    plain_response(reply)
 }
 
-pub(super) async fn model_list(State(app): AppState, headers: HeaderMap) -> Response<Body> {
-    response(&headers, oip_rest::model_list(&app.model_names())).await
+pub(super) async fn model_list(State(app): AppState) -> Response<Body> {
+    plain_response(oip_rest::model_list(&app.model_names()))
 }
 
 pub(super) async fn model_ready(State(app): AppState, target: Target) -> Response<Body> {
