@@ -207,6 +207,26 @@ def grpc(settings):
     return against_constant(settings, "grpc", 0.65)
 
 
+def tfserving(settings):
+    """TF Serving's Predict against the Open Inference Protocol, both over gRPC"""
+    row = Row()
+    loads = (("iris", 64, []), ("axpy", 4, ["--rows", 50_000]))
+    with Salver(IRIS, ROOT / "tests/models/tfserving/axpy") as server:
+        for model, connections, more in loads:
+            load = ["--server", server.url, "--model", model, "--connections", connections, *more, *settings.window()]
+            rates = {"grpc": [], "tfserving-grpc": []}
+            for idx in range(settings.pairs):
+                for protocol in list(rates)[:: 1 if idx % 2 == 0 else -1]:
+                    run = bench(*load, "--protocol", protocol)["runs"][0]
+                    rates[protocol].append(run["per_second"])
+            what = f"{model}, {connections} calls at a time{', 600 KB in and 800 KB out' if more else ''}"
+            pairs = zip(rates["tfserving-grpc"], rates["grpc"], strict=True)
+            row.at_least(f"Predict / ModelInfer, {what}", Spread([ours / oip for ours, oip in pairs]), 0.9)
+            for protocol, of in rates.items():
+                row.figure(f"{protocol}, requests/s, {what}", Spread(of).text(0))
+    return row
+
+
 def tail(settings):
     """iris at 70 % of its peak rate, 64 connections"""
     row = Row()
@@ -527,6 +547,7 @@ ROWS = {
     "weights": weights,
     "rest": rest,
     "grpc": grpc,
+    "tfserving": tfserving,
     "tail": tail,
     "lone": lone,
     "cache": cache,

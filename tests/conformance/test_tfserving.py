@@ -4,9 +4,10 @@ import base64
 
 import numpy as np
 import pytest
-from harness import MODELS, ort
+from harness import DEMO, MODELS, ort
 
 HALF = "/v1/models/half_plus_two"
+DEMO_IRIS = DEMO / "iris" / "model.onnx"
 
 
 def halves(version, *values):
@@ -17,7 +18,7 @@ def halves(version, *values):
 @pytest.mark.parametrize(
     "path, version",
     [(HALF, 2), (HALF + "/versions/1", 1), (HALF + "/versions/2", 2),
-     (HALF + "/labels/stable", 1), (HALF + "/labels/canary", 2)],
+     (HALF + "/labels/stable", 1), (HALF + "/labels/can%61ry", 2)],
 )
 def test_predict_in_row_and_column_form_by_version_and_label(tfserving, path, version):
     expected = halves(version, 1.0, 2.0, 5.0)
@@ -140,7 +141,25 @@ def test_metadata_has_the_signature(tfserving):
     [
         ("/v1/models/nobody:predict", {"instances": [1.0]}, 404, "Latest(nobody)"),
         (HALF + "/versions/9:predict", {"instances": [1.0]}, 404, "Specific(half_plus_two, 9)"),
-        (HALF + "/labels/none:predict", {"instances": [1.0]}, (400, 404), "none"),
+        (HALF + "/labels/none:predict", {"instances": [1.0]}, 400, "Unrecognized servable version label: none"),
+        (HALF + "/labels/none:regress", {"examples": [{"x": 1.0}]}, 400, "Unrecognized servable version label: none"),
+        ("/v1/models/nobody:regress", {"examples": [{"x": 1.0}]}, 404, "Latest(nobody)"),
+        (HALF + "/versions/9:classify", {"examples": [{"x": 1.0}]}, 404, "Specific(half_plus_two, 9)"),
+        (HALF + ":regress", {}, 400, "no 'examples'"),
+        (HALF + ":regress", {"examples": 1}, 400, "list of objects"),
+        (HALF + ":regress", {"examples": []}, 400, "empty"),
+        (HALF + ":regress", {"examples": [1.0]}, 400, "example 0"),
+        (HALF + ":regress", {"examples": [{}]}, 400, "lacks the feature 'x'"),
+        (HALF + ":regress", {"examples": [{"x": True}]}, 400, "'x'"),
+        (HALF + ":regress", {"examples": [{"x": "1"}]}, 400, "'x'"),
+        (HALF + ":regress", {"examples": [{"x": None}]}, 400, "'x'"),
+        (HALF + ":regress", {"examples": [{"x": [[1.0]]}]}, 400, "'x'"),
+        (HALF + ":regress", {"examples": [{"x": 1.0}, {"x": [1.0, 2.0]}]}, 400, "example 1"),
+        (HALF + ":regress", {"examples": [{"x": 1.0}], "context": 3}, 400, "'context'"),
+        (HALF + ":regress", {"examples": [{"x": 1.0}], "signature_name": "another"}, 400, "another"),
+        (HALF + ":regress", {"examples": [{"x": 1.0}], "signature_name": 3}, 400, "must be a string"),
+        (HALF + ":classify", {"examples": [{"x": 1.0}]}, 400, "cannot classify"),
+        ("/v1/models/axpy:regress", {"examples": [{"a": 1.0, "b": [1, 2]}]}, 400, "cannot regress"),
         (HALF + "/versions/1/labels/stable:predict", {"instances": [1.0]}, 400, ""),
         (HALF + ":predict", {}, 400, ""),
         (HALF + ":predict", [1.0], 400, ""),
@@ -181,6 +200,44 @@ def test_bodies_that_are_no_json_and_unknown_paths_are_refused(tfserving):
         assert "Malformed request" in answer.json()["error"]
     assert tfserving.get("/v1/models/nobody").status_code == 404
     assert tfserving.get("/v1/models/nobody/metadata").status_code == 404
+
+
+def test_regress_answers_a_number_for_each_example(tfserving):
+    answer = tfserving.post(HALF + ":regress", {"examples": [{"x": 1.0}, {"x": [5], "unused": "text"}]})
+    assert answer.status_code == 200, answer.text
+    assert answer.json() == {"results": halves(2, 1, 5)}
+    old = tfserving.post("/V1/models/half_plus_two/LABELS/stable:Regress", {"examples": [{"x": 1.0}]})
+    assert old.json() == {"results": halves(1, 1)}
+    default = {"signature_name": "serving_default", "examples": [{"x": 1000.0}]}
+    assert "503.0" in tfserving.post(HALF + ":regress", default).text
+
+
+def test_the_features_of_the_context_are_shared(tfserving):
+    body = b'{"examples": [{}, {"x": 5.0}, {}], "context": {"x": 1.0}}'
+    answer = tfserving.request("POST", HALF + ":regress", (), body)
+    assert answer.json() == {"results": halves(2, 1, 5, 1)}
+
+
+def test_classify_answers_labels_and_scores_in_the_models_order(demo):
+    flower = {"sepal_length": 5.1, "sepal_width": 3.5, "petal_length": 1.4, "petal_width": 0.2}
+    answer = demo.post("/v1/models/iris:classify", {"examples": [flower, {"X": [6.7, 3.0, 5.2, 2.3]}]})
+    assert answer.status_code == 200, answer.text
+    rows = np.array([list(flower.values()), [6.7, 3.0, 5.2, 2.3]], np.float32)
+    scores = next(iter(o for o in ort(DEMO_IRIS, X=rows).values() if o.ndim == 2))
+    results = answer.json()["results"]
+    assert [[label for label, _ in row] for row in results] == [["setosa", "versicolor", "virginica"]] * 2
+    np.testing.assert_allclose([[score for _, score in row] for row in results], scores, rtol=1e-5)
+
+
+def test_a_deadline_that_passes_is_504(triton):
+    values = triton.get("/v1/models/slow/metadata").json()["metadata"]["signature_def"]["signature_def"]["serving_default"]
+    (name, given), = values["inputs"].items()
+    dims = [abs(int(dim["size"])) for dim in given["tensor_shape"]["dim"]]
+    answer = triton.post(
+        "/v1/models/slow:predict", {"inputs": {name: np.zeros(dims, np.float32).tolist()}}, headers={"x-salver-timeout-ms": "1"}
+    )
+    assert answer.status_code == 504, answer.text
+    assert "deadline" in answer.json()["error"]
 
 
 def test_a_folder_without_config_serves_its_highest_version_only(start):

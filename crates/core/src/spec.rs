@@ -337,6 +337,16 @@ pub trait ModelSource: Send + Sync + 'static {
     fn find(&self, name: &str) -> Option<ModelEntry>;
 }
 
+impl<T: ModelSource + ?Sized> ModelSource for Arc<T> {
+    fn scan(&self) -> Vec<ModelEntry> {
+        (**self).scan()
+    }
+
+    fn find(&self, name: &str) -> Option<ModelEntry> {
+        (**self).find(name)
+    }
+}
+
 impl Default for ModelConfig {
     fn default() -> Self {
         Self {

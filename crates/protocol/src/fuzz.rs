@@ -10,7 +10,7 @@ use prost::Message;
 use salver_core::{DataType, InferRequest, InferResponse, ModelInfo, Result, Tensor};
 
 use crate::shared_memory::{Region, Shared};
-use crate::{Limits, mlflow_scoring, npy, oip_grpc, oip_rest, openai, plain, samples, tfserving};
+use crate::{Limits, mlflow_scoring, npy, oip_grpc, oip_rest, openai, plain, samples, tfserving, tfserving_grpc};
 
 /// Feeds `data` to the REST decoders of the inference protocol, and what they accept to the encoders.
 ///
@@ -96,6 +96,46 @@ pub fn tfserving(data: &[u8]) {
         if let Ok((request, form)) = tfserving::decode_predict(data, samples::reference(), &info, &Limits::default()) {
             let _ = tfserving::encode_predict(&echo(request), form);
         }
+    }
+}
+
+/// Feeds `data` to the decoder of `:classify` and `:regress`, and answers what it accepts.
+pub fn tfserving_examples(data: &[u8]) {
+    for info in models() {
+        for method in [tfserving::Method::Classify, tfserving::Method::Regress] {
+            let decoded = tfserving::decode_examples(data, method, samples::reference(), &info, &Limits::default());
+            if let Ok(request) = decoded {
+                let rows = request.inputs.first().map_or(0, Tensor::rows);
+                let _ = tfserving::encode_results(&echo(request), method, rows);
+            }
+        }
+    }
+}
+
+/// Feeds `data`, one of TF Serving's requests, to the gRPC decoders, and what they accept to the
+/// encoders.
+pub fn tfserving_grpc(data: &[u8]) {
+    use tfserving_grpc::serving;
+
+    if let Ok(message) = tfserving_grpc::PredictRequest::decode(data)
+        && let Ok(request) = tfserving_grpc::decode_predict(message, &Limits::default())
+    {
+        let _ = tfserving_grpc::encode_request(&request).encode_to_vec();
+        let _ = tfserving_grpc::encode_predict(&echo(request)).encode_to_vec();
+    }
+    if let Ok(message) = serving::ClassificationRequest::decode(data) {
+        for info in models() {
+            let model = samples::reference();
+            let decoded = tfserving_grpc::decode_examples(message.input.as_ref(), model, Vec::new(), &info);
+            if let Ok((request, n_examples)) = decoded {
+                let response = echo(request);
+                let _ = tfserving_grpc::classification(&response, n_examples);
+                let _ = tfserving_grpc::regression(&response, n_examples);
+            }
+        }
+    }
+    if let Ok(message) = serving::MultiInferenceRequest::decode(data) {
+        let _ = tfserving_grpc::decode_tasks(&message.tasks);
     }
 }
 

@@ -22,5 +22,6 @@ pub mod settings;
 pub mod shared_memory;
 mod task;
 pub mod tfserving;
+pub mod tfserving_grpc;
 
 pub use reply::{Limits, Reply};

@@ -1,10 +1,14 @@
 //! TensorFlow Serving's REST API, which is also KServe's version 1.
 //!
-//! `:predict` in row and column form, status and metadata. Types are never coerced, as in
-//! TF Serving. `:classify`, `:regress` and `:explain` are not offered.
+//! `:predict` in row and column form, `:classify` and `:regress` over examples, status and metadata.
+//! Types are never coerced, as in TF Serving. `:explain` is not offered.
 //! Source: TensorFlow Serving, `util/json_tensor.cc` and `docs/api_rest.md`.
 
+pub(crate) mod examples;
+pub(crate) mod results;
 mod status;
+
+use std::sync::Arc;
 
 use jiter::{Jiter, Peek};
 use salver_core::{
@@ -18,7 +22,11 @@ use crate::json::write;
 use crate::rows::{RowOptions, Rows, UnknownKeys, request};
 use crate::{Limits, Reply};
 
+pub(crate) use self::status::{code_and_message, state};
 pub use self::status::{metadata, status};
+
+/// The signature that every model has, and the only one.
+pub(crate) const DEFAULT_SIGNATURE: &str = "serving_default";
 
 /// How a predict request was laid out; the reply takes the same form.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -79,12 +87,14 @@ fn check_signature(reader: &mut Jiter<'_>) -> Result<()> {
         return Err(Error::invalid_input("'signature_name' must be a string"));
     }
     match reader.known_str().or_not_json()? {
-        "" | "serving_default" => Ok(()),
-        other => Err(Error::invalid_input(format!(
-            "Serving signature key \"{}\" not found; there is only \"serving_default\"",
-            read::clip(other)
-        ))),
+        "" | DEFAULT_SIGNATURE => Ok(()),
+        other => Err(unknown_signature(&read::clip(other))),
     }
+}
+
+/// Makes the error for a signature that no model has.
+pub(crate) fn unknown_signature(name: &str) -> Error {
+    Error::invalid_input(format!("Serving signature key \"{name}\" not found; there is only \"{DEFAULT_SIGNATURE}\""))
 }
 
 /// Reads the row form: a list of values for a single input, or of objects by input name.
@@ -206,6 +216,69 @@ fn style(tensor: &Tensor) -> Style {
     if tensor.name().ends_with("_bytes") { Style::Base64 } else { Style::Tokens }
 }
 
+/// Reads the body of `:classify` or `:regress`.
+///
+/// # Errors
+/// `InvalidInput` naming the example and the feature, or saying why the model cannot do it.
+pub fn decode_examples(
+    body: &[u8],
+    method: Method,
+    model: ModelRef,
+    info: &ModelInfo,
+    limits: &Limits,
+) -> Result<InferRequest> {
+    let outputs = method.outputs(info)?;
+    let inputs = examples::from_json(body, info, limits.json_depth)?;
+    Ok(InferRequest { outputs, ..request(model, inputs) })
+}
+
+/// Writes the reply to `:classify` or `:regress` of a request of `n_examples`.
+///
+/// # Errors
+/// `InvalidInput` where the outputs have another shape than the method needs.
+pub fn encode_results(response: &InferResponse, method: Method, n_examples: usize) -> Result<Reply> {
+    let mut out = Vec::with_capacity(64);
+    out.extend_from_slice(b"{\"results\":");
+    match method {
+        Method::Classify => {
+            let classes = results::classes(response, n_examples)?;
+            write::try_list(&mut out, 0..n_examples, |out, example| {
+                write::try_list(out, classes.of(example), |out, class| {
+                    let (label, score) = class?;
+                    out.push(b'[');
+                    write::string(out, &label);
+                    out.push(b',');
+                    write::f32(out, score);
+                    out.push(b']');
+                    Ok(())
+                })
+            })?;
+        }
+        Method::Regress => styled::whole(&mut out, &results::regressions(response, n_examples)?, Style::Tokens)?,
+    }
+    out.push(b'}');
+    Ok(Reply::json(200, out))
+}
+
+/// What is made of examples.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Method {
+    /// Classes with their scores.
+    Classify,
+    /// One number.
+    Regress,
+}
+
+impl Method {
+    /// Returns the outputs that it needs.
+    pub(crate) fn outputs(self, info: &ModelInfo) -> Result<Vec<Arc<str>>> {
+        match self {
+            Self::Classify => results::classify_outputs(info),
+            Self::Regress => results::regress_output(info).map(|name| vec![name]),
+        }
+    }
+}
+
 /// Writes an error in this protocol's form.
 pub fn encode_error(error: &Error) -> Reply {
     Reply::error(error.kind().http_status(), error.message())
@@ -216,12 +289,15 @@ pub fn malformed(method: &str, path: &str) -> Reply {
     Reply::error(400, &format!("Malformed request: {} {}", read::clip(method), read::clip(path)))
 }
 
-/// Makes the error for a model that is not served, in TF Serving's words.
+/// Makes the error for a model that is not served, in TF Serving's words. A label that stands for
+/// nothing is an invalid argument there.
 pub fn servable_not_found(model: &ModelRef) -> Error {
     let servable = match &model.selector {
         Selector::Latest => format!("Latest({})", model.name),
         Selector::Version(version) => format!("Specific({}, {version})", model.name),
-        Selector::Label(label) => format!("Label({}, {label})", model.name),
+        Selector::Label(label) => {
+            return Error::invalid_input(format!("Unrecognized servable version label: {}", read::clip(label)));
+        }
     };
     Error::not_found(format!("Servable not found for request: {servable}"))
 }

@@ -4,6 +4,7 @@
 //! them over `corpus/` and over changed copies of it.
 
 use std::ops::Range;
+use std::path::Path;
 use std::pin::pin;
 use std::task::{Context, Waker};
 
@@ -20,8 +21,9 @@ pub fn pbtxt(data: &[u8]) {
     }
 }
 
-/// Reads TF Serving's `models.config`.
+/// Reads TF Serving's `models.config`, as text and as clients send it.
 pub fn models_config(data: &[u8]) {
+    let _ = tfserving::decode(data, Path::new("/no/such/folder"));
     if let Ok(text) = std::str::from_utf8(data) {
         let _ = tfserving::parse(text);
     }

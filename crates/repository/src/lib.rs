@@ -43,7 +43,7 @@ mod versions;
 
 pub mod fuzz;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 use salver_core::{Error, ErrorKind, ModelEntry, ModelName, ModelSource, Result};
@@ -80,6 +80,29 @@ impl Repository {
     /// Returns each PATH and what it was found to be.
     pub fn kinds(&self) -> impl Iterator<Item = (&Path, Kind)> {
         self.roots.iter().map(|root| (root.path.as_path(), root.kind))
+    }
+
+    /// Replaces the models of the `models.config` by those of `config`, an encoded
+    /// `tensorflow.serving.ModelServerConfig`, for as long as the process runs: the file does not
+    /// count from then on. Every base path must be a folder under `within`. Returns the names of the
+    /// models before and after. Blocking.
+    ///
+    /// # Errors
+    /// `NotReady` where there is not exactly one `models.config`, `InvalidInput` naming the model and
+    /// the field; nothing has changed then.
+    pub fn replace_listed(&self, config: &[u8], within: &Path) -> Result<BTreeSet<ModelName>> {
+        let mut roots = self.roots.iter().filter(|root| root.kind == Kind::TfServingConfig);
+        let (Some(root), None) = (roots.next(), roots.next()) else {
+            return Err(Error::not_ready(
+                "there is no list of models to replace: start the server with one models.config as a PATH",
+            ));
+        };
+        let models = tfserving::decode(config, within)?;
+        for model in &models {
+            let readable = tfserving::read(&model.name, &model.base_path, &model.version_policy, &model.labels);
+            readable.map_err(|error| error.context(format!("model '{}'", model.name)))?;
+        }
+        Ok(root.replace_listed(models))
     }
 
     fn places(&self) -> BTreeMap<ModelName, Vec<Place>> {

@@ -30,6 +30,8 @@ pub(crate) struct Root {
 struct Memory {
     /// The models of a `models.config`.
     listed: Vec<ListedModel>,
+    /// Whether a client replaced them, so that the file does not count any more.
+    is_replaced: bool,
     /// The models of folders, by their place.
     names: BTreeMap<PathBuf, ModelName>,
     /// What was complained about, so that it is said once.
@@ -120,9 +122,11 @@ impl Root {
     }
 
     fn listed(&self) -> Vec<Place> {
-        match tfserving::read_config(&self.path) {
-            Ok(listed) => self.remember().listed = listed,
-            Err(error) => self.complain(&format!("the models listed before stay: {error}")),
+        if !self.remember().is_replaced {
+            match tfserving::read_config(&self.path) {
+                Ok(listed) => self.remember().listed = listed,
+                Err(error) => self.complain(&format!("the models listed before stay: {error}")),
+            }
         }
         let place = |model: &ListedModel| Place {
             name: model.name.clone(),
@@ -130,6 +134,16 @@ impl Root {
             layout: Layout::TfServing { policy: model.version_policy.clone(), labels: model.labels.clone() },
         };
         self.remember().listed.iter().map(place).collect()
+    }
+
+    /// Lists `models` instead of those of the file, for as long as the process runs. Returns the
+    /// names of both.
+    pub(crate) fn replace_listed(&self, models: Vec<ListedModel>) -> BTreeSet<ModelName> {
+        let mut memory = self.remember();
+        let names = memory.listed.iter().chain(&models).map(|model| model.name.clone()).collect();
+        memory.listed = models;
+        memory.is_replaced = true;
+        names
     }
 
     fn folder(&self) -> Vec<Place> {

@@ -15,7 +15,7 @@ pub(crate) mod triton {
 /// TF Serving's `models.config`.
 #[allow(clippy::all, missing_docs, unreachable_pub, reason = "generated code")]
 pub(crate) mod tfserving {
-    include!(concat!(env!("OUT_DIR"), "/salver.tfserving.rs"));
+    include!(concat!(env!("OUT_DIR"), "/tensorflow.serving.rs"));
 }
 
 static POOL: LazyLock<DescriptorPool> = LazyLock::new(|| {
@@ -39,5 +39,5 @@ impl Described for triton::ModelConfig {
 }
 
 impl Described for tfserving::ModelServerConfig {
-    const NAME: &'static str = "salver.tfserving.ModelServerConfig";
+    const NAME: &'static str = "tensorflow.serving.ModelServerConfig";
 }

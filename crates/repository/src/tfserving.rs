@@ -3,10 +3,11 @@
 //! There is no configuration beside the model, so no batch limit applies. A `models.config` gives
 //! name, place, version policy and labels of each model.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use prost::Message as _;
 use salver_core::{Error, ModelConfig, ModelName, ModelSpec, Result, VersionPolicy};
 
 use crate::files::{self, Fingerprint, Numbering};
@@ -14,7 +15,7 @@ use crate::pbtxt;
 use crate::schema::tfserving::{
     self as proto, ModelType, model_server_config::Config, servable_version_policy::PolicyChoice,
 };
-use crate::text::{self, Checked, Fault};
+use crate::text::{self, Checked, Fault, Lines};
 use crate::versions::{self, Version};
 
 /// One model of a `models.config`.
@@ -36,13 +37,47 @@ pub(crate) struct ListedModel {
 /// `InvalidInput` naming line, model and field, `Unsupported` for another platform than `onnx`.
 pub(crate) fn parse(text: &str) -> Result<Vec<ListedModel>> {
     let (config, lines) = text::parse::<proto::ModelServerConfig>(text)?;
+    listed_models(config, &lines)
+}
+
+/// Reads an encoded `ModelServerConfig`, as clients send it. Every base path must be a folder under
+/// `within`, where relative ones start.
+///
+/// # Errors
+/// As [`parse`]; `InvalidInput` also for a base path that is no such folder, and a name given twice.
+pub(crate) fn decode(message: &[u8], within: &Path) -> Result<Vec<ListedModel>> {
+    let config = proto::ModelServerConfig::decode(message).map_err(|error| Error::invalid_input(error.to_string()))?;
+    let mut models = listed_models(config, &Lines::default())?;
+    let mut names = BTreeSet::new();
+    for model in &mut models {
+        if !names.insert(model.name.clone()) {
+            return Err(Error::invalid_input(format!("model '{}' is listed twice", model.name)));
+        }
+        let inside = contained(&model.base_path, within);
+        model.base_path = inside.map_err(|error| error.context(format!("config of '{}'", model.name)))?;
+    }
+    Ok(models)
+}
+
+/// Resolves links first, so that none leads out of `within`. What is wrong beyond it is not told.
+fn contained(base_path: &Path, within: &Path) -> Result<PathBuf> {
+    let resolved = within.canonicalize().and_then(|root| Ok((within.join(base_path).canonicalize()?, root)));
+    match resolved {
+        Ok((path, root)) if path.starts_with(&root) && path != root && path.is_dir() => Ok(path),
+        Ok(_) | Err(_) => {
+            Err(Error::invalid_input("base_path: expected a folder inside the one that --reload-config-from names"))
+        }
+    }
+}
+
+fn listed_models(config: proto::ModelServerConfig, lines: &Lines) -> Result<Vec<ListedModel>> {
     let Some(Config::ModelConfigList(list)) = config.config else {
         return Err(Error::invalid_input("model_config_list is missing"));
     };
     let listed = |(idx, config): (usize, &proto::ModelConfig)| {
         let shown = format!("config of '{}'", config.name.escape_debug());
         let within = |fault: Fault| fault.within(&format!("model_config_list.config[{idx}]"), &shown);
-        listed_model(config).map_err(|fault| within(fault).locate(&lines))
+        listed_model(config).map_err(|fault| within(fault).locate(lines))
     };
     list.config.iter().enumerate().map(listed).collect()
 }

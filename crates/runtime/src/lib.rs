@@ -213,19 +213,31 @@ impl Runtime {
     }
 
     /// Reads one model once more and follows its changes, whoever controls the others.
-    ///
-    /// Runs as a task of its own: a model that loads slowly holds up no other.
     pub fn refresh(self: &Arc<Self>, name: ModelName) {
         let this = self.clone();
         self.tasks.spawn(async move {
-            let reading = this.next_reading();
-            match this.find(&name).await {
-                // The failure is logged and on the board already.
-                Ok(Some(entry)) => drop(this.lifecycle.apply(entry, this.follows(), reading).await),
-                Ok(None) => this.lifecycle.forget(&name, reading).await,
-                Err(error) => tracing::error!(model = %name, %error, "model cannot be read"),
-            }
+            // The failure is logged and on the board already.
+            drop(this.reread(&name).await);
         });
+    }
+
+    /// As [`Runtime::refresh`], and returns when that is done.
+    ///
+    /// # Errors
+    /// What the files or the engine said; `Engine` if reading ended early.
+    pub async fn reread(&self, name: &ModelName) -> Result<()> {
+        let reading = self.next_reading();
+        match self.find(name).await {
+            Ok(Some(entry)) => self.lifecycle.apply(entry, self.follows(), reading).await,
+            Ok(None) => {
+                self.lifecycle.forget(name, reading).await;
+                Ok(())
+            }
+            Err(error) => {
+                tracing::error!(model = %name, %error, "model cannot be read");
+                Err(error)
+            }
+        }
     }
 
     /// What of a change is loaded at once.

@@ -20,6 +20,7 @@ mod preview;
 mod production;
 mod progress;
 mod registry;
+mod reload;
 mod runtime;
 mod serve;
 mod settings;

@@ -18,6 +18,7 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use crate::production::{Following, OpenRegistry};
+use crate::reload::Reload;
 use crate::settings::ServeOptions;
 use crate::sources::Sources;
 use crate::{curl, out, wiring};
@@ -81,13 +82,14 @@ impl Serving {
         // Before anybody can see the server and tell it to stop.
         let signals = Signals::listen().context("listen for signals")?;
         let metrics = Metrics::new();
-        let paths = Repository::open(&options.paths)?;
+        let paths = Arc::new(Repository::open(&options.paths)?);
         let registry = OpenRegistry::open(options)?;
         let of_registry = registry.as_ref().map(|registry| registry.served.clone() as Arc<dyn ModelSource>);
-        let sources = Arc::new(Sources::new(paths, of_registry));
+        let sources = Arc::new(Sources::new(paths.clone(), of_registry));
         let runtime = wiring::served(sources.clone(), &metrics, options)?;
         let records = registry.as_ref().map(|registry| registry.registry.clone());
-        let services = wiring::services(&runtime, metrics, records, options);
+        let mut services = wiring::services(&runtime, metrics, records, options);
+        services.reload = Reload::allowed(options.reload_config_from.as_deref(), paths, runtime.clone())?;
         let bound = salver_server::bind(services, wiring::server_options(options)).await?;
         let (http, grpc) = (bound.http_addr(), bound.grpc_addr());
         let stop = CancellationToken::new();

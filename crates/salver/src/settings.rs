@@ -81,6 +81,11 @@ pub(crate) struct ServeOptions {
     #[arg(long, value_name = "BOOL", default_value_t = false, num_args = 0..=1, require_equals = true, default_missing_value = "true", hide_possible_values = true, help_heading = "Models")]
     pub reload: bool,
 
+    /// Let TF Serving's clients replace the models of the models.config that the server was started
+    /// with (HandleReloadConfigRequest). The folders that they name must lie in this one.
+    #[arg(long, value_name = "DIR", help_heading = "Models")]
+    pub reload_config_from: Option<PathBuf>,
+
     /// The most memory that the whole process should hold, such as 2GiB or 500MB (0: no limit).
     ///
     /// With a limit, a model is loaded when it is first asked for, and the one that was not used for

@@ -4,6 +4,7 @@
 mod health;
 mod oip;
 mod stream;
+mod tfserving;
 
 use std::sync::Arc;
 
@@ -14,6 +15,7 @@ use http::{HeaderValue, Response};
 use http_body_util::BodyExt;
 use percent_encoding::percent_decode;
 use salver_protocol::oip_grpc::FILE_DESCRIPTOR_SET;
+use salver_protocol::tfserving_grpc;
 use tonic::service::Routes;
 use tonic::{Code, Status};
 
@@ -29,9 +31,12 @@ pub(crate) fn router(app: &Arc<App>) -> Router {
     let reflection = || {
         tonic_reflection::server::Builder::configure()
             .register_encoded_file_descriptor_set(FILE_DESCRIPTOR_SET)
+            .register_encoded_file_descriptor_set(tfserving_grpc::FILE_DESCRIPTOR_SET)
             .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
     };
     Routes::new(oip::service(app.clone()))
+        .add_service(tfserving::prediction(app.clone()))
+        .add_service(tfserving::models(app.clone()))
         .add_service(health::service(app.clone()))
         .add_service(reflection().build_v1().expect("the descriptors come from the build and were decoded in a test"))
         .add_service(
@@ -139,6 +144,7 @@ mod tests {
     fn reflection_knows_its_descriptors() {
         let builder = tonic_reflection::server::Builder::configure()
             .register_encoded_file_descriptor_set(FILE_DESCRIPTOR_SET)
+            .register_encoded_file_descriptor_set(tfserving_grpc::FILE_DESCRIPTOR_SET)
             .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET);
         assert!(builder.build_v1().is_ok());
     }

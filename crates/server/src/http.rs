@@ -13,7 +13,7 @@ mod registry;
 mod settings;
 mod shared_memory;
 mod target;
-mod tfserving;
+pub(crate) mod tfserving;
 
 use std::sync::Arc;
 

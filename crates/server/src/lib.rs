@@ -27,7 +27,8 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use salver_core::{Error, Infer, ModelControl, ModelName, Result};
+use bytes::Bytes;
+use salver_core::{BoxFuture, Error, Infer, ModelControl, ModelName, Result};
 use salver_registry::Registry;
 use salver_telemetry::Metrics;
 use tokio::net::TcpListener;
@@ -59,6 +60,18 @@ pub struct Services {
     pub default_model: Option<ModelName>,
     /// What is known of models, and what MLflow's clients talk to.
     pub registry: Option<Registry>,
+    /// Replaces the models of a `models.config` for TF Serving's clients, where that is allowed.
+    pub reload: Option<Arc<dyn ReloadConfig>>,
+}
+
+/// Replaces the list of models that a server was started with.
+pub trait ReloadConfig: Send + Sync + 'static {
+    /// Serves the models of `config`, an encoded `tensorflow.serving.ModelServerConfig`, instead of
+    /// those listed before, and returns once they serve.
+    ///
+    /// # Errors
+    /// `InvalidInput` naming what is wrong with the list, or with the model that does not load.
+    fn reload(&self, config: Bytes) -> BoxFuture<'_, Result<()>>;
 }
 
 /// How the server listens.

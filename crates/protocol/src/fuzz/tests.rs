@@ -163,3 +163,13 @@ fn tasks_survives_its_corpus() {
 fn openai_survives_its_corpus() {
     check("openai", super::openai);
 }
+
+#[test]
+fn tfserving_examples_survives_its_corpus() {
+    check("tfserving_examples", super::tfserving_examples);
+}
+
+#[test]
+fn tfserving_grpc_survives_its_corpus() {
+    check("tfserving_grpc", super::tfserving_grpc);
+}

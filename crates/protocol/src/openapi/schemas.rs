@@ -261,6 +261,20 @@ fn v1() -> Value {
             },
             "oneOf": [{ "required": ["predictions"] }, { "required": ["outputs"] }],
         },
+        "ExamplesRequestV1": object(&["examples"], json!({
+            "signature_name": { "enum": ["", "serving_default"] },
+            "context": { "type": "object", "description": "Features of all examples." },
+            "examples": {
+                "type": "array", "minItems": 1, "items": { "type": "object" },
+                "description": "Features by name: a value, or a list of values. `{\"b64\": …}` is a byte string.",
+            },
+        })),
+        "ResultsReplyV1": object(&["results"], json!({
+            "results": {
+                "type": "array",
+                "description": "Lists of `[label, score]` for `:classify`, numbers for `:regress`.",
+            },
+        })),
         "StatusV1": object(&["name", "ready", "model_version_status"], json!({
             "name": text(), "ready": flag(), "id": text(), "object": { "const": "model" }, "created": count(),
             "owned_by": text(),

@@ -123,19 +123,19 @@ fn every_route_is_described() {
         "/v2/trace/setting",
         "/version",
     ];
-    let of_models: Vec<String> =
-        [
-            ("/models/{model}", &["", "/predict"][..]),
-            ("/v2/models/{model}", &["", "/ready", "/config", "/stats", "/infer", "/generate", "/generate_stream"]),
-        ]
-        .into_iter()
-        .flat_map(|(base, rest)| {
-            rest.iter().flat_map(move |rest| [format!("{base}{rest}"), format!("{base}/versions/{{version}}{rest}")])
-        })
-        .chain(["", "/versions/{version}", "/labels/{label}"].into_iter().flat_map(|version| {
-            ["", "/metadata", ":predict"].map(|rest| format!("/v1/models/{{model}}{version}{rest}"))
-        }))
-        .collect();
+    let of_models: Vec<String> = [
+        ("/models/{model}", &["", "/predict"][..]),
+        ("/v2/models/{model}", &["", "/ready", "/config", "/stats", "/infer", "/generate", "/generate_stream"]),
+    ]
+    .into_iter()
+    .flat_map(|(base, rest)| {
+        rest.iter().flat_map(move |rest| [format!("{base}{rest}"), format!("{base}/versions/{{version}}{rest}")])
+    })
+    .chain(["", "/versions/{version}", "/labels/{label}"].into_iter().flat_map(|version| {
+        ["", "/metadata", ":predict", ":classify", ":regress"]
+            .map(|rest| format!("/v1/models/{{model}}{version}{rest}"))
+    }))
+    .collect();
     expected.extend(of_models.iter().map(String::as_str));
     expected.sort_unstable();
     let mut found = paths;
@@ -167,6 +167,13 @@ fn the_examples_of_bodies_are_accepted() {
         let body = example.to_string();
         let (request, _) = tfserving::decode_predict(body.as_bytes(), reference(), &info, &limits).unwrap();
         checked(request.inputs).unwrap();
+    }
+    for (verb, method) in [("classify", tfserving::Method::Classify), ("regress", tfserving::Method::Regress)] {
+        for example in body_examples(&document, &format!("/v1/models/{{model}}:{verb}"), "application/json") {
+            let body = example.to_string();
+            let request = tfserving::decode_examples(body.as_bytes(), method, reference(), &info, &limits).unwrap();
+            checked(request.inputs).unwrap();
+        }
     }
     for example in body_examples(&document, "/invocations", "application/json") {
         let (body, kind) = (example.to_string(), mlflow_scoring::ContentType::Json);

@@ -22,20 +22,28 @@ pub fn status(name: &str, versions: &[ModelStatus], ready: bool, created: u64) -
 }
 
 fn version_status(version: u64, status: &ModelStatus) -> Value {
-    let state = match status.state {
+    let (code, message) = code_and_message(status);
+    json!({
+        "version": version.to_string(),
+        "state": state(status),
+        "status": { "error_code": if code == 0 { "OK" } else { "UNKNOWN" }, "error_message": message },
+    })
+}
+
+/// Returns the state's name in TF Serving.
+pub(crate) fn state(status: &ModelStatus) -> &'static str {
+    match status.state {
         None | Some(ModelState::Pending) => "START",
         Some(ModelState::Loading | ModelState::Warming) => "LOADING",
         Some(ModelState::Ready) => "AVAILABLE",
         Some(ModelState::Draining) => "UNLOADING",
         Some(ModelState::Gone | ModelState::Failed) => "END",
-    };
-    let failed = status.state == Some(ModelState::Failed);
-    let (code, message) = if failed { ("UNKNOWN", status.reason.as_str()) } else { ("OK", "") };
-    json!({
-        "version": version.to_string(),
-        "state": state,
-        "status": { "error_code": code, "error_message": message },
-    })
+    }
+}
+
+/// Returns how a version is: 0, or the code UNKNOWN and why it failed.
+pub(crate) fn code_and_message(status: &ModelStatus) -> (i32, &str) {
+    if status.state == Some(ModelState::Failed) { (2, status.reason.as_str()) } else { (0, "") }
 }
 
 /// Writes the signature of a model as TF Serving's `/metadata` does.

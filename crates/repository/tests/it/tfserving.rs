@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use salver_core::{BatchRule, ModelSource};
+use salver_core::{BatchRule, ErrorKind, ModelSource};
 use salver_repository::{Kind, Repository};
 
 use crate::tree::{Tree, error, open, outline, project, spec};
@@ -88,4 +88,56 @@ fn a_file_that_is_no_config_is_refused_with_the_list_of_forms() {
     for file in ["config.pbtxt", "model.toml"] {
         assert!(message(file).ends_with("describes a model; give its folder instead"));
     }
+}
+
+/// An encoded list: the fields of each model as (number, value), as clients send them.
+fn encoded(models: &[(&str, &str)]) -> Vec<u8> {
+    let field = |number: u8, value: &[u8]| {
+        let mut out = vec![number << 3 | 2, u8::try_from(value.len()).unwrap()];
+        out.extend_from_slice(value);
+        out
+    };
+    let model =
+        |(name, base): &(&str, &str)| field(1, &[field(1, name.as_bytes()), field(2, base.as_bytes())].concat());
+    field(1, &models.iter().map(model).collect::<Vec<_>>().concat())
+}
+
+#[test]
+fn a_client_may_replace_the_list_by_models_of_one_folder() {
+    let tree = Tree::new(&[
+        ("models.config", "model_config_list { config { name: 'a' base_path: 'in/a' } }"),
+        ("in/a/1/model.onnx", "a"),
+        ("in/b/1/model.onnx", "a"),
+        ("in/b/2/model.onnx", "a"),
+        ("out/c/1/model.onnx", "a"),
+    ]);
+    let within = tree.path("in");
+    std::os::unix::fs::symlink(tree.path("out/c"), tree.path("in/link")).unwrap();
+    let repository = tree.open("models.config");
+    let replace = |models: &[(&str, &str)]| repository.replace_listed(&encoded(models), &within);
+    let outside = tree.path("out/c");
+    for base in ["link", "../out/c", outside.to_str().unwrap(), "/", "", ".", "../in", "missing", "b/1/model.onnx"] {
+        let error = replace(&[("b", "b"), ("c", base)]).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::InvalidInput, "{base}");
+        assert!(error.message().contains("base_path"), "{error:?}");
+        assert_eq!(outline(&repository), "a: 1", "{base}: nothing has changed");
+    }
+    assert!(replace(&[("b", "b"), ("b", "a")]).unwrap_err().message().contains("listed twice"));
+    assert!(repository.replace_listed(b"\x0a\xff", &within).is_err());
+    assert!(repository.replace_listed(b"", &within).unwrap_err().message().contains("model_config_list is missing"));
+    let names: Vec<String> = replace(&[("b", "b")]).unwrap().iter().map(ToString::to_string).collect();
+    assert_eq!(names, ["a", "b"]);
+    assert_eq!(outline(&repository), "b: 2");
+    // From then on the file does not count.
+    fs::write(tree.path("models.config"), "model_config_list { }").unwrap();
+    assert_eq!(outline(&repository), "b: 2");
+    assert!(replace(&[]).is_ok());
+    assert_eq!(outline(&repository), "", "an empty list serves nothing");
+}
+
+#[test]
+fn without_one_list_there_is_nothing_to_replace() {
+    let tree = Tree::new(&[("m/1/model.onnx", "a")]);
+    let error = tree.open("m").replace_listed(&encoded(&[("m", "m")]), &tree.path("")).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::NotReady);
 }

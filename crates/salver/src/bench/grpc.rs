@@ -31,12 +31,12 @@ pub(crate) struct GrpcCaller {
 }
 
 impl GrpcCaller {
-    /// Opens connections for `calls` calls of `method` at a time; what they send is framed already.
+    /// Opens connections for `calls` calls of `method`, the path of one, at a time; what they send is framed already.
     ///
     /// # Errors
     /// Where a connection cannot be opened.
     pub(crate) async fn open(base: &BaseUrl, method: &str, outgoing: &Outgoing, calls: usize) -> Result<Vec<Self>> {
-        let uri: Uri = base.url(&format!("/inference.GRPCInferenceService/{method}")).parse()?;
+        let uri: Uri = base.url(method).parse()?;
         let mut callers = Vec::with_capacity(calls);
         while callers.len() < calls {
             let (send, connection) = connect(base).await.with_context(|| format!("connect to {base}"))?;

@@ -7,10 +7,10 @@ use bytes::Bytes;
 use prost::Message as _;
 use salver_client::{BaseUrl, HttpClient};
 use salver_core::{InferRequest, ModelRef};
-use salver_protocol::{Limits, oip_grpc, oip_rest};
+use salver_protocol::{Limits, oip_grpc, oip_rest, tfserving_grpc};
 
 use super::load::{Figures, Plan};
-use super::wire::{Wire, infer_path};
+use super::wire::{PREDICT, Wire, infer_path};
 use super::{request, size};
 use crate::cli::{BenchOptions, BenchProtocol};
 
@@ -18,7 +18,7 @@ use crate::cli::{BenchOptions, BenchProtocol};
 const CONSTANT: &str = "/bench/constant";
 
 /// The gRPC method that does: through the same listener, limits and layers as the others.
-const CONSTANT_METHOD: &str = "ServerLive";
+const CONSTANT_METHOD: &str = "/inference.GRPCInferenceService/ServerLive";
 
 /// Something to call over sockets.
 pub(crate) struct Target {
@@ -76,7 +76,7 @@ impl Target {
             Wire::Http { base, body, .. } => (format!("{CONSTANT} http"), Wire::post(base, CONSTANT, body.clone())),
             // The message's fields are unknown to that method; protobuf skips them.
             Wire::Grpc { base, message, .. } => {
-                (format!("{CONSTANT_METHOD} grpc"), Wire::grpc(base, CONSTANT_METHOD, message.clone()))
+                ("ServerLive grpc".to_owned(), Wire::grpc(base, CONSTANT_METHOD, message.clone()))
             }
         };
         wire.ask().await.with_context(|| format!("ask {CONSTANT}; is the server started with --bench?"))?;
@@ -106,6 +106,7 @@ impl Target {
         let reply = self.wire.ask().await?;
         let decoded = match &self.wire {
             Wire::Http { .. } => oip_rest::decode_response(reply.body, reply.header_len)?,
+            Wire::Grpc { method, .. } if *method == PREDICT => return check_predicted(reply.body, model),
             Wire::Grpc { .. } => {
                 oip_grpc::decode_response(oip_grpc::inference::ModelInferResponse::decode(reply.body)?)?
             }
@@ -115,6 +116,15 @@ impl Target {
         }
         Ok(())
     }
+}
+
+fn check_predicted(message: Bytes, model: &str) -> Result<()> {
+    let reply = tfserving_grpc::serving::PredictResponse::decode(message)?;
+    let name = reply.model_spec.unwrap_or_default().name;
+    if name != model || reply.outputs.is_empty() {
+        bail!("the answer is of model '{name}' with {} outputs", reply.outputs.len());
+    }
+    Ok(())
 }
 
 fn read_input(options: &BenchOptions) -> Result<Option<Bytes>> {

@@ -7,7 +7,7 @@ use bytes::{BufMut as _, Bytes, BytesMut};
 use prost::Message as _;
 use salver_client::{BaseUrl, Form};
 use salver_core::{InferRequest, ModelRef};
-use salver_protocol::{oip_grpc, oip_rest, paths};
+use salver_protocol::{oip_grpc, oip_rest, paths, tfserving_grpc};
 
 use super::grpc::{GrpcCaller, frame};
 use super::http::HttpCaller;
@@ -17,6 +17,12 @@ use crate::cli::{BenchOptions, BenchProtocol};
 
 /// The type of most bodies.
 const JSON: &str = "application/json";
+
+/// The gRPC method of the Open Inference Protocol.
+const MODEL_INFER: &str = "/inference.GRPCInferenceService/ModelInfer";
+
+/// The gRPC method of TF Serving.
+pub(super) const PREDICT: &str = "/tensorflow.serving.PredictionService/Predict";
 
 /// What is sent, and where to.
 pub(crate) enum Wire {
@@ -67,7 +73,12 @@ impl Wire {
             BenchProtocol::Grpc => {
                 let message = message_of(&sample)?;
                 let outgoing = outgoing(sample, options.vary, message_of)?;
-                return Ok(Self::Grpc { base: base.clone(), method: "ModelInfer", outgoing, message });
+                return Ok(Self::Grpc { base: base.clone(), method: MODEL_INFER, outgoing, message });
+            }
+            BenchProtocol::TfservingGrpc => {
+                let message = predict_of(&sample)?;
+                let outgoing = outgoing(sample, options.vary, predict_of)?;
+                return Ok(Self::Grpc { base: base.clone(), method: PREDICT, outgoing, message });
             }
         };
         let body = oip_rest::encode_request(&sample, form)?.body;
@@ -141,6 +152,10 @@ fn outgoing(
 
 fn message_of(request: &InferRequest) -> Result<Bytes> {
     frame(&oip_grpc::encode_request(request)?.encode_to_vec())
+}
+
+fn predict_of(request: &InferRequest) -> Result<Bytes> {
+    frame(&tfserving_grpc::encode_request(request).encode_to_vec())
 }
 
 /// Returns the path of inference requests.

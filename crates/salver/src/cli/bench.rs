@@ -110,6 +110,8 @@ pub(crate) enum BenchProtocol {
     HttpBinary,
     /// Open Inference Protocol over gRPC.
     Grpc,
+    /// TF Serving's Predict over gRPC.
+    TfservingGrpc,
 }
 
 impl BenchProtocol {
@@ -119,6 +121,7 @@ impl BenchProtocol {
             Self::HttpJson => "http-json",
             Self::HttpBinary => "http-binary",
             Self::Grpc => "grpc",
+            Self::TfservingGrpc => "tfserving-grpc",
         }
     }
 }

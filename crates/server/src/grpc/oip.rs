@@ -95,12 +95,17 @@ impl Protocol for Unary {
 /// Renders an error, with the time to wait where it is known.
 pub(super) fn refusal(error: &Error) -> Status {
     let mut status = oip_grpc::encode_error(error);
+    note_retry(&mut status, error);
+    status
+}
+
+/// Adds the time to wait, where it is known.
+pub(super) fn note_retry(status: &mut Status, error: &Error) {
     if let Some(after) = error.retry_after() {
         let ms = u64::try_from(after.as_millis()).unwrap_or(u64::MAX);
         // The name that gRPC clients honour.
         status.metadata_mut().insert("grpc-retry-pushback-ms", MetadataValue::from(ms));
     }
-    status
 }
 
 fn call_of<T>(app: &App, request: &Request<T>) -> Call {
@@ -108,7 +113,7 @@ fn call_of<T>(app: &App, request: &Request<T>) -> Call {
     noted.unwrap_or_else(|| Call::new(request.metadata().as_ref(), &app.memory))
 }
 
-fn context<T>(app: &App, request: &Request<T>) -> Result<Context, Status> {
+pub(super) fn context<T>(app: &App, request: &Request<T>) -> Result<Context, Status> {
     call_of(app, request).context(request.metadata().as_ref()).map_err(|error| refusal(&error))
 }
 
@@ -117,7 +122,7 @@ fn name_or_all(name: &str) -> Option<&str> {
     Some(name).filter(|name| !name.is_empty())
 }
 
-fn note_origin(metadata: &mut MetadataMap, version: u64, cache: Option<CacheOutcome>) {
+pub(super) fn note_origin(metadata: &mut MetadataMap, version: u64, cache: Option<CacheOutcome>) {
     metadata.insert(MODEL_VERSION, MetadataValue::from(version));
     if let Some(outcome) = cache {
         metadata.insert(CACHE, MetadataValue::from_static(outcome.as_str()));

@@ -11,6 +11,7 @@ use http::{Method, Request, Response};
 use percent_encoding::percent_decode_str;
 use salver_core::{
     Error, ErrorKind, InferRequest, InferResponse, ModelName, ModelRef, ModelState, ModelStatus, Result, Selector,
+    Tensor,
 };
 use salver_protocol::tfserving::{self, Form};
 use salver_protocol::{Reply, openai};
@@ -68,8 +69,12 @@ pub(super) async fn dispatch(State(app): AppState, request: Request<Body>) -> Re
             let target = route.model_ref();
             exchange::infer(&app, request, |_| Ok(Predict { target: target?, form: Form::Row })).await
         }
-        Action::Classify | Action::Regress | Action::Explain if method == Method::POST => {
-            let error = Error::unsupported("of the verbs, only ':predict' is offered");
+        Action::Classify | Action::Regress if method == Method::POST => {
+            let (target, method) = (route.model_ref(), route.action.method());
+            exchange::infer(&app, request, |_| Ok(OfExamples { target: target?, method, n_examples: 0 })).await
+        }
+        Action::Explain if method == Method::POST => {
+            let error = Error::unsupported("':explain' is not offered; ':predict', ':classify' and ':regress' are");
             plain_response(tfserving::encode_error(&error))
         }
         _ => malformed(&method, &path),
@@ -131,6 +136,10 @@ impl<'a> Route<'a> {
 }
 
 impl Action {
+    fn method(self) -> tfserving::Method {
+        if self == Self::Classify { tfserving::Method::Classify } else { tfserving::Method::Regress }
+    }
+
     fn of_verb(verb: &str) -> Option<Self> {
         [
             ("predict", Self::Predict),
@@ -159,7 +168,7 @@ fn decoded(segment: &str) -> Result<String> {
 }
 
 /// Says it in TF Serving's words, which its clients know.
-fn not_found(model: &ModelRef, error: Error) -> Error {
+pub(crate) fn not_found(model: &ModelRef, error: Error) -> Error {
     if error.kind() == ErrorKind::NotFound { tfserving::servable_not_found(model) } else { error }
 }
 
@@ -197,6 +206,42 @@ impl Protocol for Predict {
     }
 }
 
+/// `:classify` and `:regress`.
+struct OfExamples {
+    target: ModelRef,
+    method: tfserving::Method,
+    n_examples: usize,
+}
+
+impl Protocol for OfExamples {
+    type Raw = Bytes;
+    type Reply = Reply;
+    type Refusal = Reply;
+
+    fn raw_len(raw: &Bytes) -> usize {
+        raw.len()
+    }
+
+    fn described(&self) -> Option<&ModelRef> {
+        Some(&self.target)
+    }
+
+    fn decode(&mut self, raw: Bytes, app: &App) -> Result<InferRequest> {
+        let info = app.services.infer.describe(&self.target).map_err(|error| not_found(&self.target, error))?;
+        let request = tfserving::decode_examples(&raw, self.method, self.target.clone(), &info, app.protocol_limits())?;
+        self.n_examples = request.inputs.first().map_or(0, Tensor::rows);
+        Ok(request)
+    }
+
+    fn encode(&self, response: &InferResponse) -> Result<Reply> {
+        tfserving::encode_results(response, self.method, self.n_examples)
+    }
+
+    fn encode_error(error: &Error) -> Reply {
+        tfserving::encode_error(error)
+    }
+}
+
 async fn metadata(app: &App, route: &Route<'_>) -> Result<Reply> {
     let model = route.model_ref()?;
     let info = app.describe(&model).await.map_err(|error| not_found(&model, error))?;
@@ -205,19 +250,25 @@ async fn metadata(app: &App, route: &Route<'_>) -> Result<Reply> {
 
 fn status(app: &App, route: &Route<'_>) -> Result<Reply> {
     let model = route.model_ref()?;
+    let versions = versions(app, &model)?;
+    let ready = versions.iter().any(|status: &ModelStatus| status.state == Some(ModelState::Ready));
+    Ok(tfserving::status(&model.name, &versions, ready, app.started))
+}
+
+/// Returns the status of the versions that `model` means: of all, where it names none.
+///
+/// # Errors
+/// `NotFound` where there is none.
+pub(crate) fn versions(app: &App, model: &ModelRef) -> Result<Vec<ModelStatus>> {
     let mut versions = app.services.control.index();
     versions.retain(|status| *status.name == *model.name);
     if let Selector::Version(wanted) = model.selector {
         versions.retain(|status| status.version == Some(wanted));
     } else if let Selector::Label(_) = model.selector {
-        let info = app.services.infer.describe(&model).map_err(|error| not_found(&model, error))?;
+        let info = app.services.infer.describe(model).map_err(|error| not_found(model, error))?;
         versions.retain(|status| status.version == Some(info.version));
     }
-    if versions.is_empty() {
-        return Err(not_found(&model, Error::not_found("")));
-    }
-    let ready = versions.iter().any(|status: &ModelStatus| status.state == Some(ModelState::Ready));
-    Ok(tfserving::status(&model.name, &versions, ready, app.started))
+    if versions.is_empty() { Err(not_found(model, Error::not_found(""))) } else { Ok(versions) }
 }
 
 #[cfg(test)]

@@ -48,6 +48,7 @@ impl TestServer {
             server_version: "1.2.3".to_owned(),
             default_model: Some(ModelName::new("echo").unwrap()),
             registry: None,
+            reload: None,
         };
         let bound = bind(services, options).await.unwrap();
         let (http, grpc) = (bound.http_addr(), bound.grpc_addr().unwrap_or_else(|| bound.http_addr()));

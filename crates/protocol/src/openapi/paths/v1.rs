@@ -72,8 +72,44 @@ pub(super) fn all() -> Vec<Operation> {
             .names_version()
             .errors("Error", &INFER_ERRORS),
         );
+        all.push(of_examples(base, suffix, "classify", "Answers classes and their scores for each example."));
+        all.push(of_examples(base, suffix, "regress", "Answers one number for each example."));
     }
     all
+}
+
+fn of_examples(base: &str, suffix: &str, verb: &str, summary: &str) -> Operation {
+    let example = json!({ "sepal_length": 5.1, "sepal_width": 3.5, "petal_length": 1.4, "petal_width": 0.2 });
+    let whole = json!({ "X": [5.1, 3.5, 1.4, 0.2] });
+    let shared = json!({ "context": { "petal_width": 0.2 }, "examples": [
+        { "sepal_length": 5.1, "sepal_width": 3.5, "petal_length": 1.4 },
+    ] });
+    let results = if verb == "classify" {
+        json!([[["setosa", 0.98], ["versicolor", 0.02], ["virginica", 0.0]]])
+    } else {
+        json!([0.98])
+    };
+    Operation::post(&format!("{base}:{verb}"), "v1", &format!("{verb}V1{suffix}"), summary)
+        .describe("A feature is an input of its name, or the column of its name. The content type is not looked at.")
+        .headers(&["timeout", "requestId"])
+        .body(&[(
+            JSON,
+            examples(
+                "ExamplesRequestV1",
+                &[
+                    ("columns", json!({ "examples": [example] })),
+                    ("whole inputs", json!({ "examples": [whole] })),
+                    ("features that all share", shared),
+                ],
+            ),
+        )])
+        .reply(
+            200,
+            "One result for each example.",
+            &[(JSON, examples("ResultsReplyV1", &[("results", json!({ "results": results }))]))],
+        )
+        .names_version()
+        .errors("Error", &INFER_ERRORS)
 }
 
 fn status_v1(ready: bool, state: &str) -> Value {
