@@ -175,6 +175,10 @@ pub(crate) struct ServeOptions {
     #[arg(long, value_name = "MS", default_value_t = 30_000, help_heading = "Running")]
     pub shutdown_grace_ms: u64,
 
+    /// Show counters under Triton's names on /metrics too (nv_inference_…), for its dashboards.
+    #[arg(long, value_name = "BOOL", default_value_t = false, num_args = 0..=1, require_equals = true, default_missing_value = "true", hide_possible_values = true, help_heading = "Running")]
+    pub triton_metrics: bool,
+
     /// Answer /bench/constant too, the yardstick of `salver bench`.
     #[arg(long, value_name = "BOOL", default_value_t = false, num_args = 0..=1, require_equals = true, default_missing_value = "true", hide_possible_values = true, help_heading = "Running")]
     pub bench: bool,

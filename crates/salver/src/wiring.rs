@@ -203,6 +203,7 @@ pub(crate) fn server_options(options: &ServeOptions) -> ServerOptions {
         constant_route: options.bench,
         shutdown_grace: options.shutdown_grace(),
         explicit_control: options.model_control == ControlMode::Explicit,
+        triton_metrics: options.triton_metrics,
     }
 }
 

@@ -79,6 +79,8 @@ pub struct ServerOptions {
     pub shutdown_grace: Duration,
     /// Whether clients may load and unload models.
     pub explicit_control: bool,
+    /// Whether `/metrics` has Triton's names for its counters besides.
+    pub triton_metrics: bool,
 }
 
 impl Default for ServerOptions {
@@ -92,6 +94,7 @@ impl Default for ServerOptions {
             constant_route: false,
             shutdown_grace: Duration::from_secs(30),
             explicit_control: false,
+            triton_metrics: false,
         }
     }
 }

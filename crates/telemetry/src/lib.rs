@@ -13,6 +13,7 @@ mod striped;
 pub use logging::{LogFormat, init_logging};
 pub use metrics::{
     CacheMetrics, CacheResult, Metrics, ModelCacheMetrics, ModelMetrics, Outcome, Replaced, TaskMetrics, Timing,
+    TritonCacheCounters, TritonCounters,
 };
 pub use process::resident_bytes;
 pub use striped::{stripe, striped, stripes};
