@@ -18,8 +18,8 @@ use salver_core::{Error, ModelName, ModelRef, Result};
 pub use client::{Decoded, EncodedRequest, Form, decode_response, encode_request};
 pub(crate) use describe::{dims, max_batch_size, nanos};
 pub use describe::{live, model_config, model_list, model_metadata, model_ready, ready, server_metadata, statistics};
-pub(crate) use repository::check_load_parameter;
-pub use repository::{decode_index_request, decode_load_request, repository_index};
+pub(crate) use repository::{OverrideDraft, OverrideKind};
+pub use repository::{decode_index_request, decode_load_request, decode_unload_request, repository_index};
 pub use request::decode_infer;
 pub use response::encode_infer;
 

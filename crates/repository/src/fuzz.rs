@@ -20,6 +20,13 @@ pub fn pbtxt(data: &[u8]) {
     }
 }
 
+/// Reads a configuration as JSON, as load requests carry it.
+pub fn config_json(data: &[u8]) {
+    if let Ok(text) = std::str::from_utf8(data) {
+        let _ = pbtxt::parse_json(text, "model");
+    }
+}
+
 /// Reads TF Serving's `models.config`.
 pub fn models_config(data: &[u8]) {
     if let Ok(text) = std::str::from_utf8(data) {

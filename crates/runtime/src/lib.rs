@@ -21,6 +21,7 @@ mod observer;
 mod on_demand;
 mod options;
 mod order;
+mod overriding;
 mod padding;
 mod places;
 mod policy;
@@ -89,6 +90,8 @@ pub struct Runtime {
     started: AtomicBool,
     /// How often the source was read. Readings overlap: of two, the one that began later counts.
     readings: AtomicU64,
+    /// Models that were last loaded with a configuration or files of a client's.
+    overridden: Mutex<BTreeSet<ModelName>>,
 }
 
 impl Runtime {
@@ -130,6 +133,7 @@ impl Runtime {
             stop: CancellationToken::new(),
             started: AtomicBool::new(false),
             readings: AtomicU64::new(0),
+            overridden: Mutex::default(),
         })
     }
 
@@ -289,6 +293,7 @@ impl Runtime {
         if let Err(error) = &entry.versions {
             return Err(error.clone().context(format_args!("failed to load '{shown}'")));
         }
+        self.overridden.lock().remove(&entry.name);
         // In a task of its own: a client that goes away does not leave half a load behind.
         let lifecycle = self.lifecycle.clone();
         let applied = self.tasks.spawn(async move { lifecycle.apply(entry, Extent::All, reading).await }).await;

@@ -105,6 +105,13 @@ pub(crate) struct ServeOptions {
     #[arg(long, value_name = "NAME", value_delimiter = ',', help_heading = "Models")]
     pub pin_model: Vec<String>,
 
+    /// Take the files of models in load requests, under explicit control.
+    ///
+    /// Off by default: whoever reaches the server may then run any ONNX model on it. The files are
+    /// kept in --data until the model is unloaded.
+    #[arg(long, value_name = "BOOL", default_value_t = false, num_args = 0..=1, require_equals = true, default_missing_value = "true", hide_possible_values = true, help_heading = "Models")]
+    pub allow_model_upload: bool,
+
     /// Answer with this model on routes that name none, such as /invocations.
     #[arg(long, value_name = "NAME", value_parser = parse_name, help_heading = "Models")]
     pub default_model: Option<salver_core::ModelName>,

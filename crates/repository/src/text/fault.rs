@@ -39,6 +39,11 @@ impl Fault {
         Self { path: format!("{outer}{dot}{}", self.path), error: self.error.context(shown) }
     }
 
+    /// Returns what is wrong, without a line.
+    pub(crate) fn into_error(self) -> Error {
+        self.error
+    }
+
     /// Names the line.
     pub(crate) fn locate(self, lines: &Lines) -> Error {
         let line = lines.of(&self.path);
