@@ -27,6 +27,7 @@ mod hugging_face;
 mod json;
 mod kind;
 mod limits;
+pub mod migrate;
 mod mlflow;
 mod model_toml;
 pub mod onnx;

@@ -6,10 +6,13 @@
 mod batching;
 mod instances;
 mod parameters;
+mod review;
 mod tensors;
 mod warmup;
 
 use salver_core::{BatchRule, DynamicBatching, ModelConfig, Result, VersionPolicy};
+
+pub(crate) use self::review::{outermost, review};
 
 use crate::files;
 use crate::json;

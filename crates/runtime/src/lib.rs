@@ -50,8 +50,8 @@ use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 use salver_core::{
-    Context, Engine, Error, ErrorKind, InferRequest, InferResponse, ModelEntry, ModelName, ModelRef, ModelSource,
-    Result, Selector,
+    Context, Engine, Error, ErrorKind, InferRequest, InferResponse, ModelConfig, ModelEntry, ModelName, ModelRef,
+    ModelSource, Result, Selector, Signature,
 };
 use salver_telemetry::Metrics;
 use tokio::task::JoinHandle;
@@ -64,6 +64,7 @@ pub use crate::recovery::Backoff;
 pub use crate::residency::{Meter, ResidencyOptions};
 
 use crate::cache::ResponseCache;
+use crate::interface::Interface;
 use crate::lifecycle::{Lifecycle, LifecycleOptions};
 use crate::reconcile::Extent;
 use crate::residency::Residency;
@@ -366,6 +367,14 @@ impl Runtime {
         let loaded = self.lifecycle.slot(&latest, None).await;
         loaded.map(drop).inspect_err(|_| self.lifecycle.set_pinned(&latest.name, false))
     }
+}
+
+/// Says whether a graph fits a configuration, as loading does.
+///
+/// # Errors
+/// `InvalidInput` naming the input or output that does not.
+pub fn check_fit(graph: &Signature, config: &ModelConfig) -> Result<()> {
+    Interface::new(graph, config).map(drop)
 }
 
 /// Makes foreign text fit to be shown.

@@ -39,6 +39,11 @@ impl Fault {
         Self { path: format!("{outer}{dot}{}", self.path), error: self.error.context(shown) }
     }
 
+    /// Returns the path of the field.
+    pub(crate) fn path(&self) -> &str {
+        &self.path
+    }
+
     /// Returns what is wrong, without a line.
     pub(crate) fn into_error(self) -> Error {
         self.error
