@@ -68,6 +68,7 @@ class Server:
             if flag not in words:
                 command += [flag, str(value)]
         self.command = command
+        self.folder = folder
         self.listeners: dict[str, tuple[str, int]] = {}
         self.stdout: list[str] = []
         self.stderr: list[str] = []

@@ -10,16 +10,22 @@ import sys
 
 import numpy as np
 from kserve import InferenceGRPCClient, InferenceRESTClient, InferInput, InferRequest, RESTConfig
+from kserve.protocol.infer_type import RequestedOutput
 
 
-def add_sub(binary: bool) -> InferRequest:
+def as_dict() -> dict:
+    return add_sub(False).to_rest()[0]
+
+
+def add_sub(binary: bool, wanted: list[str] | None = None) -> InferRequest:
     first = np.arange(32, dtype=np.float32).reshape(2, 16)
     inputs = []
     for name, value in (("INPUT0", first), ("INPUT1", first * 2)):
         one = InferInput(name=name, shape=[2, 16], datatype="FP32")
         one.set_data_from_numpy(value, binary_data=binary)
         inputs.append(one)
-    return InferRequest(model_name="add_sub_fp32", infer_inputs=inputs, request_id="k-1")
+    chosen = [RequestedOutput(name) for name in wanted] if wanted else None
+    return InferRequest(model_name="add_sub_fp32", infer_inputs=inputs, request_id="k-1", request_outputs=chosen)
 
 
 def typed(name: str, datatype: str, value: np.ndarray, binary: bool) -> InferRequest:
@@ -48,8 +54,8 @@ def plain(value):
     return value.decode() if isinstance(value, bytes) else value
 
 
-async def main(triton_http: str, triton_grpc: str, demo_http: str) -> dict:
-    url, demo = f"http://{triton_http}", f"http://{demo_http}"
+async def main(triton_http: str, triton_grpc: str, demo_http: str, broken_http: str) -> dict:
+    url, demo, broken = f"http://{triton_http}", f"http://{demo_http}", f"http://{broken_http}"
     results: dict[str, object] = {}
 
     async def note(name, call):
@@ -70,6 +76,9 @@ async def main(triton_http: str, triton_grpc: str, demo_http: str) -> dict:
     await note("v2 ready", v2.is_server_ready(url))
     await note("v2 model ready", v2.is_model_ready(url, "add_sub_fp32"))
     await note("v2 model missing", v2.is_model_ready(url, "nobody"))
+    await note("v2 not ready", v2.is_server_ready(broken))
+    await note("v2 live but not ready", v2.is_server_live(broken))
+    await note("v2 model not ready", v2.is_model_ready(broken, "wrong_rank"))
     for binary in (True, False):
         form = "binary" if binary else "json"
         await note(f"v2 infer {form}", infer(v2, url, add_sub(binary), model_name="add_sub_fp32"))
@@ -77,15 +86,21 @@ async def main(triton_http: str, triton_grpc: str, demo_http: str) -> dict:
             await note(
                 f"v2 {name} {form}", same(v2, url, typed(name, datatype, value, binary), model_name=name)
             )
+    await note("v2 chosen output", infer(v2, url, add_sub(True, ["OUTPUT1"]), model_name="add_sub_fp32"))
+    await note("v2 dict", infer(v2, url, as_dict(), model_name="add_sub_fp32"))
     await note("v2 unknown", infer(v2, url, add_sub(True), model_name="nobody"))
     await v2.close()
 
     v1 = InferenceRESTClient(RESTConfig(protocol="v1"))
     await note("v1 live", v1.is_server_live(demo))
     await note("v1 model ready", v1.is_model_ready(demo, "iris"))
+    await note("v1 model not ready", v1.is_model_ready(broken, "wrong_rank"))
+    await note("v1 live but not ready", v1.is_server_live(broken))
     await note("v1 model missing", v1.is_model_ready(demo, "nobody"))
     rows = {"instances": [[5.1, 3.5, 1.4, 0.2], [6.2, 3.4, 5.4, 2.3]]}
     await note("v1 predict", v1.infer(demo, rows, model_name="iris_ml"))
+    await note("v1 predict inputs", v1.infer(demo, {"inputs": rows["instances"]}, model_name="iris_ml"))
+    await note("v1 unknown", v1.infer(demo, rows, model_name="nobody"))
     await note("v1 explain", v1.explain(demo, "iris_ml", rows))
     await note("v1 bad", v1.infer(demo, {"instances": 5}, model_name="iris_ml"))
     await v1.close()
@@ -94,6 +109,8 @@ async def main(triton_http: str, triton_grpc: str, demo_http: str) -> dict:
     await note("grpc live", grpc.is_server_live())
     await note("grpc ready", grpc.is_server_ready())
     await note("grpc model ready", grpc.is_model_ready("add_sub_fp32"))
+    await note("grpc model missing", grpc.is_model_ready("nobody"))
+    await note("grpc unknown", infer(grpc, InferRequest(model_name="nobody", infer_inputs=add_sub(True).inputs)))
     for binary in (True, False):
         form = "raw" if binary else "typed"
         await note(f"grpc infer {form}", infer(grpc, add_sub(binary)))

@@ -8,6 +8,7 @@ import requests
 from harness import MODELS
 from jsonschema import Draft202012Validator
 from openapi_spec_validator import validate
+from prometheus_client.openmetrics.parser import text_string_to_metric_families as openmetrics
 from prometheus_client.parser import text_string_to_metric_families
 
 INFER = "/v2/models/{}/infer"
@@ -254,3 +255,32 @@ def test_a_page_whose_name_leads_here_reaches_nothing(start):
         answer = server.post("/api/2.0/mlflow/experiments/search", {"max_results": 1}, headers={"Origin": origin})
         assert answer.status_code == status, f"{origin}: {answer.text}"
     server.stop()
+
+
+def test_tritons_names_stand_for_the_same_counters(start):
+    server = start(MODELS / "triton", "--triton-metrics")
+    body = {"inputs": [{"name": "INPUT0", "shape": [2, 1], "datatype": "FP32", "data": [1, 2]}]}
+    for _ in range(3):
+        assert server.post(INFER.format("identity_fp32"), body).status_code == 200
+    found = samples(server)
+    of_model = {"model": "identity_fp32", "version": "1"}
+    assert total(found, "nv_inference_request_success", **of_model) == 3
+    assert total(found, "nv_inference_count", **of_model) == 6
+    assert total(found, "nv_inference_exec_count", **of_model) == 3
+    assert total(found, "nv_inference_pending_request_count", **of_model) == 0
+    for reason in ("REJECTED", "CANCELED", "BACKEND", "OTHER"):
+        assert ("nv_inference_request_failure", *sorted({**of_model, "reason": reason}.items())) in found
+    stats = server.get("/v2/models/identity_fp32/stats").json()["model_stats"][0]["inference_stats"]
+    for name, stat in [
+        ("request", "success"), ("queue", "queue"), ("compute_input", "compute_input"),
+        ("compute_infer", "compute_infer"), ("compute_output", "compute_output"),
+    ]:
+        assert total(found, f"nv_inference_{name}_duration_us", **of_model) == stats[stat]["ns"] // 1000
+    assert total(found, "ml_inference_total", status="success", **of_model) == 3
+    families = {family.name: family.type for family in openmetrics(server.get("/metrics").text)}
+    assert families["nv_inference_count"] == "unknown" and families["nv_inference_pending_request_count"] == "gauge"
+    server.stop()
+
+
+def test_tritons_names_are_there_only_when_asked_for(triton):
+    assert "nv_" not in triton.get("/metrics").text

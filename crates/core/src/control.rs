@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use futures::future::BoxFuture;
 
-use crate::{ModelConfig, ModelRef, Result};
+use crate::{Error, LoadOverride, ModelConfig, ModelRef, Result};
 
 /// What admin routes and the model repository extension need.
 pub trait ModelControl: Send + Sync + 'static {
@@ -27,6 +27,19 @@ pub trait ModelControl: Send + Sync + 'static {
     /// `NotFound` for an unknown model, `NotReady` outside explicit control, else what the files
     /// or the engine said.
     fn load<'a>(&'a self, model: &'a str) -> BoxFuture<'a, Result<()>>;
+
+    /// Loads a model with a configuration, and perhaps files, in place of its own, and returns once
+    /// it serves. What served before serves on where that fails. The next [`ModelControl::load`]
+    /// returns to the model's source.
+    ///
+    /// # Errors
+    /// As [`ModelControl::load`], and `InvalidInput` for what was sent and does not read, fit or
+    /// load; `Unsupported` where nothing may be sent.
+    fn load_with<'a>(&'a self, model: &'a str, by: LoadOverride) -> BoxFuture<'a, Result<()>> {
+        drop(by);
+        let error = Error::unsupported(format!("model '{model}' can only be loaded as it is"));
+        Box::pin(std::future::ready(Err(error)))
+    }
 
     /// Stops serving a model; what is in flight is finished in the background.
     ///

@@ -39,8 +39,8 @@ pub use python::{Predictor, PythonEnvironment, PythonSpec, PythonTensor};
 pub use shape::Shape;
 pub use signature::{Batching, Dim, Signature, TensorSpec};
 pub use spec::{
-    BatchRule, Checksum, DynamicBatching, InstanceGroup, IoConfig, ModelConfig, ModelEntry, ModelSource, ModelSpec,
-    Padding, QueuePolicy, VersionPolicy, WarmupData, WarmupInput, WarmupRequest,
+    BatchRule, Checksum, DynamicBatching, InstanceGroup, IoConfig, LoadOverride, ModelConfig, ModelEntry, ModelSource,
+    ModelSpec, OverrideFile, Padding, QueuePolicy, VersionPolicy, WarmupData, WarmupInput, WarmupRequest,
 };
 pub use staging::StagingBuffer;
 pub use task::{

@@ -1,11 +1,14 @@
 //! What to load and how to run it: the result of reading a model folder.
 
+use std::any::Any;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::{DataType, Dim, ModelName, PythonSpec, Result, TaskSpec};
+use bytes::Bytes;
+
+use crate::{DataType, Dim, Error, ModelName, PythonSpec, Result, TaskSpec};
 
 /// One version of a model, ready to be loaded.
 #[derive(Debug, Clone)]
@@ -33,6 +36,8 @@ pub struct ModelSpec {
     pub checksums: Vec<Checksum>,
     /// How it runs in Python; none: it does not.
     pub python: Option<Arc<PythonSpec>>,
+    /// Keeps files that go with the last holder of this; none: they stay.
+    pub keeps: Option<Arc<dyn Any + Send + Sync>>,
     /// Batching, instances and declared tensors.
     pub config: ModelConfig,
 }
@@ -335,6 +340,35 @@ pub trait ModelSource: Send + Sync + 'static {
 
     /// Returns the model called `name`, read anew.
     fn find(&self, name: &str) -> Option<ModelEntry>;
+
+    /// Returns the model called `name` as it is with what a client sends in place of its own
+    /// configuration and files; none: there is no such model, and no files were sent to make one.
+    ///
+    /// # Errors
+    /// `InvalidInput` for what cannot be read, `Unsupported` where nothing may be sent, `Full` where
+    /// there is no room for it.
+    fn overridden(&self, name: &ModelName, by: &LoadOverride) -> Result<Option<ModelEntry>> {
+        let _ = by;
+        Err(Error::unsupported(format!("model '{name}' can only be loaded as it is")))
+    }
+}
+
+/// What a client sends along with a load, in place of what the model's source has.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LoadOverride {
+    /// The whole configuration: JSON with the fields of `config.pbtxt`.
+    pub config: String,
+    /// The whole folder of the model; empty: the one that its source has.
+    pub files: Vec<OverrideFile>,
+}
+
+/// One file that a client sends. Nothing is known of its path yet.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct OverrideFile {
+    /// Where it is to lie in the model's folder, as it was sent.
+    pub path: String,
+    /// What it holds.
+    pub data: Bytes,
 }
 
 impl<T: ModelSource + ?Sized> ModelSource for Arc<T> {

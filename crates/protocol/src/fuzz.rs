@@ -37,6 +37,7 @@ pub fn oip_rest(data: &[u8]) {
     let _ = oip_rest::decode_response(body.clone(), header_len);
     let _ = oip_rest::decode_index_request(&body);
     let _ = oip_rest::decode_load_request(&body);
+    let _ = oip_rest::decode_unload_request(&body);
     let _ = oip_rest::decode_register("region".to_owned(), &body, &Limits::default());
 }
 

@@ -16,7 +16,10 @@ use bytes::Bytes;
 use salver_core::{Error, InferResponse, ModelName, ModelRef, Parameter, Parameters, Result};
 
 pub use client::{decode_response, encode_request};
-pub use describe::{decode_load_request, model_config, model_metadata, repository_index, server_metadata, statistics};
+pub use describe::{
+    decode_load_request, decode_unload_request, model_config, model_metadata, repository_index, server_metadata,
+    statistics,
+};
 pub use request::decode_infer;
 pub use response::{encode_infer, encode_stream, encode_stream_error, wants_final_response};
 pub use settings::{decode_log_update, decode_trace_update, log_settings, trace_settings};

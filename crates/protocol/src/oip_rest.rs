@@ -23,8 +23,8 @@ pub use client::{Decoded, EncodedRequest, Form, decode_response, encode_request}
 pub(crate) use describe::{dims, max_batch_size, nanos};
 pub use describe::{live, model_config, model_list, model_metadata, model_ready, ready, server_metadata, statistics};
 pub use generate::{decode_generate, encode_error_event, encode_event, encode_generate};
-pub(crate) use repository::check_load_parameter;
-pub use repository::{decode_index_request, decode_load_request, repository_index};
+pub(crate) use repository::{OverrideDraft, OverrideKind};
+pub use repository::{decode_index_request, decode_load_request, decode_unload_request, repository_index};
 pub use request::decode_infer;
 pub use response::encode_infer;
 pub use settings::{decode_log_update, decode_trace_update, log_settings, trace_settings};

@@ -175,6 +175,11 @@ impl Fingerprint {
         written.map(|since| since.as_nanos()).hash(&mut self.0);
     }
 
+    /// Adds what is no file.
+    pub(crate) fn add_text(&mut self, text: &str) {
+        text.hash(&mut self.0);
+    }
+
     /// Adds the artifact, and files beside it that are likely to hold external weights: names that
     /// go on after its own (`model.onnx.data`), and all of a folder of its own name.
     pub(crate) fn add_artifact(&mut self, artifact: &Path) {

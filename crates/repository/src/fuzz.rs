@@ -21,6 +21,13 @@ pub fn pbtxt(data: &[u8]) {
     }
 }
 
+/// Reads a configuration as JSON, as load requests carry it.
+pub fn config_json(data: &[u8]) {
+    if let Ok(text) = std::str::from_utf8(data) {
+        let _ = pbtxt::parse_json(text, "model");
+    }
+}
+
 /// Reads TF Serving's `models.config`, as text and as clients send it.
 pub fn models_config(data: &[u8]) {
     let _ = tfserving::decode(data, Path::new("/no/such/folder"));

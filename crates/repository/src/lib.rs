@@ -24,11 +24,14 @@
 
 mod files;
 mod hugging_face;
+mod json;
 mod kind;
 mod limits;
+pub mod migrate;
 mod mlflow;
 mod model_toml;
 pub mod onnx;
+mod overriding;
 mod pbtxt;
 mod places;
 mod python;
@@ -38,6 +41,7 @@ mod task;
 mod text;
 mod tfserving;
 mod triton;
+mod uploads;
 mod version;
 mod versions;
 
@@ -46,9 +50,11 @@ pub mod fuzz;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
-use salver_core::{Error, ErrorKind, ModelEntry, ModelName, ModelSource, Result};
+use salver_core::{Error, ErrorKind, LoadOverride, ModelEntry, ModelName, ModelSource, Result};
 
 pub use kind::Kind;
+pub use overriding::with_config;
+pub use uploads::Uploads;
 pub use version::{check_names, read_version};
 
 use places::{Place, Root};
@@ -121,6 +127,19 @@ impl ModelSource for Repository {
 
     fn find(&self, name: &str) -> Option<ModelEntry> {
         self.places().remove_entry(name).map(|(name, places)| entry(name, places))
+    }
+
+    fn overridden(&self, name: &ModelName, by: &LoadOverride) -> Result<Option<ModelEntry>> {
+        if !by.files.is_empty() {
+            return Err(Error::unsupported("files of a load request have no place in a PATH"));
+        }
+        let Some((name, places)) = self.places().remove_entry(name) else {
+            return Ok(None);
+        };
+        match <[Place; 1]>::try_from(places) {
+            Ok([place]) => place.read_with(&by.config).map(Some),
+            Err(places) => Err(ambiguous(&name, &places)),
+        }
     }
 }
 

@@ -6,12 +6,16 @@
 mod batching;
 mod instances;
 mod parameters;
+mod review;
 mod tensors;
 mod warmup;
 
 use salver_core::{BatchRule, DynamicBatching, ModelConfig, Result, VersionPolicy};
 
+pub(crate) use self::review::{outermost, review};
+
 use crate::files;
+use crate::json;
 use crate::schema::triton::{self as proto, model_config::SchedulingChoice, model_version_policy::PolicyChoice};
 use crate::text::{self, Checked, Fault};
 
@@ -34,6 +38,14 @@ pub(crate) fn derived() -> ModelConfig {
 pub(crate) fn parse(text: &str, name: &str) -> Result<ModelConfig> {
     let (config, lines) = text::parse::<proto::ModelConfig>(text)?;
     check(config, name).map_err(|fault| fault.locate(&lines))
+}
+
+/// Reads the configuration of the model `name` from JSON of the same fields.
+///
+/// # Errors
+/// As [`parse`], without a line.
+pub(crate) fn parse_json(json: &str, name: &str) -> Result<ModelConfig> {
+    check(json::parse(json)?, name).map_err(Fault::into_error)
 }
 
 fn check(config: proto::ModelConfig, name: &str) -> Checked<ModelConfig> {

@@ -13,7 +13,7 @@ use crate::files::{self, Fingerprint};
 use crate::kind::{FORMS, Kind, check_name, folder_name, kind_of, nearly_a_model, stem};
 use crate::model_toml::{self, Manifest};
 use crate::tfserving::{self, ListedModel};
-use crate::{hugging_face, mlflow, python, triton, versions};
+use crate::{hugging_face, mlflow, overriding, python, triton, versions};
 
 /// How many warnings are remembered as said.
 const COMPLAINTS_KEPT: usize = 256;
@@ -242,6 +242,19 @@ impl Place {
         };
         let versions = versions.map_err(|error| error.context(format!("model '{name}'")));
         ModelEntry { labels, versions, name: self.name }
+    }
+}
+
+impl Place {
+    /// Reads the model that lies here with the configuration `json` in place of its own.
+    pub(crate) fn read_with(self, json: &str) -> Result<ModelEntry> {
+        if !matches!(self.layout, Layout::Triton) {
+            return overriding::with_config(self.read(), json);
+        }
+        let config = overriding::read_config(&self.name, json)?;
+        let versions = triton::read_with(&self.name, &self.path, config, json);
+        let versions = versions.map_err(|error| overriding::at_fault(&error))?;
+        Ok(ModelEntry { name: self.name, labels: BTreeMap::new(), versions: Ok(versions) })
     }
 }
 

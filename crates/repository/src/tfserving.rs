@@ -82,6 +82,38 @@ fn listed_models(config: proto::ModelServerConfig, lines: &Lines) -> Result<Vec<
     list.config.iter().enumerate().map(listed).collect()
 }
 
+/// One entry of a `models.config`, as it is written and as it is read.
+pub(crate) struct ListedEntry {
+    pub(crate) name: String,
+    pub(crate) base_path: String,
+    pub(crate) line: usize,
+    /// Where requests were to be recorded.
+    pub(crate) logging_line: Option<usize>,
+    pub(crate) model: Result<ListedModel>,
+}
+
+/// Reads the text of a `models.config`, entry by entry.
+///
+/// # Errors
+/// `InvalidInput` naming the line of a text that cannot be read.
+pub(crate) fn review(text: &str) -> Result<Vec<ListedEntry>> {
+    let (config, lines) = text::parse::<proto::ModelServerConfig>(text)?;
+    let Some(Config::ModelConfigList(list)) = config.config else {
+        return Err(Error::invalid_input("model_config_list is missing"));
+    };
+    let entry = |(idx, config): (usize, &proto::ModelConfig)| {
+        let path = format!("model_config_list.config[{idx}]");
+        ListedEntry {
+            name: config.name.clone(),
+            base_path: config.base_path.clone(),
+            line: lines.of(&path),
+            logging_line: config.logging_config.as_ref().map(|_| lines.of(&format!("{path}.logging_config"))),
+            model: listed_model(config).map_err(|fault| fault.within(&path, "config").locate(&lines)),
+        }
+    };
+    Ok(list.config.iter().enumerate().map(entry).collect())
+}
+
 fn listed_model(config: &proto::ModelConfig) -> Checked<ListedModel> {
     if config.base_path.is_empty() {
         return Err(Fault::invalid("base_path", "base_path is missing"));

@@ -27,18 +27,40 @@ pub(crate) fn is_model(folder: &Path) -> bool {
 /// Reads the versions that the folder's policy selects.
 pub(crate) fn read(name: &ModelName, folder: &Path) -> Result<Vec<Arc<ModelSpec>>> {
     let config_file = folder.join(CONFIG);
-    let mut config = if files::is_there(&config_file) {
+    let config = if files::is_there(&config_file) {
         let text = files::read_text(&config_file, files::CONFIG_LIMIT)?;
         pbtxt::parse(&text, name).map_err(|error| error.context(config_file.display()))?
     } else {
         pbtxt::derived()
     };
+    let mut fingerprint = Fingerprint::default();
+    fingerprint.add(&config_file);
+    select(name, folder, config, fingerprint)
+}
+
+/// Reads the versions that `config` selects, which came as `text` from elsewhere than the folder.
+pub(crate) fn read_with(
+    name: &ModelName,
+    folder: &Path,
+    config: ModelConfig,
+    text: &str,
+) -> Result<Vec<Arc<ModelSpec>>> {
+    let mut fingerprint = Fingerprint::default();
+    fingerprint.add_text(text);
+    select(name, folder, config, fingerprint)
+}
+
+fn select(
+    name: &ModelName,
+    folder: &Path,
+    mut config: ModelConfig,
+    mut shared: Fingerprint,
+) -> Result<Vec<Arc<ModelSpec>>> {
     let warmup_files = find_warmup_files(folder, &mut config)?;
     let found = versions::select(folder, Numbering::Plain, &config)?;
     let label_files = label_files(folder, &config)?;
     let labels = read_labels(&label_files)?;
-    let mut shared = Fingerprint::default();
-    label_files.values().chain(&warmup_files).chain([&config_file]).for_each(|file| shared.add(file));
+    label_files.values().chain(&warmup_files).for_each(|file| shared.add(file));
     let spec = |Version { number, artifact }: Version| {
         let mut fingerprint = shared.clone();
         fingerprint.add_artifact(&artifact);

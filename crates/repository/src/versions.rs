@@ -76,6 +76,7 @@ pub(crate) fn spec(name: &ModelName, version: u64, artifact: PathBuf, config: Mo
         metrics: BTreeMap::new(),
         checksums: Vec::new(),
         python: None,
+        keeps: None,
         config,
     }
 }

@@ -5,8 +5,8 @@ use std::sync::atomic::Ordering;
 use std::time::Instant;
 
 use salver_core::{
-    BoxFuture, Context, Infer, InferRequest, InferResponse, MemoryUse, ModelConfig, ModelControl, ModelInfo, ModelName,
-    ModelRef, ModelStatistics, ModelStatus, ResidentModel, Result,
+    BoxFuture, Context, Infer, InferRequest, InferResponse, LoadOverride, MemoryUse, ModelConfig, ModelControl,
+    ModelInfo, ModelName, ModelRef, ModelStatistics, ModelStatus, ResidentModel, Result,
 };
 
 use crate::Runtime;
@@ -60,13 +60,17 @@ impl ModelControl for Runtime {
         Box::pin(self.load_named(model))
     }
 
+    fn load_with<'a>(&'a self, model: &'a str, by: LoadOverride) -> BoxFuture<'a, Result<()>> {
+        Box::pin(self.load_overridden(model, by))
+    }
+
     fn unload<'a>(&'a self, model: &'a str) -> BoxFuture<'a, Result<()>> {
         Box::pin(async move {
             self.explicit()?;
-            if let Ok(name) = ModelName::new(model) {
-                self.lifecycle.unload(&name).await;
+            match ModelName::new(model) {
+                Ok(name) => self.unload_named(&name).await,
+                Err(_) => Ok(()),
             }
-            Ok(())
         })
     }
 

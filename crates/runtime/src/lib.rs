@@ -21,6 +21,7 @@ mod observer;
 mod on_demand;
 mod options;
 mod order;
+mod overriding;
 mod padding;
 mod places;
 mod policy;
@@ -49,8 +50,8 @@ use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 use salver_core::{
-    Context, Engine, Error, ErrorKind, InferRequest, InferResponse, ModelEntry, ModelName, ModelRef, ModelSource,
-    Result, Selector,
+    Context, Engine, Error, ErrorKind, InferRequest, InferResponse, ModelConfig, ModelEntry, ModelName, ModelRef,
+    ModelSource, Result, Selector, Signature,
 };
 use salver_telemetry::Metrics;
 use tokio::task::JoinHandle;
@@ -63,6 +64,7 @@ pub use crate::recovery::Backoff;
 pub use crate::residency::{Meter, ResidencyOptions};
 
 use crate::cache::ResponseCache;
+use crate::interface::Interface;
 use crate::lifecycle::{Lifecycle, LifecycleOptions};
 use crate::reconcile::Extent;
 use crate::residency::Residency;
@@ -89,6 +91,8 @@ pub struct Runtime {
     started: AtomicBool,
     /// How often the source was read. Readings overlap: of two, the one that began later counts.
     readings: AtomicU64,
+    /// Models that were last loaded with a configuration or files of a client's.
+    overridden: Mutex<BTreeSet<ModelName>>,
 }
 
 impl Runtime {
@@ -130,6 +134,7 @@ impl Runtime {
             stop: CancellationToken::new(),
             started: AtomicBool::new(false),
             readings: AtomicU64::new(0),
+            overridden: Mutex::default(),
         })
     }
 
@@ -301,6 +306,7 @@ impl Runtime {
         if let Err(error) = &entry.versions {
             return Err(error.clone().context(format_args!("failed to load '{shown}'")));
         }
+        self.overridden.lock().remove(&entry.name);
         // In a task of its own: a client that goes away does not leave half a load behind.
         let lifecycle = self.lifecycle.clone();
         let applied = self.tasks.spawn(async move { lifecycle.apply(entry, Extent::All, reading).await }).await;
@@ -373,6 +379,14 @@ impl Runtime {
         let loaded = self.lifecycle.slot(&latest, None).await;
         loaded.map(drop).inspect_err(|_| self.lifecycle.set_pinned(&latest.name, false))
     }
+}
+
+/// Says whether a graph fits a configuration, as loading does.
+///
+/// # Errors
+/// `InvalidInput` naming the input or output that does not.
+pub fn check_fit(graph: &Signature, config: &ModelConfig) -> Result<()> {
+    Interface::new(graph, config).map(drop)
 }
 
 /// Makes foreign text fit to be shown.

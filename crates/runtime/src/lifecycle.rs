@@ -156,7 +156,8 @@ impl Lifecycle {
         let results = futures::future::join_all(loads).await;
         let failure = results.into_iter().find_map(Result::err);
         let served = desired.iter().any(|spec| self.serves(&entry.name, spec.version));
-        if served || desired.is_empty() {
+        let is_refused = extent == Extent::Instead && failure.is_some();
+        if (served || desired.is_empty()) && !is_refused {
             for version in plan.unload {
                 self.take_down(&entry.name, version);
             }
@@ -200,6 +201,15 @@ impl Lifecycle {
         self.board.forget(name);
         self.residency.forget(name);
         self.metrics.model_forgotten(name);
+    }
+
+    /// Forgets what a refused load left in the index; all of a model that nothing else knows.
+    pub(crate) fn forget_refused(&self, name: &ModelName, is_known: bool) {
+        self.forget_failures(name, &[]);
+        let serves = self.table.load().served(name).is_some_and(|served| !served.slots.is_empty());
+        if !is_known && !serves {
+            self.forget_here(name);
+        }
     }
 
     /// Takes every version of a model down; what is in flight is finished in the background.

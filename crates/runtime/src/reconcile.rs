@@ -21,6 +21,8 @@ pub(crate) enum Extent {
     Missing,
     /// All of them, also what did not change, as an explicit load does.
     All,
+    /// All of them, in place of everything that serves: where one fails, nothing leaves for them.
+    Instead,
     /// Those in memory whose files changed, and the highest one in place of versions that have to
     /// leave memory. The rest waits for its first use.
     InUse,
@@ -46,7 +48,7 @@ pub(crate) fn reconcile(desired: &[Arc<ModelSpec>], serving: &[Actual], failed: 
     let unload: Vec<u64> = serving.iter().map(|slot| slot.version).filter(|version| !wanted(*version)).collect();
     let highest = desired.iter().map(|spec| spec.version).max();
     let loads = |spec: &ModelSpec| match extent {
-        Extent::All => true,
+        Extent::All | Extent::Instead => true,
         Extent::Missing => !is_current(spec),
         Extent::InUse => {
             let takes_over = !unload.is_empty() && Some(spec.version) == highest;
@@ -79,6 +81,7 @@ mod tests {
             metrics: BTreeMap::new(),
             checksums: Vec::new(),
             python: None,
+            keeps: None,
             config: ModelConfig::default(),
         })
     }
@@ -123,6 +126,7 @@ mod tests {
     #[test]
     fn an_explicit_load_reloads_what_did_not_change() {
         check(&[(1, 7)], &[(1, 7)], Extent::All, (&[1], &[]));
+        check(&[(1, 7)], &[(1, 7), (2, 7)], Extent::Instead, (&[1], &[2]));
     }
 
     #[test]

@@ -4,6 +4,7 @@
 
 mod bench;
 mod import;
+mod migrate;
 mod time;
 mod top;
 
@@ -13,6 +14,7 @@ use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
 
 pub(crate) use self::bench::{BenchOptions, BenchProtocol, RawShape};
 pub(crate) use self::import::ImportOptions;
+pub(crate) use self::migrate::{MigrateFrom, MigrateOptions};
 pub(crate) use self::top::{TopOptions, TopSort};
 use crate::new::NewTask;
 use crate::settings::layers::with_env_names;
@@ -89,6 +91,11 @@ pub(crate) enum Action {
     /// output has scores for, a tokenizer that is not there. Of models with a task it shows what they
     /// take and give, and a request. Ends with status 1 if anything is wrong.
     Check(CheckOptions),
+    /// Say what of another server's model repository serves as it is, what is ignored and what is refused.
+    ///
+    /// Reads the files, line by line, without loading a model. Ends with status 1 if anything is
+    /// refused.
+    Migrate(MigrateOptions),
     /// See or install the ONNX Runtime library.
     Runtime(RuntimeCommand),
     /// Watch trained models predict held-out flowers, handwritten digits and, with an encoder, sentences.

@@ -12,6 +12,7 @@ mod demo;
 mod input;
 mod inspect;
 mod memory;
+mod migrate;
 mod models;
 mod new;
 mod out;
@@ -63,6 +64,7 @@ fn run(args: &[OsString]) -> Result<ExitCode> {
         Action::Registry(options) => done(block_on(Some(1), registry::run(options))),
         Action::Top(options) => done(block_on(Some(1), top::run(options))),
         Action::Check(options) => block_on(None, check::run(options)),
+        Action::Migrate(options) => migrate::run(options),
         Action::Runtime(command) => runtime::run(&command.action),
         Action::Demo(options) => done(block_on(None, demo::run(options))),
         Action::Bench(options) => done(block_on(Some(1), bench::run(options))),

@@ -24,10 +24,13 @@ pub(crate) fn signature(spec: &ModelSpec, summary: &OnnxSummary) -> Signature {
 /// # Errors
 /// Where the task does not fit the graph.
 pub(crate) fn task(spec: &ModelSpec, summary: &OnnxSummary) -> Result<Option<Arc<dyn Task>>> {
-    if !summary.inputs.iter().chain(&summary.outputs).all(has_known_rank) {
-        return Ok(None);
-    }
-    Tasks.make(spec, &signature(spec, summary))
+    known_signature(spec, summary).map_or(Ok(None), |signature| Tasks.make(spec, &signature))
+}
+
+/// Returns the signature where the file tells every type and rank.
+pub(crate) fn known_signature(spec: &ModelSpec, summary: &OnnxSummary) -> Option<Signature> {
+    let is_known = summary.inputs.iter().chain(&summary.outputs).all(has_known_rank);
+    is_known.then(|| signature(spec, summary))
 }
 
 /// Says tensors in a line: `text BYTES [-1], labels BYTES [-1, -1] (may be left out)`.

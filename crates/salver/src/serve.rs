@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use anyhow::{Context as _, Result, bail};
 use salver_core::{Infer as _, ModelControl as _, ModelName, ModelRef, ModelSource, ModelState, ModelStatus};
-use salver_repository::Repository;
+use salver_repository::{Repository, Uploads};
 use salver_runtime::Runtime;
 use salver_telemetry::Metrics;
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -85,7 +85,7 @@ impl Serving {
         let paths = Arc::new(Repository::open(&options.paths)?);
         let registry = OpenRegistry::open(options)?;
         let of_registry = registry.as_ref().map(|registry| registry.served.clone() as Arc<dyn ModelSource>);
-        let sources = Arc::new(Sources::new(paths.clone(), of_registry));
+        let sources = Arc::new(Sources::new(paths.clone(), of_registry).with_uploads(uploads(options)?));
         let runtime = wiring::served(sources.clone(), &metrics, options)?;
         let records = registry.as_ref().map(|registry| registry.registry.clone());
         let mut services = wiring::services(&runtime, metrics, records, options);
@@ -227,6 +227,19 @@ pub(crate) fn failures(index: &[ModelStatus]) -> Vec<&ModelStatus> {
 /// Returns `given`, or the default path where nothing was given and it is there.
 fn paths(given: &[PathBuf], default: &Path) -> Vec<PathBuf> {
     if given.is_empty() && default.is_dir() { vec![default.to_owned()] } else { given.to_vec() }
+}
+
+/// Opens where files of clients are kept, if they are taken; otherwise removes what an earlier
+/// server has left there.
+fn uploads(options: &ServeOptions) -> Result<Option<Uploads>> {
+    let folder = options.data.join("uploads");
+    if options.allow_model_upload {
+        return Ok(Some(Uploads::open(&folder).context("--allow-model-upload")?));
+    }
+    if let Err(error) = Uploads::clear(&folder) {
+        tracing::warn!(%error, "files that clients once sent stay");
+    }
+    Ok(None)
 }
 
 /// Refuses addresses that others can reach, unless that was asked for.

@@ -110,6 +110,13 @@ pub(crate) struct ServeOptions {
     #[arg(long, value_name = "NAME", value_delimiter = ',', help_heading = "Models")]
     pub pin_model: Vec<String>,
 
+    /// Take the files of models in load requests, under explicit control.
+    ///
+    /// Off by default: whoever reaches the server may then run any ONNX model on it. The files are
+    /// kept in --data until the model is unloaded.
+    #[arg(long, value_name = "BOOL", default_value_t = false, num_args = 0..=1, require_equals = true, default_missing_value = "true", hide_possible_values = true, help_heading = "Models")]
+    pub allow_model_upload: bool,
+
     /// Answer with this model on routes that name none, such as /invocations.
     #[arg(long, value_name = "NAME", value_parser = parse_name, help_heading = "Models")]
     pub default_model: Option<salver_core::ModelName>,
@@ -184,6 +191,10 @@ pub(crate) struct ServeOptions {
     /// How long a stopping server may finish what is in flight.
     #[arg(long, value_name = "MS", default_value_t = 30_000, help_heading = "Running")]
     pub shutdown_grace_ms: u64,
+
+    /// Show counters under Triton's names on /metrics too (nv_inference_…), for its dashboards.
+    #[arg(long, value_name = "BOOL", default_value_t = false, num_args = 0..=1, require_equals = true, default_missing_value = "true", hide_possible_values = true, help_heading = "Running")]
+    pub triton_metrics: bool,
 
     /// Answer /bench/constant too, the yardstick of `salver bench`.
     #[arg(long, value_name = "BOOL", default_value_t = false, num_args = 0..=1, require_equals = true, default_missing_value = "true", hide_possible_values = true, help_heading = "Running")]

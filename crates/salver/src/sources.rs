@@ -6,19 +6,27 @@
 use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use salver_core::{ModelEntry, ModelName, ModelSource};
+use salver_core::{Error, LoadOverride, ModelEntry, ModelName, ModelSource, Result};
+use salver_repository::Uploads;
 
 /// The models of paths and of a registry.
 pub(crate) struct Sources {
     paths: Box<dyn ModelSource>,
     registry: Option<Arc<dyn ModelSource>>,
+    /// Where files of clients are kept; none: none are taken.
+    uploads: Option<Uploads>,
     said: Mutex<BTreeSet<ModelName>>,
 }
 
 impl Sources {
     /// Joins `paths` with what is served of a registry, if there is one.
     pub(crate) fn new(paths: impl ModelSource, registry: Option<Arc<dyn ModelSource>>) -> Self {
-        Self { paths: Box::new(paths), registry, said: Mutex::default() }
+        Self { paths: Box::new(paths), registry, uploads: None, said: Mutex::default() }
+    }
+
+    /// Takes files that clients send along with a load as well.
+    pub(crate) fn with_uploads(self, uploads: Option<Uploads>) -> Self {
+        Self { uploads, ..self }
     }
 
     /// Whether a path has a model of this name, which hides the registry's. Blocking.
@@ -61,6 +69,20 @@ impl ModelSource for Sources {
             self.note_hidden(&entry.name);
         }
         Some(entry)
+    }
+
+    fn overridden(&self, name: &ModelName, by: &LoadOverride) -> Result<Option<ModelEntry>> {
+        if !by.files.is_empty() {
+            let uploads = self.uploads.as_ref().ok_or_else(|| {
+                Error::unsupported("files in a load request are not taken; start the server with --allow-model-upload")
+            })?;
+            return uploads.read(name, by).map(Some);
+        }
+        if let Some(entry) = self.paths.overridden(name, by)? {
+            return Ok(Some(entry));
+        }
+        let of_registry = self.registry.as_ref().and_then(|registry| registry.find(name));
+        of_registry.map(|entry| salver_repository::with_config(entry, &by.config)).transpose()
     }
 }
 

@@ -204,6 +204,7 @@ pub(crate) fn server_options(options: &ServeOptions) -> ServerOptions {
         shutdown_grace: options.shutdown_grace(),
         explicit_control: options.model_control == ControlMode::Explicit,
         client_shared_memory: options.allow_client_shm,
+        triton_metrics: options.triton_metrics,
     }
 }
 

@@ -5,7 +5,7 @@ use std::sync::{Arc, OnceLock};
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
-use salver_core::{Error, ModelConfig, ModelInfo, ModelName, ModelRef, ModelState, Result};
+use salver_core::{Error, LoadOverride, ModelConfig, ModelInfo, ModelName, ModelRef, ModelState, Result};
 
 use crate::browser::Hosts;
 use crate::connection::Shutdown;
@@ -137,6 +137,18 @@ impl App {
                 "{} models are loaded and none is the default; start the server with --default-model NAME",
                 several.len()
             ))),
+        }
+    }
+
+    /// Loads a model from its source, or as `by` says.
+    ///
+    /// # Errors
+    /// As [`App::check_explicit_control`] and `ModelControl::load_with`.
+    pub(crate) async fn load(&self, model: &str, by: Option<LoadOverride>) -> Result<()> {
+        self.check_explicit_control()?;
+        match by {
+            None => self.services.control.load(model).await,
+            Some(by) => self.services.control.load_with(model, by).await,
         }
     }
 

@@ -97,6 +97,8 @@ pub struct ServerOptions {
     pub explicit_control: bool,
     /// Whether clients may name shared memory of this machine for the server to read and write.
     pub client_shared_memory: bool,
+    /// Whether `/metrics` has Triton's names for its counters besides.
+    pub triton_metrics: bool,
 }
 
 impl Default for ServerOptions {
@@ -111,6 +113,7 @@ impl Default for ServerOptions {
             shutdown_grace: Duration::from_secs(30),
             explicit_control: false,
             client_shared_memory: false,
+            triton_metrics: false,
         }
     }
 }

@@ -13,6 +13,7 @@ mod striped;
 pub use logging::{LogFormat, LogLevels, TRACE_TARGET, change_log_levels, init_logging, log_levels};
 pub use metrics::{
     CacheMetrics, CacheResult, Metrics, ModelCacheMetrics, ModelMetrics, Outcome, Replaced, TaskMetrics, Timing,
+    TritonCacheCounters, TritonCounters,
 };
 pub use process::resident_bytes;
 pub use striped::{stripe, striped, stripes};

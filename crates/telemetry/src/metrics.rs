@@ -10,6 +10,7 @@ mod model;
 mod residency;
 #[cfg(test)]
 mod tests;
+mod triton;
 
 use std::collections::HashMap;
 use std::sync::atomic::AtomicU64;
@@ -33,6 +34,7 @@ use crate::striped::{StripedCounter, StripedGauge};
 
 pub use self::cache::{CacheMetrics, CacheResult, ModelCacheMetrics};
 pub use self::model::{ModelMetrics, Outcome, Replaced, TaskMetrics, Timing};
+pub use self::triton::{TritonCacheCounters, TritonCounters};
 
 type Histograms<L> = Family<L, AtomicHistogram, fn() -> AtomicHistogram>;
 type Seconds = Gauge<f64, AtomicU64>;

@@ -60,3 +60,35 @@ pub const PROCESS_CPU: &str = "process_cpu_seconds";
 pub const PROCESS_RESIDENT_MEMORY: &str = "process_resident_memory_bytes";
 /// Gauge of open files and sockets.
 pub const PROCESS_OPEN_FDS: &str = "process_open_fds";
+
+/// Triton's own names, for dashboards that were made for it.
+pub mod triton {
+    /// Requests that were answered.
+    pub const SUCCESS: &str = "nv_inference_request_success";
+    /// Requests that failed, by reason.
+    pub const FAILURE: &str = "nv_inference_request_failure";
+    /// Rows inferred.
+    pub const COUNT: &str = "nv_inference_count";
+    /// Executions of the model.
+    pub const EXECUTIONS: &str = "nv_inference_exec_count";
+    /// Time of whole requests.
+    pub const REQUEST: &str = "nv_inference_request_duration_us";
+    /// Time in the queue.
+    pub const QUEUE: &str = "nv_inference_queue_duration_us";
+    /// Time of assembling inputs.
+    pub const COMPUTE_INPUT: &str = "nv_inference_compute_input_duration_us";
+    /// Time inside the engine.
+    pub const COMPUTE_INFER: &str = "nv_inference_compute_infer_duration_us";
+    /// Time of cutting outputs apart.
+    pub const COMPUTE_OUTPUT: &str = "nv_inference_compute_output_duration_us";
+    /// Gauge of requests that wait.
+    pub const PENDING: &str = "nv_inference_pending_request_count";
+    /// Requests that the cache answered.
+    pub const CACHE_HITS: &str = "nv_cache_num_hits_per_model";
+    /// Requests that the cache did not answer.
+    pub const CACHE_MISSES: &str = "nv_cache_num_misses_per_model";
+    /// Time of requests that the cache answered.
+    pub const CACHE_HIT_TIME: &str = "nv_cache_hit_duration_per_model";
+    /// Time of looking into the cache in vain.
+    pub const CACHE_MISS_TIME: &str = "nv_cache_miss_duration_per_model";
+}

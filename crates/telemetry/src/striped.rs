@@ -59,7 +59,8 @@ impl StripedCounter {
         self.0[stripe()].fetch_add(1, Ordering::Relaxed);
     }
 
-    fn get(&self) -> u64 {
+    /// Returns the count.
+    pub(crate) fn get(&self) -> u64 {
         self.0.iter().map(|stripe| stripe.load(Ordering::Relaxed)).fold(0, u64::wrapping_add)
     }
 }
@@ -95,7 +96,7 @@ impl StripedGauge {
 
     /// What goes up on one core may come down on another, so only the sum means something. It is
     /// never shown below zero, as it would be between the two.
-    fn get(&self) -> i64 {
+    pub(crate) fn get(&self) -> i64 {
         self.0.iter().map(|stripe| stripe.load(Ordering::Relaxed)).fold(0, i64::wrapping_add).max(0)
     }
 }

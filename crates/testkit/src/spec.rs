@@ -36,6 +36,7 @@ pub fn spec(name: &str, artifact: &Path) -> ModelSpec {
         metrics: BTreeMap::new(),
         checksums: Vec::new(),
         python: None,
+        keeps: None,
         config: ModelConfig::default(),
     }
 }

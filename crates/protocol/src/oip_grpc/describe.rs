@@ -4,13 +4,13 @@ use std::borrow::Cow;
 use std::collections::BTreeMap;
 
 use salver_core::{
-    DurationStat, DynamicBatching, InstanceGroup, IoConfig, ModelConfig, ModelInfo, ModelStatistics, ModelStatus,
-    QueuePolicy, Result, TensorSpec, VersionPolicy, WarmupData, WarmupInput, WarmupRequest,
+    DurationStat, DynamicBatching, InstanceGroup, IoConfig, LoadOverride, ModelConfig, ModelInfo, ModelStatistics,
+    ModelStatus, OverrideFile, QueuePolicy, Result, TensorSpec, VersionPolicy, WarmupData, WarmupInput, WarmupRequest,
 };
 
 use super::inference::{self as wire, model_repository_parameter, model_warmup, repository_index_response};
 use super::oip;
-use crate::oip_rest::{check_load_parameter, dims, max_batch_size, nanos};
+use crate::oip_rest::{OverrideDraft, OverrideKind, dims, max_batch_size, nanos};
 
 /// Names the server and the extensions that it offers.
 pub fn server_metadata(name: &str, version: &str, extensions: &[&str]) -> wire::ServerMetadataResponse {
@@ -85,20 +85,41 @@ pub fn repository_index(all: &[ModelStatus]) -> wire::RepositoryIndexResponse {
     wire::RepositoryIndexResponse { models: all.iter().map(entry).collect() }
 }
 
-/// Reads the parameters of a load or unload request.
+/// Reads the parameters of a load request: what it brings along in place of the model's own, if
+/// anything. Files are bytes here.
 ///
 /// # Errors
-/// `InvalidInput` for parameters of the wrong type, `Unsupported` for a configuration or files
-/// sent along.
-pub fn decode_load_request(parameters: &BTreeMap<String, wire::ModelRepositoryParameter>) -> Result<()> {
+/// `InvalidInput` for parameters of the wrong type, and files without a configuration.
+pub fn decode_load_request(
+    parameters: BTreeMap<String, wire::ModelRepositoryParameter>,
+) -> Result<Option<LoadOverride>> {
     use model_repository_parameter::ParameterChoice;
+    let mut draft = OverrideDraft::default();
     for (name, value) in parameters {
-        check_load_parameter(name)?;
-        if name == "unload_dependents" && !matches!(value.parameter_choice, Some(ParameterChoice::BoolParam(_))) {
-            return Err(oip::wrong_parameter("the request", name, "a boolean"));
+        let wrong = |expected| Err(oip::wrong_parameter("the request", &name, expected));
+        match (OverrideKind::of(&name), value.parameter_choice) {
+            (OverrideKind::Other, _) => {}
+            (OverrideKind::Config, Some(ParameterChoice::StringParam(config))) => draft.config = Some(config),
+            (OverrideKind::Config, _) => return wrong("a string that holds the configuration as JSON"),
+            (OverrideKind::File(path), Some(ParameterChoice::BytesParam(data))) => {
+                draft.files.push(OverrideFile { path: path.to_owned(), data });
+            }
+            (OverrideKind::File(_), _) => return wrong("bytes"),
         }
     }
-    Ok(())
+    draft.finish()
+}
+
+/// Reads the parameters of an unload request.
+///
+/// # Errors
+/// `InvalidInput` for parameters of the wrong type.
+pub fn decode_unload_request(parameters: &BTreeMap<String, wire::ModelRepositoryParameter>) -> Result<()> {
+    use model_repository_parameter::ParameterChoice;
+    match parameters.get("unload_dependents").map(|value| &value.parameter_choice) {
+        None | Some(Some(ParameterChoice::BoolParam(_))) => Ok(()),
+        Some(_) => Err(oip::wrong_parameter("the request", "unload_dependents", "a boolean")),
+    }
 }
 
 /// Writes a model's effective configuration.

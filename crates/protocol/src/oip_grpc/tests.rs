@@ -323,16 +323,36 @@ fn the_config_names_types_and_kinds() {
 }
 
 #[test]
-fn load_requests_may_not_override_files() {
+fn load_requests_bring_a_configuration_and_files_along() {
+    use bytes::Bytes;
     use model_repository_parameter::ParameterChoice as Choice;
-    let with = |name: &str, value| {
-        decode_load_request(&[(name.to_owned(), ModelRepositoryParameter { parameter_choice: Some(value) })].into())
+    use salver_core::{LoadOverride, OverrideFile};
+
+    let with = |parameters: &[(&str, Choice)]| {
+        let parameter = |value: &Choice| ModelRepositoryParameter { parameter_choice: Some(value.clone()) };
+        decode_load_request(parameters.iter().map(|(name, value)| ((*name).to_owned(), parameter(value))).collect())
     };
-    assert!(decode_load_request(&BTreeMap::new()).is_ok());
-    assert!(with("unload_dependents", Choice::BoolParam(true)).is_ok());
-    assert_eq!(with("unload_dependents", Choice::Int64Param(1)).unwrap_err().kind(), ErrorKind::InvalidInput);
-    assert_eq!(with("config", Choice::StringParam("{}".to_owned())).unwrap_err().kind(), ErrorKind::Unsupported);
-    assert_eq!(with("file:1/model.onnx", Choice::BoolParam(true)).unwrap_err().kind(), ErrorKind::Unsupported);
+    assert_eq!(with(&[]).unwrap(), None);
+    assert_eq!(with(&[("unload_dependents", Choice::BoolParam(true))]).unwrap(), None);
+    let config = || ("config", Choice::StringParam("{}".to_owned()));
+    let file = || ("file:1/model.onnx", Choice::BytesParam(vec![0, 255].into()));
+    let files = vec![OverrideFile { path: "1/model.onnx".to_owned(), data: vec![0, 255].into() }];
+    let expected = |files| Some(LoadOverride { config: "{}".to_owned(), files });
+    assert_eq!(with(&[config()]).unwrap(), expected(Vec::new()));
+    assert_eq!(with(&[file(), config()]).unwrap(), expected(files));
+    for wrong in [
+        vec![file()],
+        vec![("config", Choice::BytesParam(Bytes::new()))],
+        vec![config(), ("file:1/model.onnx", Choice::StringParam("AA==".to_owned()))],
+    ] {
+        assert_eq!(with(&wrong).unwrap_err().kind(), ErrorKind::InvalidInput, "{wrong:?}");
+    }
+    let unload = |value| {
+        let parameter = ModelRepositoryParameter { parameter_choice: Some(value) };
+        decode_unload_request(&[("unload_dependents".to_owned(), parameter)].into())
+    };
+    unload(Choice::BoolParam(true)).unwrap();
+    assert_eq!(unload(Choice::Int64Param(1)).unwrap_err().kind(), ErrorKind::InvalidInput);
 }
 
 proptest! {

@@ -207,6 +207,19 @@ fn repository() -> Value {
             "reason": text(),
         }))),
         "LoadRequest": object(&[], json!({
+            "parameters": {
+                "type": "object",
+                "properties": { "config": {
+                    "type": "string",
+                    "description": "The whole configuration: JSON with the fields of config.pbtxt.",
+                } },
+                "patternProperties": { "^file:": {
+                    "type": "string", "contentEncoding": "base64",
+                    "description": "A file of the model's folder, such as file:1/model.onnx; needs config.",
+                } },
+            },
+        })),
+        "UnloadRequest": object(&[], json!({
             "parameters": object(&[], json!({ "unload_dependents": flag() })),
         })),
         "RegisterRegion": object(&["key", "byte_size"], json!({

@@ -39,6 +39,16 @@ impl Fault {
         Self { path: format!("{outer}{dot}{}", self.path), error: self.error.context(shown) }
     }
 
+    /// Returns the path of the field.
+    pub(crate) fn path(&self) -> &str {
+        &self.path
+    }
+
+    /// Returns what is wrong, without a line.
+    pub(crate) fn into_error(self) -> Error {
+        self.error
+    }
+
     /// Names the line.
     pub(crate) fn locate(self, lines: &Lines) -> Error {
         let line = lines.of(&self.path);

@@ -13,8 +13,9 @@ use crate::tree::Tree;
 
 type Target = fn(&[u8]);
 
-const TARGETS: [(&str, Target); 6] = [
+const TARGETS: [(&str, Target); 7] = [
     ("pbtxt", fuzz::pbtxt),
+    ("config_json", fuzz::config_json),
     ("models_config", fuzz::models_config),
     ("model_toml", fuzz::model_toml),
     ("mlmodel", fuzz::mlmodel),

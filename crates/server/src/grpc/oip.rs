@@ -236,10 +236,9 @@ impl GrpcInferenceService for OipGrpc {
         let id = context(&self.app, &request)?.id;
         let message = request.into_inner();
         let outcome = async {
-            oip_grpc::decode_load_request(&message.parameters)?;
-            self.app.check_explicit_control()?;
+            let by = oip_grpc::decode_load_request(message.parameters)?;
             let model = oip_grpc::model_ref(&message.model_name, "")?;
-            self.app.services.control.load(&model.name).await
+            self.app.load(&model.name, by).await
         };
         self.done(&id, outcome.await.map(|()| wire::RepositoryModelLoadResponse {}))
     }
@@ -251,7 +250,7 @@ impl GrpcInferenceService for OipGrpc {
         let id = context(&self.app, &request)?.id;
         let message = request.into_inner();
         let outcome = async {
-            oip_grpc::decode_load_request(&message.parameters)?;
+            oip_grpc::decode_unload_request(&message.parameters)?;
             self.app.check_explicit_control()?;
             let model = oip_grpc::model_ref(&message.model_name, "")?;
             self.app.services.control.unload(&model.name).await

@@ -2,6 +2,7 @@
 //! `/metrics`, the description of the routes, and the constant reply that the bench compares with.
 
 mod page;
+mod triton;
 
 use std::sync::Arc;
 
@@ -26,7 +27,9 @@ pub(super) async fn health() -> Response<Body> {
 }
 
 pub(super) async fn metrics(State(app): AppState, headers: HeaderMap) -> Response<Body> {
-    let body = app.services.metrics.render();
+    let metrics = &app.services.metrics;
+    let body =
+        if app.options.triton_metrics { metrics.render_with_triton(&triton::counters(&app)) } else { metrics.render() };
     let reply = Reply { content_type: Metrics::CONTENT_TYPE, ..Reply::text(200, body) };
     response(&headers, reply).await
 }

@@ -197,9 +197,8 @@ pub(crate) fn index(app: &App, ready_only: bool) -> Vec<salver_core::ModelStatus
 
 pub(super) async fn load(State(app): AppState, target: Target, request: Request<Body>) -> Response<Body> {
     manage(&app, request, async |body: Bytes| {
-        oip_rest::decode_load_request(&body)?;
-        app.check_explicit_control()?;
-        app.services.control.load(&target.name()?).await?;
+        let by = oip_rest::decode_load_request(&body)?;
+        app.load(&target.name()?, by).await?;
         Ok(Reply::json(200, Bytes::new()))
     })
     .await
@@ -207,7 +206,7 @@ pub(super) async fn load(State(app): AppState, target: Target, request: Request<
 
 pub(super) async fn unload(State(app): AppState, target: Target, request: Request<Body>) -> Response<Body> {
     manage(&app, request, async |body: Bytes| {
-        oip_rest::decode_load_request(&body)?;
+        oip_rest::decode_unload_request(&body)?;
         app.check_explicit_control()?;
         app.services.control.unload(&target.name()?).await?;
         Ok(Reply::json(200, Bytes::new()))

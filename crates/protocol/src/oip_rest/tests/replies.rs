@@ -249,15 +249,30 @@ fn index_requests_may_be_empty() {
 }
 
 #[test]
-fn load_requests_may_not_override_files() {
+fn load_requests_bring_a_configuration_and_files_along() {
     for body in ["", "{}", r#"{"parameters":{}}"#, r#"{"parameters":{"unload_dependents":true}}"#] {
-        decode_load_request(body.as_bytes()).unwrap();
+        assert_eq!(decode_load_request(body.as_bytes()).unwrap(), None, "{body}");
+        decode_unload_request(body.as_bytes()).unwrap();
     }
-    for body in [r#"{"parameters":{"config":"{}"}}"#, r#"{"parameters":{"file:1/model.onnx":"AA=="}}"#] {
-        assert_eq!(decode_load_request(body.as_bytes()).unwrap_err().kind(), ErrorKind::Unsupported, "{body}");
+    let body = r#"{"parameters":{"file:1/model.onnx":"AP8=","config":"{\"name\":\"m\"}","file:l.txt":""}}"#;
+    let found = decode_load_request(body.as_bytes()).unwrap().unwrap();
+    let files: Vec<_> = found.files.iter().map(|file| (file.path.as_str(), &*file.data)).collect();
+    assert_eq!(found.config, r#"{"name":"m"}"#);
+    assert_eq!(files, [("1/model.onnx", &[0u8, 255][..]), ("l.txt", &[])]);
+    for body in [
+        r#"{"parameters":{"file:1/model.onnx":"AP8="}}"#,
+        r#"{"parameters":{"config":{}}}"#,
+        r#"{"parameters":{"config":"{}","config":"{}"}}"#,
+        r#"{"parameters":{"config":"{}","file:1/model.onnx":"not base64!"}}"#,
+        r#"{"parameters":{"config":"{}","file:1/model.onnx":[0,255]}}"#,
+    ] {
+        assert_eq!(decode_load_request(body.as_bytes()).unwrap_err().kind(), ErrorKind::InvalidInput, "{body}");
     }
     let deep = "[".repeat(100_000);
-    for body in ["[]", "{", r#"{"parameters":[]}"#, r#"{"parameters":{"unload_dependents":"yes"}}"#, &deep] {
+    for body in ["[]", "{", r#"{"parameters":[]}"#, &deep] {
         assert_eq!(decode_load_request(body.as_bytes()).unwrap_err().kind(), ErrorKind::InvalidInput);
+        assert_eq!(decode_unload_request(body.as_bytes()).unwrap_err().kind(), ErrorKind::InvalidInput);
     }
+    let wrong = br#"{"parameters":{"unload_dependents":"yes"}}"#;
+    assert_eq!(decode_unload_request(wrong).unwrap_err().kind(), ErrorKind::InvalidInput);
 }

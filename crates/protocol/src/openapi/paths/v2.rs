@@ -195,10 +195,10 @@ fn statistics() -> Value {
 
 pub(super) fn repository() -> Vec<Operation> {
     let index = json!([{ "name": "iris", "version": "1", "state": "READY" }, { "name": "digits" }]);
-    let change = |verb: &str, id: &str, summary: &str, text: &str| {
+    let change = |verb: &str, id: &str, schema: &str, body: Value, summary: &str, text: &str| {
         Operation::post(&format!("/v2/repository/models/{{model}}/{verb}"), "repository", id, summary)
             .describe(text)
-            .optional_body(&[(JSON, example("LoadRequest", json!({ "parameters": { "unload_dependents": false } })))])
+            .optional_body(&[(JSON, example(schema, json!({ "parameters": body })))])
             .reply(200, "Done; the body is empty.", &[])
             .errors("Error", &[400, 404, 413, 415, 500, 501, 503])
     };
@@ -210,13 +210,18 @@ pub(super) fn repository() -> Vec<Operation> {
         change(
             "load",
             "loadModel",
+            "LoadRequest",
+            json!({ "config": "{\"max_batch_size\": 8}" }),
             "Loads or reloads a model.",
-            "Returns once it serves. Only under explicit model control, else 503. Loading with another configuration \
-             or other files than the model's own answers 501.",
+            "Returns once it serves. Only under explicit model control, else 503. A configuration in the request \
+             replaces the model's own, files replace its folder (with --allow-model-upload, else 501); what does not \
+             read, fit or load answers 400, and what served before serves on.",
         ),
         change(
             "unload",
             "unloadModel",
+            "UnloadRequest",
+            json!({ "unload_dependents": false }),
             "Stops serving a model.",
             "Returns at once and finishes what is in flight. Only under explicit model control, else 503.",
         ),
