@@ -16,6 +16,7 @@ mod error;
 mod infer;
 mod name;
 mod python;
+mod sequence;
 mod shape;
 mod signature;
 mod spec;
@@ -36,6 +37,9 @@ pub use futures::future::BoxFuture;
 pub use infer::{Infer, InferRequest, InferResponse, ModelInfo, Observe, Parameter, Parameters, Timings};
 pub use name::{ModelName, ModelRef, Selector};
 pub use python::{Predictor, PythonEnvironment, PythonSpec, PythonTensor};
+pub use sequence::{
+    ControlKind, FalseTrue, InitialState, SequenceBatching, SequenceControl, SequenceState, SequenceStrategy,
+};
 pub use shape::Shape;
 pub use signature::{Batching, Dim, Signature, TensorSpec};
 pub use spec::{

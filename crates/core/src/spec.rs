@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::{DataType, Dim, ModelName, PythonSpec, Result, TaskSpec};
+use crate::{DataType, Dim, ModelName, PythonSpec, Result, SequenceBatching, TaskSpec};
 
 /// One version of a model, ready to be loaded.
 #[derive(Debug, Clone)]
@@ -67,6 +67,8 @@ pub struct ModelConfig {
     pub instance_groups: Vec<InstanceGroup>,
     /// Merging of requests into batches; none: requests are not merged.
     pub dynamic_batching: Option<DynamicBatching>,
+    /// How requests of a stateful model belong together; none: each stands alone.
+    pub sequence_batching: Option<Arc<SequenceBatching>>,
     /// The artifact's file name within the version folder.
     pub default_model_filename: String,
     /// Free-form settings, shown to clients.
@@ -348,6 +350,7 @@ impl Default for ModelConfig {
             version_policy: VersionPolicy::default(),
             instance_groups: Vec::new(),
             dynamic_batching: Some(DynamicBatching::unconfigured()),
+            sequence_batching: None,
             default_model_filename: "model.onnx".to_owned(),
             parameters: BTreeMap::new(),
             response_cache: false,

@@ -30,6 +30,7 @@ mod recovery;
 mod residency;
 mod restore;
 mod run;
+mod sequence;
 mod shared;
 mod slot;
 mod statistics;
@@ -315,6 +316,13 @@ impl Runtime {
     async fn infer_here(&self, request: &mut InferRequest, ctx: &Context) -> Result<InferResponse> {
         // A slot that drains leaves the request alone; by then the table has its successor or none.
         for _ in 0..8 {
+            if let Some(slot) = self.lifecycle.begun_elsewhere(request) {
+                match Box::pin(slot.infer(request, ctx)).await {
+                    Ok(response) => return Ok(response),
+                    Err(Refusal::Error(error)) => return Err(error),
+                    Err(Refusal::Draining) => {}
+                }
+            }
             let access = self.lifecycle.slot(&request.model, ctx.deadline).await;
             let access = access.map_err(|error| self.not_yet(error))?;
             let answered = match access.slot.cache.get() {

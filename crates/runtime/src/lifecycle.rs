@@ -30,6 +30,7 @@ use crate::interface::Interface;
 use crate::observer::Observer;
 use crate::reconcile::{Actual, Extent, reconcile};
 use crate::residency::Residency;
+use crate::sequence::Leaving;
 use crate::slot::{Slot, SlotOptions, default_instances};
 use crate::table::{Served, Table};
 use crate::task;
@@ -46,6 +47,7 @@ pub(crate) struct Lifecycle {
     pub(crate) tasks: TaskTracker,
     options: LifecycleOptions,
     cache: Option<Arc<ResponseCache>>,
+    pub(crate) leaving: Leaving,
     /// How many models load at a time.
     pub(crate) loads: Semaphore,
     turns: Mutex<HashMap<ModelName, Turn>>,
@@ -109,6 +111,7 @@ impl Lifecycle {
             tasks,
             options,
             cache,
+            leaving: Leaving::default(),
             loads: Semaphore::new(loads),
             turns: Mutex::default(),
             failures: Mutex::default(),
@@ -221,6 +224,8 @@ impl Lifecycle {
     pub(crate) async fn shut_down(&self) {
         self.stopping.store(true, Ordering::Release);
         let table = self.table.swap(Arc::default());
+        table.slots().for_each(|slot| self.leaving.add(slot));
+        self.leaving.hurry();
         futures::future::join_all(table.slots().map(Slot::retire)).await;
     }
 
@@ -306,6 +311,7 @@ impl Lifecycle {
             }
         };
         let took = started.elapsed();
+        replaces.iter().for_each(|old| self.leaving.add(old));
         self.publish(&name, |served| {
             served.dormant.remove(&version);
             served.slots.insert(version, slot.clone());
@@ -372,6 +378,7 @@ impl Lifecycle {
             return;
         };
         self.board.set(name, version, ModelState::Draining, "");
+        self.leaving.add(&slot);
         self.publish(name, |served| {
             served.slots.remove(&version);
         });
@@ -404,6 +411,7 @@ impl Lifecycle {
         let tuned =
             instances.first_mut().and_then(|(first, _)| self.tune(spec, engine.as_ref(), &interface, first.as_mut()));
         let slot = Slot::new(spec.clone(), info, interface, model, metrics, &self.options.slot, tuned);
+        let slot = slot.in_sequences(instances.len());
         let slot = Arc::new(if is_elsewhere { slot.elsewhere(instances.len()) } else { slot });
         let this = Arc::downgrade(self);
         let show = move |slot: &Slot| this.upgrade().into_iter().for_each(|this| this.show_standing(slot));

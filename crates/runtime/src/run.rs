@@ -23,6 +23,8 @@ use crate::restore::Held;
 use crate::slot::Slot;
 use crate::statistics::Execution;
 
+mod steps;
+
 /// A request that waits for a runner.
 #[derive(Debug)]
 pub(crate) struct Job {
@@ -162,12 +164,17 @@ impl Runner {
     }
 
     fn run(&mut self, slot: &Slot, group: &[Entry<Job>]) -> Result<Done> {
+        let padding = slot.interface.padding.as_ref();
+        self.guarded(slot, |instance| execute(instance, group, padding, slot))
+    }
+
+    /// Lets `run` have the instance, under the eyes of the watch; a panic is an error.
+    fn guarded<T>(&mut self, slot: &Slot, run: impl FnOnce(&mut dyn Instance) -> Result<T>) -> Result<T> {
         let instance = self.held.instance(slot)?;
         if slot.watches() {
             self.desk.starts(Instant::now(), instance.interrupt());
         }
-        let padding = slot.interface.padding.as_ref();
-        match catch_unwind(AssertUnwindSafe(|| execute(instance, group, padding, slot))) {
+        match catch_unwind(AssertUnwindSafe(|| run(instance))) {
             Ok(result) => result,
             Err(panic) => {
                 let reason = panic_text(panic.as_ref());
@@ -236,24 +243,35 @@ fn execute(instance: &mut dyn Instance, group: &[Entry<Job>], padding: Option<&P
         return Ok(Done { outputs: vec![outputs], execution });
     }
     let members: Vec<Member<'_>> = group.iter().map(member).collect();
-    let (assembled, merged) = match assemble::layout(&members, padding) {
+    let (outputs, assembled, ran) = merged(instance, &members, padding, slot)?;
+    let rows = members.iter().map(|member| member.rows).sum();
+    Ok(Done { outputs, execution: timed(rows, started, assembled, ran) })
+}
+
+/// Runs several requests as one batch. Returns the outputs of each, when the batch was assembled and
+/// when the engine came back.
+fn merged(
+    instance: &mut dyn Instance,
+    members: &[Member<'_>],
+    padding: Option<&Padding>,
+    slot: &Slot,
+) -> Result<(Vec<Vec<Tensor>>, Instant, Instant)> {
+    let (assembled, merged) = match assemble::layout(members, padding) {
         Some(layout) => {
             let buffer = instance.input_buffer(&layout)?;
-            let padded = assemble::stage(&members, padding, &layout, buffer)?;
+            let padded = assemble::stage(members, padding, &layout, buffer)?;
             if padding.is_some() {
                 slot.metrics.observe_padding(padded.elements, padded.padding);
             }
             (Instant::now(), instance.run(Inputs::Staged(&layout))?)
         }
         None => {
-            let inputs = assemble::merge(&members)?;
+            let inputs = assemble::merge(members)?;
             (Instant::now(), instance.run(Inputs::Direct(&inputs))?)
         }
     };
     let ran = Instant::now();
-    let outputs = assemble::split(&merged, &members, padding)?;
-    let rows = members.iter().map(|member| member.rows).sum();
-    Ok(Done { outputs, execution: timed(rows, started, assembled, ran) })
+    Ok((assemble::split(&merged, members, padding)?, assembled, ran))
 }
 
 fn member(entry: &Entry<Job>) -> Member<'_> {

@@ -27,6 +27,7 @@ use crate::queue::{BatchKey, Entry, Expiry};
 use crate::recovery::{Backoff, Recovery};
 use crate::restore::Held;
 use crate::run::{self, Answer, Job, Reply, Runner, Seat};
+use crate::sequence::{self, Sequences};
 use crate::shared::Shared;
 use crate::statistics::Counters;
 use crate::tune::{Tuned, Tuning};
@@ -83,6 +84,8 @@ pub(crate) struct Slot {
     options: SlotOptions,
     pub(crate) places: Places,
     pub(crate) waiting: Waiting,
+    /// Of a stateful model, whose requests wait there.
+    pub(crate) sequences: Option<Sequences>,
     /// Taken out when the slot retires, so that weights are freed there and not on a serving thread.
     model: Mutex<Option<Arc<dyn Model>>>,
     pub(crate) workers: Workers,
@@ -115,7 +118,13 @@ impl Slot {
     ) -> Self {
         let config = &interface.config;
         let merged = config.dynamic_batching.as_ref().filter(|_| interface.wire.is_batched());
-        let batching = merged.map_or(BatchOptions::SINGLE, |batching| BatchOptions {
+        let alone = match config.sequence_batching {
+            Some(_) if interface.wire.is_batched() => {
+                BatchOptions { max_rows: max_rows(&interface).max(1), ..BatchOptions::SINGLE }
+            }
+            _ => BatchOptions::SINGLE,
+        };
+        let batching = merged.map_or(alone, |batching| BatchOptions {
             max_rows: batching
                 .max_rows
                 .or(tuned.and_then(|tuned| tuned.max_rows))
@@ -128,7 +137,8 @@ impl Slot {
         let places = options.max_queue.unwrap_or_else(|| (4 * batching.max_rows * instances).max(MIN_PLACES));
         let places = places.clamp(1, 1 << 20);
         let levels = Levels::new(config.dynamic_batching.as_ref());
-        let order = merged.is_some_and(|batching| batching.preserve_ordering).then(Order::default);
+        let keeps_order = merged.is_some_and(|batching| batching.preserve_ordering) || sequence::keeps_order(config);
+        let order = keeps_order.then(Order::default);
         let run_time = tuned.map(|tuned| tuned.lone_run);
         // What keeps an order, or counts who waits at each level, needs one line for all.
         let has_one_line = order.is_some() || levels.has_bounds();
@@ -150,6 +160,7 @@ impl Slot {
             places: Places::new(places, options.shared.clone()),
             usage: Usage::new(places),
             waiting: Waiting::new(run_time),
+            sequences: None,
             model: Mutex::new(Some(model)),
             workers: Workers::default(),
             counters: Counters::default(),
@@ -170,6 +181,17 @@ impl Slot {
         self.is_elsewhere = true;
         self.inline = Inline::never();
         self.waiting.state.get_mut().recovery = Some(Recovery::new(instances, self.options.backoff));
+        self
+    }
+
+    /// Expects requests that belong to sequences, where the model's settings say so; each worker
+    /// serves those of its own instance.
+    #[must_use]
+    pub(crate) fn in_sequences(mut self, instances: usize) -> Self {
+        if let Some(config) = &self.interface.config.sequence_batching {
+            self.sequences = Some(Sequences::new(config, self.batching.max_rows, instances));
+            self.inline = Inline::never();
+        }
         self
     }
 
@@ -203,12 +225,17 @@ impl Slot {
         };
         let mut timing = self.metrics.start(ctx.deadline);
         self.usage.touch(timing.started());
-        let result = self.admitted(request, ctx, place, timing.started()).await;
+        let result = match &self.sequences {
+            None => self.admitted(request, ctx, place, timing.started()).await.map_err(Refusal::Error),
+            // Boxed: the others need not carry its states along.
+            Some(sequences) => Box::pin(self.infer_step(sequences, request, ctx, place, timing.started())).await,
+        };
         let outcome = match &result {
             Ok(_) => Outcome::Success,
-            Err(error) if error.kind() == ErrorKind::Deadline => Outcome::Timeout,
-            Err(error) if error.kind() == ErrorKind::Overloaded => Outcome::Rejected,
-            Err(_) => Outcome::Error,
+            Err(Refusal::Error(error)) if error.kind() == ErrorKind::Deadline => Outcome::Timeout,
+            Err(Refusal::Error(error)) if error.kind() == ErrorKind::Overloaded => Outcome::Rejected,
+            Err(Refusal::Draining) => Outcome::Rejected,
+            Err(Refusal::Error(_)) => Outcome::Error,
         };
         let took = timing.finish(outcome);
         if let Some(limit) = self.options.slow.filter(|limit| took > *limit) {
@@ -222,7 +249,7 @@ impl Slot {
                 "slow inference"
             );
         }
-        result.map_err(Refusal::Error)
+        result
     }
 
     fn rejected(&self, error: Error) -> Refusal {
@@ -297,7 +324,7 @@ impl Slot {
     }
 
     /// Merged requests have equal keys. Where the signature fixes all row shapes, all keys are empty.
-    fn key(&self, inputs: &[Tensor], length: usize) -> BatchKey {
+    pub(crate) fn key(&self, inputs: &[Tensor], length: usize) -> BatchKey {
         if self.fixed_rows {
             return BatchKey::default();
         }
@@ -383,6 +410,9 @@ impl Slot {
     /// Waits until nothing is in flight, ends the workers and frees the model. Call it after the
     /// slot has left the table.
     pub(crate) async fn retire(self: &Arc<Self>) {
+        if let Some(sequences) = &self.sequences {
+            sequences.leave(&self.info.name).await;
+        }
         self.places.drain().await;
         self.close();
         let slot = self.clone();

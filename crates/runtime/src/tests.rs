@@ -12,6 +12,7 @@ mod overload;
 mod recovery;
 mod refresh;
 mod scheduling;
+mod sequences;
 mod tasks;
 
 /// A source whose content a test changes.

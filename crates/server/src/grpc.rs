@@ -4,6 +4,7 @@
 mod health;
 mod oip;
 mod stream;
+mod turns;
 
 use std::sync::Arc;
 

@@ -41,8 +41,14 @@ struct Shared {
     batches: Mutex<Vec<BatchRecord>>,
     models: AtomicUsize,
     instances: AtomicUsize,
+    instances_made: AtomicUsize,
     fate: Fate,
+    compute: Option<Compute>,
 }
+
+/// What a fake model computes: outputs of inputs, with the number of the instance, which none other
+/// ever has.
+pub type Compute = Arc<dyn Fn(usize, &[Tensor]) -> Result<Vec<Tensor>> + Send + Sync>;
 
 /// What happens to a batch in which a row holds a marked value.
 #[derive(Debug, Clone)]
@@ -100,7 +106,9 @@ impl FakeEngine {
             batches: Mutex::new(Vec::new()),
             models: AtomicUsize::new(0),
             instances: AtomicUsize::new(0),
+            instances_made: AtomicUsize::new(0),
             fate: Fate::default(),
+            compute: None,
         };
         Self { shared: Arc::new(shared) }
     }
@@ -109,6 +117,15 @@ impl FakeEngine {
     #[must_use]
     pub fn named(self, name: &'static str) -> Self {
         self.configure(|shared| shared.name = name)
+    }
+
+    /// Gives its models another signature, and what they compute.
+    #[must_use]
+    pub fn computing(self, signature: Signature, compute: Compute) -> Self {
+        self.configure(|shared| {
+            shared.signature = signature;
+            shared.compute = Some(compute);
+        })
     }
 
     /// Gives its models another signature; the n-th output repeats the n-th input.
@@ -249,6 +266,7 @@ impl Model for FakeModel {
         let process = self.life.shared.fate.start()?;
         self.life.shared.instances.fetch_add(1, Ordering::SeqCst);
         let instance = FakeInstance {
+            number: self.life.shared.instances_made.fetch_add(1, Ordering::SeqCst),
             process,
             life: self.life.clone(),
             model: self.name.clone(),
@@ -260,6 +278,7 @@ impl Model for FakeModel {
 }
 
 struct FakeInstance {
+    number: usize,
     life: Arc<ModelLife>,
     process: Process,
     model: String,
@@ -288,7 +307,10 @@ impl Instance for FakeInstance {
         Self::spend(self.life.shared.run_time);
         self.react(&tensors)?;
         self.life.shared.fate.check(&self.process)?;
-        self.answer(&tensors)
+        match &self.life.shared.compute {
+            Some(compute) => compute(self.number, &tensors),
+            None => self.answer(&tensors),
+        }
     }
 
     fn computes_here(&self) -> bool {

@@ -14,6 +14,7 @@ use salver_protocol::oip_grpc::inference::{ModelInferRequest, ModelStreamInferRe
 use tonic::{Status, Streaming};
 
 use super::oip::{raw_len, refusal};
+use super::turns::Turns;
 use crate::answer::{Answer, Protocol, answer};
 use crate::app::App;
 use crate::body::BodyError;
@@ -32,7 +33,8 @@ pub(super) type Answers = Pin<Box<dyn Stream<Item = Result<ModelStreamInferRespo
 pub(super) fn answers(app: Arc<App>, ctx: Context, incoming: Streaming<ModelInferRequest>) -> Answers {
     let inbox = Inbox::new(incoming, &app);
     let requests = stream::unfold(inbox, |mut inbox| async move { Some((inbox.next().await?, inbox)) });
-    let replies = requests.map(move |message| stream_answer(app.clone(), ctx.clone(), message));
+    let turns = Turns::default();
+    let replies = requests.map(move |message| stream_answer(app.clone(), ctx.clone(), turns.clone(), message));
     Box::pin(replies.buffered(STREAM_IN_FLIGHT))
 }
 
@@ -69,6 +71,7 @@ impl Protocol for Streamed {
 async fn stream_answer(
     app: Arc<App>,
     ctx: Context,
+    turns: Turns,
     message: Result<ModelInferRequest, Status>,
 ) -> Result<ModelStreamInferResponse, Status> {
     let message = message?;
@@ -79,6 +82,7 @@ async fn stream_answer(
         let error = Error::new(ErrorKind::Overloaded, BodyError::NoRoom.to_string());
         return Ok(oip_grpc::encode_stream_error(&error, &id));
     }
+    let _turn = turns.wait(&message).await;
     match answer(&app, Streamed { mark_final: false }, message, ctx).await {
         Ok(Answer { reply, .. }) => Ok(reply),
         Err(error) => Ok(oip_grpc::encode_stream_error(&error, &id)),

@@ -20,8 +20,15 @@ use crate::app::App;
 use crate::call::Call;
 
 /// The extensions that are offered, REST and gRPC alike.
-pub(crate) const EXTENSIONS: [&str; 6] =
-    ["binary_tensor_data", "model_configuration", "model_repository", "parameters", "schedule_policy", "statistics"];
+pub(crate) const EXTENSIONS: [&str; 7] = [
+    "binary_tensor_data",
+    "model_configuration",
+    "model_repository",
+    "parameters",
+    "schedule_policy",
+    "sequence",
+    "statistics",
+];
 
 struct OipRest {
     target: ModelRef,
