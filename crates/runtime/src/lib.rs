@@ -316,7 +316,7 @@ impl Runtime {
     async fn infer_here(&self, request: &mut InferRequest, ctx: &Context) -> Result<InferResponse> {
         // A slot that drains leaves the request alone; by then the table has its successor or none.
         for _ in 0..8 {
-            if let Some(slot) = self.lifecycle.begun_elsewhere(request) {
+            if let Some(slot) = self.lifecycle.begun(request) {
                 match Box::pin(slot.infer(request, ctx)).await {
                     Ok(response) => return Ok(response),
                     Err(Refusal::Error(error)) => return Err(error),

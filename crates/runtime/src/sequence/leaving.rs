@@ -46,15 +46,15 @@ impl Leaving {
 }
 
 impl Lifecycle {
-    /// Returns the slot where the sequence of a request has begun, if that is not the one that the
-    /// request would get now.
-    pub(crate) fn begun_elsewhere(&self, request: &InferRequest) -> Option<Arc<Slot>> {
+    /// Returns the slot where the sequence of a request has begun. Also where that is the one which
+    /// the request would get now: a newer one may be there by the time it looks.
+    pub(crate) fn begun(&self, request: &InferRequest) -> Option<Arc<Slot>> {
         let id = continued(&request.parameters)?;
         let (table, now) = (self.table.load(), Instant::now());
         let ModelRef { name, selector } = &request.model;
         let goes_on = |slot: &Slot| has(slot, &id, now);
-        if table.resident(&request.model).is_some_and(|slot| goes_on(slot)) {
-            return None;
+        if let Some(slot) = table.resident(&request.model).filter(|slot| goes_on(slot)) {
+            return Some(slot.clone());
         }
         let may_be = |slot: &Slot| *slot.spec.name == **name && is_meant(slot, selector) && goes_on(slot);
         let in_table = table.served(name).into_iter().flat_map(|served| served.slots.values());
