@@ -34,6 +34,7 @@ pub use elements::{Elements, ElementsBuilder};
 pub use engine::{BatchLayout, Engine, InputLayout, Inputs, Instance, Interrupt, Model, Placement};
 pub use error::{Error, ErrorKind, Result};
 pub use futures::future::BoxFuture;
+pub use futures::stream::BoxStream;
 pub use infer::{Infer, InferRequest, InferResponse, ModelInfo, Observe, Parameter, Parameters, Timings};
 pub use name::{ModelName, ModelRef, Selector};
 pub use python::{Predictor, PythonEnvironment, PythonSpec, PythonTensor};

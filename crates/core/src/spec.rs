@@ -69,6 +69,9 @@ pub struct ModelConfig {
     pub dynamic_batching: Option<DynamicBatching>,
     /// How requests of a stateful model belong together; none: each stands alone.
     pub sequence_batching: Option<Arc<SequenceBatching>>,
+    /// Whether a request may have any number of answers (`model_transaction_policy`). What the model's
+    /// code says counts.
+    pub decoupled: bool,
     /// The artifact's file name within the version folder.
     pub default_model_filename: String,
     /// Free-form settings, shown to clients.
@@ -351,6 +354,7 @@ impl Default for ModelConfig {
             instance_groups: Vec::new(),
             dynamic_batching: Some(DynamicBatching::unconfigured()),
             sequence_batching: None,
+            decoupled: false,
             default_model_filename: "model.onnx".to_owned(),
             parameters: BTreeMap::new(),
             response_cache: false,

@@ -15,7 +15,7 @@ use salver_core::{Error, ModelName, ModelRef, Parameter, Parameters, Result};
 pub use client::{decode_response, encode_request};
 pub use describe::{decode_load_request, model_config, model_metadata, repository_index, server_metadata, statistics};
 pub use request::decode_infer;
-pub use response::{encode_infer, encode_stream, encode_stream_error, wants_final_response};
+pub use response::{encode_end, encode_infer, encode_piece, encode_stream, encode_stream_error, wants_final_response};
 
 use crate::{Limits, oip};
 use inference::InferParameter;

@@ -1,6 +1,6 @@
 //! Triton's `config.pbtxt` to a [`ModelConfig`], with every check that needs no graph.
 //!
-//! What Salver does not do (ensembles, decoupled answers, batch inputs) is refused by
+//! What Salver does not do (ensembles, decoupled answers of ONNX, batch inputs) is refused by
 //! name. Fields that only tune or label Triton itself are checked for spelling and then left alone.
 
 mod batching;
@@ -65,6 +65,7 @@ fn check(config: proto::ModelConfig, name: &str) -> Checked<ModelConfig> {
         batch,
         dynamic_batching,
         sequence_batching,
+        decoupled: false,
         default_model_filename: model_filename(config.default_model_filename)?,
         response_cache: is_cached,
         cache_ttl: None,
@@ -97,10 +98,14 @@ fn check_unsupported(config: &proto::ModelConfig) -> Checked<()> {
     let decoupled = config.model_transaction_policy.as_ref().is_some_and(|policy| policy.decoupled);
     let features = [
         ("ensemble_scheduling", matches!(config.scheduling_choice, Some(SchedulingChoice::EnsembleScheduling(_)))),
-        ("model_transaction_policy.decoupled", decoupled),
         ("batch_input", !config.batch_input.is_empty()),
         ("batch_output", !config.batch_output.is_empty()),
     ];
+    if decoupled {
+        let message = "model_transaction_policy.decoupled is not offered for ONNX, whose models give one answer; a \
+                       model in Python gives several where its predict is a generator";
+        return Err(Fault::unsupported("model_transaction_policy.decoupled", message));
+    }
     match features.into_iter().find(|(_, used)| *used) {
         Some((feature, _)) => Err(Fault::unsupported(feature, format!("{feature} is not offered"))),
         None => Ok(()),

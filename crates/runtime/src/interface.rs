@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use salver_core::{
     BatchRule, Batching, DataType, Dim, Error, InstanceGroup, IoConfig, ModelConfig, PartLimits, Result, Shape,
-    Signature, Task, Tensor, TensorSpec,
+    Signature, Task, TaskSpec, Tensor, TensorSpec,
 };
 
 use crate::padding::Padding;
@@ -150,6 +150,26 @@ impl Interface {
         self.config.outputs = declared(&shown.outputs, &[], true);
         self.task = Some(task);
         Ok(self)
+    }
+
+    /// Expects any number of answers to a request: none shares a batch, and none is kept.
+    ///
+    /// # Errors
+    /// `Unsupported` naming what cannot go with that.
+    pub(crate) fn decouple(&mut self, task: &TaskSpec) -> Result<()> {
+        let with = match task {
+            TaskSpec::Tensor | TaskSpec::Rows if !self.config.response_cache => {
+                self.config.decoupled = true;
+                self.config.dynamic_batching = None;
+                self.padding = None;
+                return Ok(());
+            }
+            TaskSpec::Tensor | TaskSpec::Rows => "[cache]".to_owned(),
+            task => format!("task = \"{}\"", task.name()),
+        };
+        Err(Error::unsupported(format!(
+            "a model whose predict is a generator cannot have {with}: leave one of them out"
+        )))
     }
 
     /// Inputs and outputs as requests see them.

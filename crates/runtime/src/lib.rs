@@ -22,6 +22,7 @@ mod on_demand;
 mod options;
 mod order;
 mod padding;
+mod pieces;
 mod places;
 mod policy;
 mod queue;
@@ -65,6 +66,7 @@ pub use crate::residency::{Meter, ResidencyOptions};
 
 use crate::cache::ResponseCache;
 use crate::lifecycle::{Lifecycle, LifecycleOptions};
+use crate::pieces::Inlet;
 use crate::reconcile::Extent;
 use crate::residency::Residency;
 use crate::shared::Shared;
@@ -337,6 +339,29 @@ impl Runtime {
             }
         }
         Err(Error::not_ready(format!("model '{}' is being replaced; try again", request.model)))
+    }
+
+    /// Runs one request to a model of either kind. The answer, where there is but one; those of a
+    /// decoupled model go to `inlet`.
+    async fn drive(
+        self: Arc<Self>,
+        mut request: InferRequest,
+        ctx: Context,
+        inlet: Inlet,
+    ) -> Result<Option<InferResponse>> {
+        for _ in 0..8 {
+            let access = self.lifecycle.slot(&request.model, ctx.deadline).await;
+            let access = access.map_err(|error| self.not_yet(error))?;
+            if !access.slot.is_decoupled {
+                break;
+            }
+            match access.slot.infer_pieces(&mut request, &ctx, inlet.clone()).await {
+                Ok(()) => return Ok(None),
+                Err(Refusal::Error(error)) => return Err(error),
+                Err(Refusal::Draining) => {}
+            }
+        }
+        self.infer_here(&mut request, &ctx).await.map(Some)
     }
 
     fn explain(&self, model: &ModelRef) -> Error {

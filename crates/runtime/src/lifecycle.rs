@@ -16,7 +16,7 @@ use arc_swap::ArcSwap;
 use parking_lot::Mutex;
 use salver_core::{
     BatchRule, DataType, Dim, DynamicBatching, Engine, Error, ErrorKind, Instance, Model, ModelEntry, ModelInfo,
-    ModelName, ModelSpec, ModelState, Result, Signature, TaskMaker, TaskSpec, TensorSpec,
+    ModelName, ModelSpec, ModelState, Result, TaskMaker, TaskSpec, TensorSpec,
 };
 use salver_telemetry::Metrics;
 use tokio::sync::Semaphore;
@@ -399,7 +399,7 @@ impl Lifecycle {
         checksum::check(&spec.checksums)?;
         let cached = Loading::begin(self.cache.as_ref(), spec);
         let (engine, model) = self.open(spec)?;
-        let interface = self.interface(spec, model.signature())?;
+        let interface = self.interface(spec, model.as_ref())?;
         let metrics = self.metrics.model(&spec.name, spec.version);
         let info = describe(spec, engine.as_ref(), &interface);
         let info = Arc::new(ModelInfo { observer: Some(Arc::new(Observer(metrics.clone()))), ..info });
@@ -435,8 +435,11 @@ impl Lifecycle {
     }
 
     /// Joins the graph with what the model's files say.
-    fn interface(&self, spec: &ModelSpec, graph: &Signature) -> Result<Interface> {
-        let interface = Interface::new(graph, &spec.config)?;
+    fn interface(&self, spec: &ModelSpec, model: &dyn Model) -> Result<Interface> {
+        let mut interface = Interface::new(model.signature(), &spec.config)?;
+        if model.is_decoupled() {
+            interface.decouple(&spec.task)?;
+        }
         let task = match (&self.options.tasks, &spec.task) {
             (_, TaskSpec::Tensor | TaskSpec::Rows) => None,
             (Some(tasks), _) => tasks.make(spec, &interface.wire)?,

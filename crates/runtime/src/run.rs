@@ -17,12 +17,14 @@ use tokio::sync::oneshot;
 use crate::assemble::{self, Member};
 use crate::desk::Desk;
 use crate::padding::Padding;
+use crate::pieces::Inlet;
 use crate::places::Place;
 use crate::queue::{Entry, Lane};
 use crate::restore::Held;
 use crate::slot::Slot;
 use crate::statistics::Execution;
 
+mod pieces;
 mod steps;
 
 /// A request that waits for a runner.
@@ -32,8 +34,20 @@ pub(crate) struct Job {
     /// The length of padded inputs; 0 where none are.
     pub(crate) length: usize,
     pub(crate) deadline: Option<Instant>,
+    /// Where answers go one by one; none: there is one.
+    pub(crate) outlet: Option<Box<Outlet>>,
     /// Taken when a runner takes the request.
     pub(crate) reply: Option<Reply>,
+}
+
+/// The way of several answers to the caller of a decoupled model.
+#[derive(Debug)]
+pub(crate) struct Outlet {
+    pub(crate) inlet: Inlet,
+    /// The request's id.
+    pub(crate) id: Option<String>,
+    /// The outputs wanted.
+    pub(crate) wanted: Vec<usize>,
 }
 
 /// The way back to the caller, and the place that the request takes until it is answered.
@@ -165,6 +179,9 @@ impl Runner {
 
     fn run(&mut self, slot: &Slot, group: &[Entry<Job>]) -> Result<Done> {
         let padding = slot.interface.padding.as_ref();
+        if let [Entry { payload: Job { outlet: Some(outlet), .. }, .. }] = group {
+            return self.run_pieces(slot, &group[0], outlet);
+        }
         self.guarded(slot, |instance| execute(instance, group, padding, slot))
     }
 

@@ -21,12 +21,13 @@ use crate::inline::{Crew, Inline};
 use crate::interface::{self, Interface};
 use crate::levels::Levels;
 use crate::order::Order;
+use crate::pieces::Inlet;
 use crate::places::{NoPlace, Place, Places};
 use crate::policy::BatchOptions;
 use crate::queue::{BatchKey, Entry, Expiry};
 use crate::recovery::{Backoff, Recovery};
 use crate::restore::Held;
-use crate::run::{self, Answer, Job, Reply, Runner, Seat};
+use crate::run::{self, Answer, Job, Outlet, Reply, Runner, Seat};
 use crate::sequence::{self, Sequences};
 use crate::shared::Shared;
 use crate::statistics::Counters;
@@ -74,6 +75,8 @@ pub(crate) struct Slot {
     pub(crate) order: Option<Order>,
     pub(crate) usage: Usage,
     fixed_rows: bool,
+    /// Whether a request may have any number of answers.
+    pub(crate) is_decoupled: bool,
     /// Whether its instances run elsewhere, where they may end by themselves.
     pub(crate) is_elsewhere: bool,
     /// Tells others that the version became unavailable, or available again.
@@ -141,7 +144,7 @@ impl Slot {
         let order = keeps_order.then(Order::default);
         let run_time = tuned.map(|tuned| tuned.lone_run);
         // What keeps an order, or counts who waits at each level, needs one line for all.
-        let has_one_line = order.is_some() || levels.has_bounds();
+        let has_one_line = order.is_some() || levels.has_bounds() || config.decoupled;
         let inline = match has_one_line {
             true => Inline::never(),
             false => Inline::new(&config.instance_groups, batching.max_delay, run_time),
@@ -150,6 +153,7 @@ impl Slot {
         Self {
             fixed_rows: interface.has_fixed_rows(),
             is_elsewhere: false,
+            is_decoupled: config.decoupled,
             show_standing: OnceLock::new(),
             levels,
             order,
@@ -212,17 +216,14 @@ impl Slot {
 
     /// Runs one request: place, check, line, answer. The request is not touched where the slot drains.
     pub(crate) async fn infer(&self, request: &mut InferRequest, ctx: &Context) -> Result<InferResponse, Refusal> {
-        let place = match self.admit(ctx).await {
-            Ok(place) => place,
-            Err(NoPlace::Draining) => return Err(Refusal::Draining),
-            Err(NoPlace::Full) => {
-                return Err(self.rejected(self.full(format_args!("{} requests in flight", self.places.total()))));
-            }
-            Err(NoPlace::Late) => {
-                let error = Error::new(ErrorKind::Deadline, "the deadline passed before there was room");
-                return Err(self.rejected(error));
-            }
-        };
+        if self.is_decoupled {
+            return Err(Refusal::Error(Error::invalid_input(format!(
+                "this end point doesn't support models with decoupled transaction policy, such as '{}'; ask it over \
+                 ModelStreamInfer or generate_stream",
+                self.info.name
+            ))));
+        }
+        let place = self.admit(ctx).await.map_err(|why| self.turned_away(why))?;
         let mut timing = self.metrics.start(ctx.deadline);
         self.usage.touch(timing.started());
         let result = match &self.sequences {
@@ -230,14 +231,13 @@ impl Slot {
             // Boxed: the others need not carry its states along.
             Some(sequences) => Box::pin(self.infer_step(sequences, request, ctx, place, timing.started())).await,
         };
-        let outcome = match &result {
-            Ok(_) => Outcome::Success,
-            Err(Refusal::Error(error)) if error.kind() == ErrorKind::Deadline => Outcome::Timeout,
-            Err(Refusal::Error(error)) if error.kind() == ErrorKind::Overloaded => Outcome::Rejected,
-            Err(Refusal::Draining) => Outcome::Rejected,
-            Err(Refusal::Error(_)) => Outcome::Error,
-        };
-        let took = timing.finish(outcome);
+        let took = timing.finish(outcome(&result));
+        self.look_at(took, ctx);
+        result
+    }
+
+    /// Logs a request that took too long.
+    fn look_at(&self, took: Duration, ctx: &Context) {
         if let Some(limit) = self.options.slow.filter(|limit| took > *limit) {
             tracing::warn!(
                 model = &*self.info.name,
@@ -249,7 +249,44 @@ impl Slot {
                 "slow inference"
             );
         }
+    }
+
+    /// Runs one request of a decoupled model; its answers go to `inlet`. The request is not touched
+    /// where the slot drains.
+    pub(crate) async fn infer_pieces(
+        &self,
+        request: &mut InferRequest,
+        ctx: &Context,
+        inlet: Inlet,
+    ) -> Result<(), Refusal> {
+        let mut place = self.admit(ctx).await.map_err(|why| self.turned_away(why))?;
+        let mut timing = self.metrics.start(ctx.deadline);
+        let arrived = timing.started();
+        self.usage.touch(arrived);
+        let run = async {
+            let wanted = interface::select(&self.info.name, &self.interface.wire.outputs, &request.outputs)?;
+            let inputs = self.interface.accept(&self.info.name, std::mem::take(&mut request.inputs))?;
+            if !place.hold(inputs.iter().map(Tensor::payload_len).sum()) {
+                return Err(self.no_memory());
+            }
+            let outlet = Some(Box::new(Outlet { inlet, id: request.id.take(), wanted }));
+            let (mut waiter, _, expiry) =
+                self.line_up(inputs, outlet, &request.parameters, ctx, Seat::Own(place), arrived)?;
+            waiter.answer(ctx.deadline, expiry, arrived).await.map(drop)
+        };
+        let result = run.await.map_err(Refusal::Error);
+        timing.finish(outcome(&result));
         result
+    }
+
+    fn turned_away(&self, why: NoPlace) -> Refusal {
+        match why {
+            NoPlace::Draining => Refusal::Draining,
+            NoPlace::Full => self.rejected(self.full(format_args!("{} requests in flight", self.places.total()))),
+            NoPlace::Late => {
+                self.rejected(Error::new(ErrorKind::Deadline, "the deadline passed before there was room"))
+            }
+        }
     }
 
     fn rejected(&self, error: Error) -> Refusal {
@@ -290,7 +327,8 @@ impl Slot {
         if !place.hold(inputs.iter().map(Tensor::payload_len).sum()) {
             return Err(self.no_memory());
         }
-        let (mut waiter, crew, expiry) = self.line_up(inputs, &request.parameters, ctx, Seat::Own(place), arrived)?;
+        let (mut waiter, crew, expiry) =
+            self.line_up(inputs, None, &request.parameters, ctx, Seat::Own(place), arrived)?;
         if let Some(crew) = crew {
             crew.lead(self).await;
         }
@@ -303,6 +341,7 @@ impl Slot {
     pub(crate) fn line_up(
         &self,
         inputs: Vec<Tensor>,
+        outlet: Option<Box<Outlet>>,
         parameters: &Parameters,
         ctx: &Context,
         seat: Seat,
@@ -314,7 +353,7 @@ impl Slot {
         let (sender, answer) = oneshot::channel();
         let reply = Reply { id: 0, deadline: ctx.deadline, sender, seat };
         let key = self.key(&inputs, length);
-        let payload = Job { inputs, length, deadline: ctx.deadline, reply: Some(reply) };
+        let payload = Job { inputs, length, deadline: ctx.deadline, outlet, reply: Some(reply) };
         let (id, crew) = self.push(Entry { id: 0, rows, lane, arrived, expiry, key, payload })?;
         Ok((Waiter { slot: self, id, answer }, crew, expiry))
     }
@@ -440,6 +479,19 @@ impl Slot {
     /// Returns the engine's estimate of what the model takes.
     pub(crate) fn estimated_bytes(&self) -> u64 {
         self.model.lock().as_ref().map_or(0, |model| model.memory_bytes())
+    }
+}
+
+/// What the metrics call the end of a request.
+fn outcome<T>(result: &Result<T, Refusal>) -> Outcome {
+    match result {
+        Ok(_) => Outcome::Success,
+        Err(Refusal::Draining) => Outcome::Rejected,
+        Err(Refusal::Error(error)) => match error.kind() {
+            ErrorKind::Deadline => Outcome::Timeout,
+            ErrorKind::Overloaded => Outcome::Rejected,
+            _ => Outcome::Error,
+        },
     }
 }
 

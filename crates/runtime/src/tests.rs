@@ -9,6 +9,7 @@ use salver_testkit::{FakeEngine, Reaction, spec, tensor};
 use super::*;
 
 mod overload;
+mod pieces;
 mod recovery;
 mod refresh;
 mod scheduling;

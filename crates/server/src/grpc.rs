@@ -3,6 +3,7 @@
 
 mod health;
 mod oip;
+mod pieces;
 mod stream;
 mod turns;
 

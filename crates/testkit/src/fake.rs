@@ -6,6 +6,7 @@
 
 mod fate;
 
+use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread::ThreadId;
@@ -44,6 +45,7 @@ struct Shared {
     instances_made: AtomicUsize,
     fate: Fate,
     compute: Option<Compute>,
+    answers: Option<usize>,
 }
 
 /// What a fake model computes: outputs of inputs, with the number of the instance, which none other
@@ -109,6 +111,7 @@ impl FakeEngine {
             instances_made: AtomicUsize::new(0),
             fate: Fate::default(),
             compute: None,
+            answers: None,
         };
         Self { shared: Arc::new(shared) }
     }
@@ -117,6 +120,12 @@ impl FakeEngine {
     #[must_use]
     pub fn named(self, name: &'static str) -> Self {
         self.configure(|shared| shared.name = name)
+    }
+
+    /// Makes its models decoupled: each answer is given so many times.
+    #[must_use]
+    pub fn repeating(self, answers: usize) -> Self {
+        self.configure(|shared| shared.answers = Some(answers))
     }
 
     /// Gives its models another signature, and what they compute.
@@ -259,6 +268,10 @@ impl Model for FakeModel {
         1 << 20
     }
 
+    fn is_decoupled(&self) -> bool {
+        self.life.shared.answers.is_some()
+    }
+
     fn instance(&self, placement: &Placement) -> Result<Box<dyn Instance>> {
         if placement.device != "cpu" {
             return Err(Error::unsupported(format!("device `{}`: the fake engine has the cpu only", placement.device)));
@@ -311,6 +324,20 @@ impl Instance for FakeInstance {
             Some(compute) => compute(self.number, &tensors),
             None => self.answer(&tensors),
         }
+    }
+
+    fn run_stream(
+        &mut self,
+        inputs: Inputs<'_>,
+        hand_out: &mut dyn FnMut(Vec<Tensor>) -> ControlFlow<()>,
+    ) -> Result<()> {
+        let outputs = self.run(inputs)?;
+        for _ in 0..self.life.shared.answers.unwrap_or(1) {
+            if hand_out(outputs.clone()).is_break() {
+                break;
+            }
+        }
+        Ok(())
     }
 
     fn computes_here(&self) -> bool {

@@ -121,6 +121,7 @@ pub fn model_config(name: &str, config: &ModelConfig) -> wire::ModelConfigRespon
         default_model_filename: config.default_model_filename.clone(),
         parameters: oip::parameters(config).into_iter().map(parameter).collect(),
         model_warmup: config.warmup.iter().map(warmup).collect(),
+        model_transaction_policy: config.decoupled.then_some(wire::ModelTransactionPolicy { decoupled: true }),
         response_cache: config.response_cache.then_some(wire::ModelResponseCache { enable: true }),
         scheduling_choice: match (&config.sequence_batching, &config.dynamic_batching) {
             (Some(sequences), _) => Some(SchedulingChoice::SequenceBatching(sequences::sequence_batching(sequences))),

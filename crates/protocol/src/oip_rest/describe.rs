@@ -127,6 +127,9 @@ pub fn model_config(name: &str, config: &ModelConfig) -> Reply {
     if let (Some(sequences), Value::Object(body)) = (&config.sequence_batching, &mut body) {
         body.insert("sequence_batching".to_owned(), sequences::sequence_batching(sequences));
     }
+    if let (true, Value::Object(body)) = (config.decoupled, &mut body) {
+        body.insert("model_transaction_policy".to_owned(), json!({"decoupled": true}));
+    }
     if let (true, Value::Object(body)) = (config.response_cache, &mut body) {
         body.insert("response_cache".to_owned(), json!({"enable": true}));
     }

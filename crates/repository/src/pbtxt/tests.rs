@@ -123,13 +123,14 @@ fn a_thread_count_acts_with_and_without_a_group() {
 fn what_is_not_offered_is_refused_by_name() {
     for (text, feature) in [
         ("ensemble_scheduling { step { model_name: 'a' } }", "ensemble_scheduling"),
-        ("model_transaction_policy { decoupled: true }", "model_transaction_policy.decoupled"),
         ("batch_input { kind: BATCH_ELEMENT_COUNT }", "batch_input"),
         ("batch_output { }", "batch_output"),
     ] {
         check_error(text, ErrorKind::Unsupported, &format!("{feature} is not offered"));
     }
     assert!(parse("model_transaction_policy { decoupled: false }", "m").is_ok());
+    let error = parse("model_transaction_policy { decoupled: true }", "m").unwrap_err();
+    assert!(error.message().contains("a model in Python gives several"), "{error}");
     check_error(
         "platform: 'tensorrt_plan'",
         ErrorKind::Unsupported,

@@ -281,7 +281,7 @@ impl Slot {
         let (sender, answer) = oneshot::channel();
         let reply = Reply { id: 0, deadline: ctx.deadline, sender, seat: Seat::Own(place) };
         let key = self.key(&inputs, 0);
-        let payload = Job { inputs, length: 0, deadline: ctx.deadline, reply: Some(reply) };
+        let payload = Job { inputs, length: 0, deadline: ctx.deadline, outlet: None, reply: Some(reply) };
         let expiry = Expiry::Never;
         let entry = Entry { id: 0, rows: 1, lane: Lane::Level(1), arrived, expiry, key, payload };
         let id = self.push_step(sequences, &member, entry)?;
