@@ -34,6 +34,7 @@ import registry
 import soak
 import swap
 import tasks
+import workers
 
 REPORT, PARTS = ROOT / "target/bench-report.md", ROOT / "target/bench-report"
 
@@ -420,6 +421,33 @@ def pictures(settings):
     return row
 
 
+# --- Models in Python ---------------------------------------------------------------------------
+
+
+def python_echo(settings):
+    """A class in Python behind Salver and behind FastAPI, two processes each"""
+    row = Row()
+    common.record(["benches/workers.py", "echo"])
+    for name, figures in workers.echo(settings.pairs, ["--duration", settings.duration]).items():
+        if "tutorial" in name:
+            row.at_least(f"{name}: Salver / FastAPI", figures["ratio"], 5, digits=1)
+        else:
+            row.figure(f"{name}: Salver / FastAPI", figures["ratio"].text(2))
+        row.figure(f"{name}: requests/s", f"{figures['salver'].text(0)}; FastAPI {figures['fastapi'].text(0)}")
+    return row
+
+
+def python_restart(settings):
+    """From the end of a worker to the next answer"""
+    row = Row()
+    common.record(["benches/workers.py", "restart"])
+    for name, figures in workers.restart(settings.pairs).items():
+        row.at_most(f"{name}: beyond the import, ms", figures["beyond_ms"], 100, digits=0)
+        text = f"{figures['restart_ms'].text(0)}; import alone {figures['import_ms'].text(0)}"
+        row.figure(f"{name}: killed to answered, ms", text)
+    return row
+
+
 # --- The model registry -------------------------------------------------------------------------
 
 
@@ -497,6 +525,8 @@ ROWS = {
     "embedding": embedding,
     "buckets": buckets,
     "pictures": pictures,
+    "python": python_echo,
+    "restart": python_restart,
     "start": start,
     "registry": registry_at_size,
     "artifact": artifact,

@@ -62,13 +62,19 @@ def serve(program: str, folder: Path, interpreter: Path) -> "tuple[subprocess.Po
     data = TARGET / "examples-python" / folder.name / "data"
     command = [program, "serve", str(folder), "--allow-python", "--python", str(interpreter), "--python-requirements", "ignore"]
     command += ["--http", "127.0.0.1:0", "--grpc", "127.0.0.1:0", "--data", str(data)]
-    print(" ".join(command), flush=True)
-    server = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+    log = log_of(folder.name)
+    print(f"{' '.join(command)} 2> {log}", flush=True)
+    with log.open("w") as errors:
+        server = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=errors, text=True)
     for line in server.stdout:
         found = re.match(r"http listening on (\S+)", line)
         if found:
             return server, f"http://{found[1]}"
-    sys.exit(f"the server ended with {server.wait()}")
+    sys.exit(f"the server ended with {server.wait()}:\n{log.read_text()}")
+
+
+def log_of(name: str) -> Path:
+    return TARGET / "examples-python" / name / "server.log"
 
 
 def ask(address: str, name: str) -> dict:
@@ -79,7 +85,7 @@ def ask(address: str, name: str) -> dict:
         except urllib.error.HTTPError as error:
             text = error.read().decode()
             if error.code != 503 or is_failed(address, name):
-                sys.exit(f"{error.code}: {text}")
+                sys.exit(f"{error.code}: {text}\nthe log is {log_of(name)}")
 
 
 def is_failed(address: str, name: str) -> bool:
@@ -108,7 +114,7 @@ def main() -> None:
         answer = ask(address, options.name)
         question = (HERE / options.name / "question.json").read_text().strip()
         print(f"curl {address}/models/{options.name}/predict -d '{question}'")
-        print(json.dumps(answer, indent=2))
+        print(json.dumps(answer))
         if options.stay:
             server.wait()
     except KeyboardInterrupt:

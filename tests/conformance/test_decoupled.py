@@ -1,5 +1,6 @@
 """Models in Python that give several answers to a request, through unmodified gRPC streams."""
 
+import json
 import queue
 import socket
 import struct
@@ -144,6 +145,14 @@ def test_unary_calls_are_refused(decoupled):
         with pytest.raises(InferenceServerException, match=text):
             connection.infer("counter", [number(grpc_client, 1)])
         assert connection.get_model_config("counter").config.model_transaction_policy.decoupled
+
+
+def test_generate_stream_has_an_event_for_each_answer(decoupled):
+    with decoupled.post("/v2/models/counter/generate_stream", {"n": 3}, stream=True) as answer:
+        lines = [json.loads(line.removeprefix(b"data: ")) for line in answer.iter_lines() if line]
+    assert [(line["i"], line["text"]) for line in lines] == [(i, f"piece {i}") for i in range(3)]
+    refused = decoupled.post("/v2/models/counter/generate", {"n": 3})
+    assert refused.status_code == 400 and "decoupled transaction policy" in refused.json()["error"]
 
 
 def test_a_client_that_goes_ends_the_generator(decoupled):

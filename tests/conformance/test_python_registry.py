@@ -38,7 +38,9 @@ def log(model, name: str, table) -> None:
 
 
 def promote(server: Server, name: str, version: int) -> None:
-    mlflow.MlflowClient().transition_model_version_stage(name, str(version), "Production")
+    mlflow.MlflowClient().transition_model_version_stage(
+        name, str(version), "Production", archive_existing_versions=True
+    )
     eventually(lambda: served(server, name) == version, f"version {version} serves")
 
 

@@ -176,6 +176,14 @@ def test_declared_columns_may_come_in_any_order_and_form(saved, shape, text):
     assert list(ask(adapter, 1e-6, **batch)["label"]) == list(model.predict(table))
 
 
+def test_declared_columns_go_in_as_the_model_was_trained(saved):
+    table = people()[["age", "income"]]
+    model = LinearRegression().fit(table, [1.0, 2.0, 3.0, 4.0, 5.0, 7.0])
+    adapter = load("sklearn", saved(model), inputs={"income": ("FP64", [-1]), "age": ("FP64", [-1])})
+    answer = ask(adapter, 1e-12, age=table["age"], income=table["income"])
+    np.testing.assert_allclose(answer["prediction"], model.predict(table))
+
+
 def test_a_table_of_numbers_gets_its_column_names_back(saved):
     table = people()[["age", "income"]]
     # Takes its columns by name, so an array without names would fail.

@@ -142,6 +142,22 @@ def test_workers_end_with_a_server_that_is_killed(tmp_path):
     eventually(lambda: not in_groups(set(pids)), "the end of the worker")
 
 
+def test_a_server_stops_while_a_worker_that_hangs_is_being_started(start, tmp_path):
+    flag = tmp_path / "hang"
+    load = f"""
+    def load(self):
+        import os, time
+        while os.path.exists({str(flag)!r}):
+            time.sleep(0.1)
+"""
+    server = start(model(tmp_path / "m", ECHO + load), *FLAGS)
+    flag.touch()
+    (before,) = workers(server)
+    kill(before)
+    eventually(lambda: workers(server) not in ([], [before]), "another one, which hangs")
+    server.stop()
+
+
 def test_changed_code_is_picked_up_without_dropping_a_request(start, tmp_path):
     doubled = ECHO.replace('return batch["x"]', 'return batch["x"] * 1  # the same')
     server = start(model(tmp_path / "m", ECHO), *FLAGS, "--reload")
@@ -173,3 +189,17 @@ def test_without_allow_python_the_reason_says_what_to_do(start, tmp_path):
     eventually(lambda: "--allow-python" in models(server, "show", "m"), "the reason")
     assert workers(server) == []
 
+
+
+def test_a_memory_limit_counts_the_workers(start, tmp_path):
+    held = "\n    def load(self):\n        self.held = bytearray(b'x') * (150 << 20)\n"
+    for name in ("a", "b", "c"):
+        model(tmp_path / "models" / name, ECHO + held)
+    server = start(tmp_path / "models", *FLAGS, "--memory-limit", "500MB")
+    for name in ("a", "b", "c", "a"):
+        answer = server.post(f"/models/{name}/predict", {"x": [[1, 2]]})
+        assert answer.status_code == 200, answer.text
+        # Two of them fit, three do not.
+        assert 1 <= len(workers(server)) <= 2
+    loaded = {row["name"] for row in server.get("/api/v1/models").json()["models"] if row["state"] == "ready"}
+    assert "a" in loaded and "b" not in loaded

@@ -52,6 +52,9 @@ pub trait Model: Send + Sync {
     /// # Errors
     /// `Engine` if the library refuses, `Unsupported` for a device it does not have.
     fn instance(&self, placement: &Placement) -> Result<Box<dyn Instance>>;
+
+    /// Says that no more instances are wanted: one that is being made may be given up with an error.
+    fn close(&self) {}
 }
 
 /// Where an instance runs.

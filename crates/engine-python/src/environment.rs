@@ -19,6 +19,8 @@ use crate::{PythonOptions, Requirements};
 const REVISION: &str = "1";
 /// What the worker itself needs.
 const OWN_NEEDS: &str = "numpy";
+/// A long line about versions for other Pythons, in front of what is wrong.
+const PIP_NOISE: &str = "Ignored the following versions that require a different python version";
 /// Of what pip prints, the last lines are shown.
 const SHOWN_LINES: usize = 8;
 
@@ -87,6 +89,14 @@ impl Environments {
             return Ok(());
         }
         tracing::info!(requirements = %file.display(), folder = %folder.display(), "making a Python environment");
+        self.fill(folder, file).inspect_err(|_| {
+            // What is left of it would be made anew anyway.
+            let _ = fs::remove_dir_all(folder);
+        })?;
+        fs::write(&complete, "").map_err(failed)
+    }
+
+    fn fill(&self, folder: &Path, file: &Path) -> Result<()> {
         let program = folder.join("bin/python");
         self.call(
             &self.interpreter,
@@ -96,8 +106,7 @@ impl Environments {
         let install = ["-m", "pip", "install", "--disable-pip-version-check", "--no-input", "--quiet"];
         let arguments: Vec<&OsStr> = install.iter().map(OsStr::new).collect();
         let arguments = [arguments.as_slice(), &[OsStr::new("-r"), file.as_os_str(), OsStr::new(OWN_NEEDS)]].concat();
-        self.call(&program, &arguments, file)?;
-        fs::write(&complete, "").map_err(failed)
+        self.call(&program, &arguments, file).map(drop)
     }
 
     /// Runs a program beside the requirements and returns what it printed.
@@ -111,7 +120,8 @@ impl Environments {
             return Ok(String::from_utf8_lossy(&output.stdout).into_owned());
         }
         let printed = String::from_utf8_lossy(&output.stderr);
-        let lines: Vec<&str> = printed.lines().filter(|line| !line.trim().is_empty()).collect();
+        let lines: Vec<&str> =
+            printed.lines().filter(|line| !line.trim().is_empty() && !line.contains(PIP_NOISE)).collect();
         let shown = lines[lines.len().saturating_sub(SHOWN_LINES)..].join("\n");
         Err(Error::engine(format!("'{}' could not make the environment:\n{shown}", program.display())))
     }

@@ -47,7 +47,7 @@ impl Region {
     ///
     /// # Panics
     /// If there are fewer.
-    pub(crate) fn to_write(&mut self, len: usize) -> &mut [u8] {
+    pub(crate) fn writable(&mut self, len: usize) -> &mut [u8] {
         assert!(len <= self.memory.len(), "the region was made large enough");
         // SAFETY: the mapping is `len` bytes or longer, lives as long as `self`, and cannot become
         // shorter, as it is sealed. In this process nothing else refers to it. A worker may write
@@ -116,7 +116,7 @@ mod tests {
     fn what_is_written_can_be_copied_out_and_no_more() {
         let mut region = Region::new(10).unwrap();
         assert_eq!(region.len(), MIN_LEN);
-        region.to_write(10).copy_from_slice(b"0123456789");
+        region.writable(10).copy_from_slice(b"0123456789");
         assert_eq!(region.copy_out(2, 3).unwrap(), b"234");
         assert_eq!(region.copy_out(MIN_LEN as u64, 0).unwrap(), b"");
         for (offset, len) in [(MIN_LEN as u64, 1), (u64::MAX, 1), (1, usize::MAX), (u64::MAX, usize::MAX)] {

@@ -4,6 +4,7 @@ use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use parking_lot::Mutex;
 use salver_core::{
@@ -51,6 +52,7 @@ struct Starter {
     interpreter: PathBuf,
     processes: Processes,
     may_be_direct: bool,
+    is_closed: AtomicBool,
 }
 
 impl PythonModel {
@@ -63,7 +65,8 @@ impl PythonModel {
         may_be_direct: bool,
     ) -> Result<Self> {
         let (name, version, artifact) = (spec.name.shared().clone(), spec.version, spec.artifact.clone());
-        let starter = Starter { name, version, artifact, python, interpreter, processes, may_be_direct };
+        let is_closed = AtomicBool::new(false);
+        let starter = Starter { name, version, artifact, python, interpreter, processes, may_be_direct, is_closed };
         let group = spec.config.instance_groups.first().cloned().unwrap_or_default();
         let device = group.devices().into_iter().next().unwrap_or_else(|| "cpu".to_owned());
         let placement = Placement { device, threads: group.threads.max(1), core: group.cores.first().copied() };
@@ -111,9 +114,11 @@ impl Starter {
             model: self.name.clone(),
             command: self.command(placement),
             setup,
+            core: placement.core,
             timeout: self.python.start_timeout,
             memory_limit: limit,
             may_be_direct: self.may_be_direct,
+            is_closed: &self.is_closed,
         };
         Worker::start(launch).map_err(error)
     }
@@ -174,6 +179,10 @@ impl Model for PythonModel {
         };
         let (signature, is_decoupled) = (self.signature.clone(), self.is_decoupled);
         Ok(Box::new(PythonInstance { worker, signature, is_decoupled, placed: Vec::new() }))
+    }
+
+    fn close(&self) {
+        self.starter.is_closed.store(true, Ordering::Relaxed);
     }
 }
 

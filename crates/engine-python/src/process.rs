@@ -133,6 +133,18 @@ impl Process {
         self.child.id()
     }
 
+    /// Pins the process, and what it starts from now on, to a core.
+    pub(crate) fn stay_on(&self, core: Option<usize>) {
+        let Some(core) = core else {
+            return;
+        };
+        let mut cores = rustix::thread::CpuSet::new();
+        cores.set(core);
+        if let Err(error) = rustix::thread::sched_setaffinity(Some(pid(&self.child)), &cores) {
+            tracing::warn!(core, %error, "a worker cannot be pinned to its core");
+        }
+    }
+
     /// Becomes readable when the process has ended.
     pub(crate) fn handle(&self) -> &Arc<OwnedFd> {
         &self.handle

@@ -42,10 +42,14 @@ pub(crate) struct Launch<'a> {
     /// The interpreter, its directory and variables.
     pub(crate) command: Command,
     pub(crate) setup: Setup<'a>,
+    /// The core that the worker stays on; none: any.
+    pub(crate) core: Option<usize>,
     pub(crate) timeout: Duration,
     pub(crate) memory_limit: Option<u64>,
     /// Whether the memory of the worker may be read directly, if the system allows it.
     pub(crate) may_be_direct: bool,
+    /// Set when the worker is not wanted any more.
+    pub(crate) is_closed: &'a AtomicBool,
 }
 
 /// What a started worker says of its model.
@@ -86,7 +90,8 @@ impl Worker {
     /// `Unsupported` without an interpreter, `InvalidInput` where the model's code fails, with the
     /// end of its traceback; `Engine` where the worker ends before the model is loaded.
     pub(crate) fn start(launch: Launch<'_>) -> Result<(Self, Declared)> {
-        let Launch { processes, model, mut command, setup, timeout, memory_limit, may_be_direct } = launch;
+        let Launch { processes, model, mut command, setup, core, timeout, memory_limit, may_be_direct, is_closed } =
+            launch;
         let started = Instant::now();
         let no_room = |error| Error::new(ErrorKind::Full, "no descriptors left for another worker").with_source(error);
         let (socket, theirs) =
@@ -98,6 +103,7 @@ impl Worker {
         command.stdin(Stdio::from(theirs)).stdout(printer).stderr(also_printer);
         // The command is gone when this returns, and with it this side's copies of what the worker holds.
         let process = processes.start(command)?;
+        process.stay_on(core);
         let (output, reader) =
             output::follow(model, process.id(), printed.into(), process.handle().clone()).map_err(no_room)?;
         let mut worker = Self {
@@ -114,16 +120,19 @@ impl Worker {
             is_over: false,
             packet: Vec::with_capacity(MAX_PACKET),
         };
-        let declared = worker.introduce(setup, started + timeout).inspect_err(|_| worker.is_over = true)?;
+        let declared = worker.introduce(setup, started + timeout, is_closed).inspect_err(|_| worker.is_over = true)?;
         Ok((worker, declared))
     }
 
-    fn introduce(&mut self, setup: Setup<'_>, deadline: Instant) -> Result<Declared> {
+    fn introduce(&mut self, setup: Setup<'_>, deadline: Instant, is_closed: &AtomicBool) -> Result<Declared> {
         // A worker that does not even read ends below, with its last words.
         let _ = self.send_bytes(PROGRAM.as_bytes(), None).and_then(|()| self.send(&ToWorker::Setup(setup), None));
         let message = loop {
             match self.wait()? {
                 Event::Said(message) => break message,
+                Event::Tick if is_closed.load(Ordering::Relaxed) => {
+                    return Err(Error::not_ready("the model is being unloaded"));
+                }
                 Event::Tick if Instant::now() < deadline => {}
                 Event::Tick => {
                     let limit = "raise start_timeout_s in [python] if it needs longer";
@@ -153,7 +162,7 @@ impl Worker {
             self.inputs = Some(region);
         }
         match &mut self.inputs {
-            Some(region) => Ok(region.to_write(len)),
+            Some(region) => Ok(region.writable(len)),
             None => Ok(&mut []),
         }
     }

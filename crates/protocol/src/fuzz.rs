@@ -35,6 +35,20 @@ pub fn oip_rest(data: &[u8]) {
     let _ = oip_rest::decode_load_request(&body);
 }
 
+/// Feeds `data` to the decoders of generate requests and of settings, and what they accept to the
+/// encoders.
+pub fn generate(data: &[u8]) {
+    for info in models() {
+        if let Ok(request) = oip_rest::decode_generate(data, samples::reference(), &info, &Limits::default()) {
+            let response = echo(request);
+            let _ = oip_rest::encode_generate(&response);
+            let _ = oip_rest::encode_event(&response);
+        }
+    }
+    let _ = oip_rest::decode_trace_update(data);
+    let _ = oip_rest::decode_log_update(data);
+}
+
 fn read_back(reply: crate::Reply) -> Result<oip_rest::Decoded> {
     oip_rest::decode_response(reply.body, reply.inference_header_len)
 }
@@ -42,10 +56,10 @@ fn read_back(reply: crate::Reply) -> Result<oip_rest::Decoded> {
 /// Feeds `data`, an encoded `ModelInferRequest` or `ModelInferResponse`, to the gRPC decoders.
 pub fn oip_grpc(data: &[u8]) {
     if let Ok(message) = oip_grpc::inference::ModelInferRequest::decode(data)
-        && let Ok(request) = oip_grpc::decode_infer(message, &Limits::default())
+        && let Ok((request, options)) = oip_grpc::decode_infer(message, &Limits::default())
     {
         let _ = oip_grpc::encode_request(&request);
-        let _ = oip_grpc::encode_infer(&echo(request)).and_then(oip_grpc::decode_response);
+        let _ = oip_grpc::encode_infer(&echo(request), &options).and_then(oip_grpc::decode_response);
     }
     if let Ok(message) = oip_grpc::inference::ModelInferResponse::decode(data) {
         let _ = oip_grpc::decode_response(message);

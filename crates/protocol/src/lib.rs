@@ -18,6 +18,7 @@ pub mod plain;
 mod reply;
 mod rows;
 mod samples;
+pub mod settings;
 mod task;
 pub mod tfserving;
 

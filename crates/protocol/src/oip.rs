@@ -3,6 +3,8 @@
 //! Binary tensors, reserved parameters, version texts, and the one place where this protocol's
 //! statuses differ from the table in `salver_core::ErrorKind`.
 
+mod classification;
+
 use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Display;
@@ -13,6 +15,7 @@ use salver_core::{
     Tensor,
 };
 
+pub(crate) use self::classification::Classes;
 use crate::Limits;
 use crate::json::read::clip;
 
@@ -159,6 +162,7 @@ pub(crate) fn check_reserved(parameters: &Parameters) -> Result<()> {
             "sequence_id" if !matches!(value, Parameter::Text(_)) && !is_unsigned(value) => {
                 "a string or a whole number from 0"
             }
+            "headers" if !matches!(value, Parameter::Text(_)) => "a string",
             "triton_enable_empty_final_response" => continue,
             reserved if reserved.starts_with("triton_") => {
                 return Err(Error::invalid_input(format!(
@@ -195,21 +199,32 @@ pub(crate) fn blob_size(what: impl Display, parameters: &Parameters) -> Result<O
     }
 }
 
-/// Reads the parameters of a requested output: whether it shall come back binary, if that is said.
-pub(crate) fn output_is_binary(what: &str, parameters: &Parameters) -> Result<Option<bool>> {
+/// How one output shall come back.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(crate) struct OutputOptions {
+    /// Whether as binary data, where that is said.
+    pub(crate) binary: Option<bool>,
+    /// How many of its best classes instead of its values; 0: its values.
+    pub(crate) classes: usize,
+}
+
+/// Reads the parameters of a requested output.
+pub(crate) fn output_options(what: &str, parameters: &Parameters) -> Result<OutputOptions> {
     if parameters.contains_key("shared_memory_region") {
         return Err(not_offered(what, "shared memory"));
     }
-    match parameters.get("classification") {
-        None | Some(Parameter::Int(0)) => {}
-        Some(Parameter::Int(1..) | Parameter::Uint(_)) => return Err(not_offered(what, "classification")),
+    let classes = match parameters.get("classification") {
+        None => 0,
+        Some(Parameter::Int(count @ 0..)) => usize::try_from(*count).unwrap_or(usize::MAX),
+        Some(Parameter::Uint(_)) => usize::MAX,
         Some(_) => return Err(wrong_parameter(what, "classification", "a whole number from 0")),
-    }
-    match parameters.get("binary_data") {
-        None => Ok(None),
-        Some(Parameter::Bool(binary)) => Ok(Some(*binary)),
-        Some(_) => Err(wrong_parameter(what, "binary_data", "a boolean")),
-    }
+    };
+    let binary = match parameters.get("binary_data") {
+        None => None,
+        Some(Parameter::Bool(binary)) => Some(*binary),
+        Some(_) => return Err(wrong_parameter(what, "binary_data", "a boolean")),
+    };
+    Ok(OutputOptions { binary, classes })
 }
 
 /// Makes a tensor from packed little-endian data, without a copy where that is possible.

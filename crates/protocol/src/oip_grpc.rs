@@ -7,6 +7,7 @@ mod client;
 mod describe;
 mod request;
 mod response;
+mod settings;
 
 use std::collections::BTreeMap;
 
@@ -16,6 +17,7 @@ pub use client::{decode_response, encode_request};
 pub use describe::{decode_load_request, model_config, model_metadata, repository_index, server_metadata, statistics};
 pub use request::decode_infer;
 pub use response::{encode_end, encode_infer, encode_piece, encode_stream, encode_stream_error, wants_final_response};
+pub use settings::{decode_log_update, decode_trace_update, log_settings, trace_settings};
 
 use crate::{Limits, oip};
 use inference::InferParameter;
@@ -29,6 +31,13 @@ pub mod inference {
 
 /// The encoded descriptors of [`inference`], for gRPC reflection.
 pub const FILE_DESCRIPTOR_SET: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/inference.bin"));
+
+/// How the outputs of one request shall come back.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct ReplyOptions {
+    /// Outputs that shall come back as their best classes.
+    classes: oip::Classes,
+}
 
 /// Renders an error as a gRPC status, under this protocol's code for its kind.
 pub fn encode_error(error: &Error) -> tonic::Status {

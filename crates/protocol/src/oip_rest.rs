@@ -6,9 +6,11 @@
 
 mod client;
 mod describe;
+mod generate;
 mod repository;
 mod request;
 mod response;
+mod settings;
 mod tensors;
 
 use std::sync::Arc;
@@ -18,10 +20,12 @@ use salver_core::{Error, ModelName, ModelRef, Result};
 pub use client::{Decoded, EncodedRequest, Form, decode_response, encode_request};
 pub(crate) use describe::{dims, max_batch_size, nanos};
 pub use describe::{live, model_config, model_list, model_metadata, model_ready, ready, server_metadata, statistics};
+pub use generate::{decode_generate, encode_error_event, encode_event, encode_generate};
 pub(crate) use repository::check_load_parameter;
 pub use repository::{decode_index_request, decode_load_request, repository_index};
 pub use request::decode_infer;
 pub use response::encode_infer;
+pub use settings::{decode_log_update, decode_trace_update, log_settings, trace_settings};
 
 use crate::json::read;
 use crate::{Reply, oip};
@@ -35,6 +39,8 @@ pub struct ReplyOptions {
     all_binary: bool,
     /// Outputs that the request lists, and whether each shall be binary.
     listed: Vec<(Arc<str>, bool)>,
+    /// Outputs that shall come back as their best classes.
+    classes: oip::Classes,
 }
 
 impl ReplyOptions {
@@ -45,7 +51,7 @@ impl ReplyOptions {
 
     /// Every output as binary data.
     pub fn binary() -> Self {
-        Self { all_binary: true, listed: Vec::new() }
+        Self { all_binary: true, ..Self::default() }
     }
 
     /// Whether the output called `name` comes back as binary data.

@@ -397,10 +397,10 @@ async fn offload<T: Send + 'static>(bytes: u64, work: impl FnOnce() -> T + Send 
     done.map_err(|error| Error::engine("the response cache ended early").with_source(error))
 }
 
-/// Whether an identical request would fail alike. A caller who left or whose time was up says
-/// nothing about the others.
+/// Whether an identical request would fail alike. A caller who left, whose time was up or who
+/// waited in the queue longer than it wished says nothing about the others.
 fn concerns_all(error: &Error) -> bool {
-    !matches!(error.kind(), ErrorKind::Deadline | ErrorKind::Cancelled)
+    !matches!(error.kind(), ErrorKind::Deadline | ErrorKind::Cancelled | ErrorKind::Overloaded)
 }
 
 fn result_of(outcome: CacheOutcome) -> CacheResult {

@@ -44,8 +44,8 @@ impl Levels {
         let policy = self.policy(lane);
         let asked = number(parameters, "timeout").filter(|&micros| micros > 0 && policy.allow_timeout_override);
         let default = Some(policy.default_timeout_microseconds).filter(|&micros| micros > 0);
-        // A request may only shorten its wait.
-        let micros = [asked, default].into_iter().flatten().min();
+        // A request may only shorten a wait that has an end, as in Triton.
+        let micros = default.map(|default| asked.map_or(default, |asked| asked.min(default)));
         let due = micros.and_then(|micros| now.checked_add(Duration::from_micros(micros)));
         let expiry = match due {
             None => Expiry::Never,
@@ -101,7 +101,7 @@ mod tests {
             priority_levels: 3,
             default_priority_level: 2,
             default_queue_policy: Some(policy(0, false)),
-            priority_queue_policy: BTreeMap::from([(1, policy(10, true))]),
+            priority_queue_policy: BTreeMap::from([(1, policy(10, true)), (3, policy(20, false))]),
             ..DynamicBatching::default()
         }))
     }
@@ -118,7 +118,7 @@ mod tests {
     fn a_request_names_its_level_or_gets_the_default() {
         let never = |_| Expiry::Never;
         check(&[], Lane::Level(2), never);
-        check(&[("priority", 3)], Lane::Level(3), never);
+        check(&[("priority", 3)], Lane::Level(3), |now| Expiry::Reject(now + Duration::from_millis(20)));
         check(&[("priority", 0)], Lane::Level(2), never);
         check(&[("priority", 9)], Lane::Level(2), never);
         check(&[("priority", -1)], Lane::Level(2), never);
@@ -130,8 +130,22 @@ mod tests {
         check(&[("priority", 1)], Lane::Level(1), delay(10));
         check(&[("priority", 1), ("timeout", 3_000)], Lane::Level(1), delay(3));
         check(&[("priority", 1), ("timeout", 90_000)], Lane::Level(1), delay(10));
-        check(&[("timeout", 5_000)], Lane::Level(2), |now| Expiry::Reject(now + Duration::from_millis(5)));
-        check(&[("timeout", 0)], Lane::Level(2), |_| Expiry::Never);
+        check(&[("priority", 1), ("timeout", 0)], Lane::Level(1), delay(10));
+        check(&[("priority", 1), ("timeout", -5)], Lane::Level(1), delay(10));
+        check(&[("priority", 3), ("timeout", 5_000)], Lane::Level(3), |now| {
+            Expiry::Reject(now + Duration::from_millis(5))
+        });
+    }
+
+    #[test]
+    fn a_wait_without_an_end_or_an_override_is_not_the_requests_to_shorten() {
+        check(&[("timeout", 5_000)], Lane::Level(2), |_| Expiry::Never);
+        let policy = QueuePolicy { default_timeout_microseconds: 9_000, ..QueuePolicy::default() };
+        let fixed =
+            Levels::new(Some(&DynamicBatching { default_queue_policy: Some(policy), ..DynamicBatching::default() }));
+        let (asked, now) = (Parameters::from([("timeout".to_owned(), Parameter::Int(1))]), Instant::now());
+        let expected = (Lane::Level(1), Expiry::Reject(now + Duration::from_millis(9)));
+        assert_eq!(fixed.place(Class::Interactive, &asked, now), expected);
     }
 
     #[test]

@@ -304,7 +304,11 @@ impl Lifecycle {
         let slot = match self.fitted(&spec, cause).await {
             Ok(slot) => slot,
             Err(error) => {
-                tracing::error!(model = %name, version, %error, "model failed to load");
+                // What is not offered here is a matter of settings, not a fault.
+                match error.kind() {
+                    ErrorKind::Unsupported => tracing::warn!(model = %name, version, %error, "model is not loaded"),
+                    _ => tracing::error!(model = %name, version, %error, "model failed to load"),
+                }
                 show(ModelState::Failed, error.message());
                 self.metrics.model_loaded(&name, false);
                 return Err(error);

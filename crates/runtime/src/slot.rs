@@ -396,6 +396,13 @@ impl Slot {
         }
     }
 
+    /// Says that a request waited longer than the model's queue policy lets it.
+    pub(crate) fn queue_time_over(&self, waited: Duration) -> Error {
+        let (waited, model) = (waited.as_millis(), &self.info.name);
+        let text = format!("Request timeout expired: it waited {waited} ms in the queue of model '{model}'");
+        Error::new(ErrorKind::Overloaded, text)
+    }
+
     /// Says that a request was not taken up in time.
     pub(crate) fn waited_too_long(&self, waited: Duration) -> Error {
         let (waited, model) = (waited.as_millis(), &self.info.name);
@@ -415,6 +422,12 @@ impl Slot {
     pub(crate) fn instance(&self, placement: &Placement) -> Result<Box<dyn salver_core::Instance>> {
         let model = self.model.lock().clone();
         model.ok_or_else(|| Error::not_ready(format!("model '{}' is unloaded", self.info.name)))?.instance(placement)
+    }
+
+    pub(crate) fn close_model(&self) {
+        if let Some(model) = self.model.lock().as_ref() {
+            model.close();
+        }
     }
 
     /// Returns what all slots share.

@@ -39,7 +39,7 @@ impl Waiter<'_> {
         {
             match tokio::time::timeout_at(due.into(), &mut self.answer).await {
                 Ok(answer) => return self.unpack(answer),
-                Err(_) if self.slot.withdraw(self.id) => return Err(self.slot.waited_too_long(arrived.elapsed())),
+                Err(_) if self.slot.withdraw(self.id) => return Err(self.slot.queue_time_over(arrived.elapsed())),
                 // A runner has it: from here on only the caller's own deadline counts.
                 Err(_) => {}
             }

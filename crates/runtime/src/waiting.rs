@@ -213,7 +213,7 @@ impl Slot {
         let waited = now.saturating_duration_since(entry.arrived);
         self.counters.failed(waited);
         if let Some(reply) = entry.payload.reply {
-            self.deliver(reply, Err(self.waited_too_long(waited)));
+            self.deliver(reply, Err(self.queue_time_over(waited)));
         }
     }
 
@@ -337,8 +337,9 @@ impl Slot {
         due.next
     }
 
-    /// Lets workers end once their line is empty.
+    /// Lets workers end once their line is empty. One that is being made again is given up.
     pub(crate) fn close(&self) {
+        self.close_model();
         self.waiting.state.lock().closed = true;
         self.waiting.wake.notify_all();
         self.waiting.closing.notify_all();

@@ -1,4 +1,5 @@
-//! The one skeleton of every inference request: decode, infer within the deadline, encode.
+//! The one skeleton of every inference request: decode, infer within the deadline, encode. One that
+//! is answered in pieces has the same steps, and encodes a piece when its client takes it.
 //!
 //! A protocol says only how its bytes become an [`InferRequest`] and how an [`InferResponse`] or
 //! an error becomes its reply. Deadlines, logs and where heavy work runs are settled here, once.
@@ -6,8 +7,9 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use futures::FutureExt;
 use futures::future::Either;
+use futures::stream::BoxStream;
+use futures::{FutureExt, StreamExt};
 use salver_core::{CacheOutcome, Context, Error, ErrorKind, InferRequest, InferResponse, ModelRef, Result, Tensor};
 
 use crate::app::App;
@@ -106,7 +108,12 @@ async fn run_steps<P: Protocol>(
         request?
     };
     let decode = started.elapsed();
-    let response = app.services.infer.infer(request, ctx).await?;
+    let trace = app.traces.begin(&request, &ctx.id);
+    let outcome = app.services.infer.infer(request, ctx).await;
+    let response = match trace {
+        None => outcome?,
+        Some(trace) => trace.end(decode, outcome)?,
+    };
     let (version, cache) = (response.model.version, response.cache);
     let is_small = response.outputs.iter().map(Tensor::payload_len).sum::<usize>() < OFFLOAD_BYTES;
     let reply = if is_small {
@@ -115,6 +122,61 @@ async fn run_steps<P: Protocol>(
         Box::pin(offload(move || encode(&protocol, response, decode))).await??
     };
     Ok(Answer { reply, version, cache })
+}
+
+/// What answers one request bit by bit.
+pub(crate) struct Pieces<R> {
+    /// What came first: until then, a failure is that of the whole request.
+    pub first: R,
+    /// What follows. Nothing is made ahead: the next piece is asked for when this one is taken.
+    pub rest: BoxStream<'static, Result<R>>,
+    pub version: u64,
+}
+
+/// Answers one request in pieces. A context without a deadline gets the default one.
+///
+/// # Errors
+/// Those of decoding, and what becomes of the first piece.
+pub(crate) async fn pieces<P: Protocol + Sync>(
+    app: &Arc<App>,
+    mut protocol: P,
+    raw: P::Raw,
+    mut ctx: Context,
+) -> Result<Pieces<P::Reply>> {
+    let started = Instant::now();
+    ctx.deadline = Some(ctx.deadline.unwrap_or_else(|| started + app.limits().default_deadline));
+    if let Some(wake) = protocol.described().and_then(|model| app.services.infer.wake(model, ctx.deadline)) {
+        wake.await?;
+    }
+    let request = if P::raw_len(&raw) < OFFLOAD_BYTES {
+        protocol.decode(raw, app)?
+    } else {
+        let (back, request) = decode_elsewhere(app.clone(), protocol, raw).await?;
+        protocol = back;
+        request?
+    };
+    let decode = started.elapsed();
+    let trace = app.traces.begin(&request, &ctx.id);
+    let mut responses = app.services.infer.clone().infer_stream(request, ctx);
+    let first = responses.next().await.unwrap_or_else(|| Err(Error::engine("the model ended without an answer")));
+    let first = match trace {
+        None => first?,
+        Some(trace) => trace.end(decode, first)?,
+    };
+    let (version, protocol) = (first.model.version, Arc::new(protocol));
+    let first = piece(protocol.clone(), first, decode).await?;
+    let rest = responses.then(move |response| {
+        let protocol = protocol.clone();
+        async move { piece(protocol, response?, Duration::ZERO).await }
+    });
+    Ok(Pieces { first, rest: rest.boxed(), version })
+}
+
+async fn piece<P: Protocol + Sync>(protocol: Arc<P>, response: InferResponse, decode: Duration) -> Result<P::Reply> {
+    match response.outputs.iter().map(Tensor::payload_len).sum::<usize>() < OFFLOAD_BYTES {
+        true => encode(&*protocol, response, decode),
+        false => offload(move || encode(&*protocol, response, decode)).await?,
+    }
 }
 
 /// Decodes away from the async threads, and gives the protocol back: it has the reply to encode.

@@ -1,5 +1,6 @@
 //! What every handler shares: the services, the options and a few questions about models.
 
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, OnceLock};
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
@@ -10,6 +11,7 @@ use crate::browser::Hosts;
 use crate::connection::Shutdown;
 use crate::cors::Cors;
 use crate::memory::Memory;
+use crate::trace::Traces;
 use crate::{Limits, ServerOptions, Services};
 
 /// The shared state of the server.
@@ -20,6 +22,10 @@ pub(crate) struct App {
     pub cors: Cors,
     pub hosts: Hosts,
     pub memory: Arc<Memory>,
+    /// Which requests are traced.
+    pub traces: Traces,
+    /// What a client chose for the times of the log: they are the same either way.
+    pub has_iso_times: AtomicBool,
     /// Made when it is first asked for.
     pub openapi: OnceLock<Bytes>,
     /// When the server started, in seconds since the epoch.
@@ -45,6 +51,8 @@ impl App {
             cors,
             hosts,
             memory,
+            traces: Traces::default(),
+            has_iso_times: AtomicBool::new(false),
             openapi: OnceLock::new(),
             started: SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs()),
         }))

@@ -100,7 +100,8 @@ impl Edge {
         if family != Family::GrpcStream {
             busy.replying();
         }
-        response.map(|inner| ReplyBody { inner, _busy: busy })
+        let comes_in_pieces = response.extensions().get::<routes::EventStream>().is_some();
+        response.map(|inner| ReplyBody { inner, busy, comes_in_pieces })
     }
 
     fn refusal(&self, family: Family, framing: Framing, request: &Request<Incoming>) -> Option<Refusal> {
@@ -343,7 +344,9 @@ impl AccessLog {
 /// A reply's body; the request counts as open until it is gone.
 pub(crate) struct ReplyBody {
     inner: Body,
-    _busy: Busy,
+    busy: Busy,
+    /// Whether the peer may have read all there is, and waits for more.
+    comes_in_pieces: bool,
 }
 
 impl http_body::Body for ReplyBody {
@@ -351,7 +354,14 @@ impl http_body::Body for ReplyBody {
     type Error = axum::Error;
 
     fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
-        Pin::new(&mut self.inner).poll_frame(cx)
+        let polled = Pin::new(&mut self.inner).poll_frame(cx);
+        if self.comes_in_pieces {
+            match polled {
+                Poll::Pending => self.busy.working(),
+                Poll::Ready(_) => self.busy.replying(),
+            }
+        }
+        polled
     }
 
     fn is_end_stream(&self) -> bool {

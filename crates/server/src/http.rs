@@ -2,6 +2,7 @@
 
 mod api;
 mod exchange;
+mod generate;
 mod home;
 mod mlflow;
 mod mlflow_scoring;
@@ -9,6 +10,7 @@ pub(crate) mod oip;
 mod openai;
 mod plain;
 mod registry;
+mod settings;
 mod target;
 mod tfserving;
 
@@ -22,7 +24,7 @@ use http::{Method, Request, Response, StatusCode};
 use salver_core::Error;
 use salver_protocol::{Reply, oip_rest};
 
-pub(crate) use self::exchange::plain_response;
+pub(crate) use self::exchange::{EventStream, plain_response};
 pub(crate) use self::mlflow::is_upload;
 pub(crate) use self::oip::infer_for as infer;
 use self::target::Target;
@@ -77,13 +79,18 @@ fn oip_routes(mut router: Router<Arc<App>>) -> Router<Arc<App>> {
         .route("/v2/repository/index", post(oip::repository_index))
         .route("/v2/repository/models/{model}/load", post(oip::load))
         .route("/v2/repository/models/{model}/unload", post(oip::unload))
-        .route("/v2/cudasharedmemory/status", get(oip::no_cuda_regions));
+        .route("/v2/cudasharedmemory/status", get(oip::no_cuda_regions))
+        .route("/v2/logging", get(settings::log).post(settings::change_log))
+        .route("/v2/trace/setting", get(settings::trace).post(settings::change_trace))
+        .route("/v2/models/{model}/trace/setting", get(settings::trace_of).post(settings::change_trace_of));
     let of_model = [
         ("", get(oip::model_metadata)),
         ("/ready", get(oip::model_ready)),
         ("/config", get(oip::model_config)),
         ("/stats", get(oip::model_statistics)),
         ("/infer", post(oip::infer)),
+        ("/generate", post(generate::generate)),
+        ("/generate_stream", post(generate::generate_stream)),
     ];
     for (suffix, handler) in of_model {
         router = router
@@ -91,19 +98,7 @@ fn oip_routes(mut router: Router<Arc<App>>) -> Router<Arc<App>> {
             .route(&format!("/v2/models/{{model}}/versions/{{version}}{suffix}"), handler);
     }
     // Known to the protocol's clients, and not offered: they are told so instead of a bare 404.
-    for path in [
-        "/v2/models/{model}/generate",
-        "/v2/models/{model}/generate_stream",
-        "/v2/models/{model}/versions/{version}/generate",
-        "/v2/models/{model}/versions/{version}/generate_stream",
-        "/v2/models/{model}/trace/setting",
-        "/v2/trace/setting",
-        "/v2/logging",
-        "/v2/systemsharedmemory/{*rest}",
-    ] {
-        router = router.route(path, any(oip::not_offered));
-    }
-    router
+    router.route("/v2/systemsharedmemory/{*rest}", any(oip::not_offered))
 }
 
 /// Recognises the most frequent route, inference over the Open Inference Protocol, without the

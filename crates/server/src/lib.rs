@@ -18,6 +18,8 @@ mod http;
 mod limits;
 mod listener;
 mod memory;
+mod settings;
+mod trace;
 
 use std::io;
 use std::net::SocketAddr;

@@ -10,7 +10,7 @@ pub mod names;
 mod process;
 mod striped;
 
-pub use logging::{LogFormat, init_logging};
+pub use logging::{LogFormat, LogLevels, TRACE_TARGET, change_log_levels, init_logging, log_levels};
 pub use metrics::{
     CacheMetrics, CacheResult, Metrics, ModelCacheMetrics, ModelMetrics, Outcome, Replaced, TaskMetrics, Timing,
 };

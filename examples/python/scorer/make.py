@@ -4,6 +4,6 @@ import json
 import sys
 from pathlib import Path
 
-POINTS = {"employed": 20, "self-employed": 10, "retired": 15, "other": 0}
+POINTS = {"employed": 20, "self-employed": 10, "retired": 15}
 
 (Path(sys.argv[1]) / "points.json").write_text(json.dumps(POINTS))

@@ -84,7 +84,7 @@ def test_an_open_shape_is_asked_for(saved):
     [
         (".", {"signature": "train"}, "no signature `train`, but: serving_default, texts, open"),
         ("without", {}, "no signature `serving_default`, but: serve, texts, open|no signature `serving_default`, but: none"),
-        ("variables", {}, "has no saved_model.pb"),
+        ("variables", {}, "there is no saved_model.pb"),
     ],
 )
 def test_what_is_not_there_is_said(saved, folder, settings, message):

@@ -200,7 +200,7 @@ def fitted(answer, outputs, rows):
             arrays = [arrays[0][:, index] for index in range(len(outputs))]
         if len(arrays) != len(outputs):
             raise ValueError(f"the model gave {', '.join(answer)}; declared are {', '.join(outputs)}")
-        answer = dict(zip(outputs, arrays, strict=True))
+        answer = dict(zip(outputs, arrays))
     return {name: shaped(answer[name], kind, shape, rows, name) for name, (kind, shape) in outputs.items()}
 
 

@@ -30,7 +30,7 @@ class Adapter:
         self.model = read(str(context.artifact), context.settings)
         if not hasattr(self.model, "predict") and not hasattr(self.model, "transform"):
             kind = type(self.model).__name__
-            raise ValueError(f"{context.artifact} holds a {kind}, which has neither `predict` nor `transform`")
+            raise ValueError(f"the file holds a {kind}, which has neither `predict` nor `transform`")
         limit_threads(self.model, context.threads)
         needed("threadpoolctl", "threadpoolctl").threadpool_limits(limits=context.threads)
         names = getattr(self.model, "feature_names_in_", None)
@@ -141,7 +141,7 @@ def read(path, settings):
     ending = os.path.splitext(path)[1].lower()
     kind = KINDS.get(ending)
     if kind is None:
-        raise ValueError(f"{path}: expected one of {', '.join(KINDS)}")
+        raise ValueError(f"the file ends in `{ending}`; expected one of {', '.join(KINDS)}")
     needed("sklearn", "scikit-learn")
     with warnings.catch_warnings():
         # Whoever saved it with another version should read it in the log; it is no reason to stop.
@@ -169,7 +169,7 @@ def read_skops(path, settings):
     if unknown:
         names = ",".join([*trusted, *unknown])
         raise ValueError(
-            f"{path} needs types that skops does not trust: {', '.join(unknown)}. "
+            f"the file needs types that skops does not trust: {', '.join(unknown)}. "
             f'If you know them, write under [python.settings] in model.toml: trusted = "{names}"'
         )
     return io.load(path, trusted=trusted)
@@ -215,7 +215,7 @@ def categories(model):
     found = {}
     for columns, step in column_steps(model):
         for part in [step, *(part for _, part in getattr(step, "steps", []))]:
-            for name, values in zip(columns, getattr(part, "categories_", []), strict=False):
+            for name, values in zip(columns, getattr(part, "categories_", [])):
                 known = [value for value in values if isinstance(value, str)]
                 if known:
                     found[str(name)] = known[0]

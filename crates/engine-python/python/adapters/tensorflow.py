@@ -24,7 +24,7 @@ class Adapter:
         folder = str(context.artifact)
         folder = folder if os.path.isdir(folder) else os.path.dirname(folder)
         if not os.path.isfile(os.path.join(folder, "saved_model.pb")):
-            raise ValueError(f"{folder} has no saved_model.pb: expected a folder that tf.saved_model.save made")
+            raise ValueError("there is no saved_model.pb: expected a folder that tf.saved_model.save made")
         with tf.device(self.device):
             self.model = tf.saved_model.load(folder)  # Holds the variables of its functions.
         wanted = context.settings.get("signature", "serving_default")

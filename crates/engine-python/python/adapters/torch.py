@@ -45,7 +45,7 @@ class Adapter:
         if not set(self.outputs) <= set(found):
             if len(found) != len(self.outputs):
                 raise ValueError(f"the model gave {', '.join(found)}; declared are {', '.join(self.outputs)}")
-            found = dict(zip(self.outputs, found.values(), strict=True))
+            found = dict(zip(self.outputs, found.values()))
         return {name: self.array(found[name], kind) for name, (kind, _) in self.outputs.items()}
 
     def read_program(self, path):
@@ -62,7 +62,7 @@ class Adapter:
         for name in program.graph_signature.user_inputs:
             value = values.get(name)
             if not isinstance(value, torch.Tensor):
-                raise ValueError(f"{path}: the argument `{name}` is no tensor; export the model with tensors only")
+                raise ValueError(f"the argument `{name}` is no tensor; export the model with tensors only")
             shape = [size if isinstance(size, int) else -1 for size in value.shape]
             found[name] = (wire_type(torch, value.dtype), shape)
         if self.inputs and len(self.inputs) != len(found):
@@ -82,7 +82,7 @@ class Adapter:
         if not self.inputs:
             each = ", ".join(f'{{ name = "{name}", dtype = "FP32", shape = [-1, 4] }}' for name in taken)
             raise ValueError(
-                f"{path} does not say what the model takes. Write it, with types and shapes of your own in the order "
+                "the file does not say what the model takes. Write it, with types and shapes of your own in the order "
                 f"of `forward`, at the top of model.toml: input = [{each}]"
             )
         if form == "script" and not len(taken) <= len(self.inputs) < len(schema.arguments):
@@ -92,13 +92,13 @@ class Adapter:
         torch = self.torch
         if settings.get("unpickle") != "true":
             raise ValueError(
-                f"{path} is a pickle, which can run any code while it is read. Save the model with torch.export "
+                "the file is a pickle, which can run any code while it is read. Save the model with torch.export "
                 '(.pt2); or, if you trust whoever made the file, write unpickle = "true" under [python.settings]'
             )
         found = torch.load(path, map_location=self.device, weights_only=False)
         if not isinstance(found, torch.nn.Module):
             raise ValueError(
-                f"{path} holds a {type(found).__name__}, such as the weights of a model, and no module: "
+                f"the file holds a {type(found).__name__}, such as the weights of a model, and no module: "
                 "save the whole model with torch.export, or write a class that loads the weights into one"
             )
         return found
@@ -127,7 +127,7 @@ class Adapter:
             ) from error
         found = {}
         for name, value in small.items():
-            sizes = zip(value.shape, large[name].shape, strict=True)
+            sizes = zip(value.shape, large[name].shape)
             shape = [size if size == other else -1 for size, other in sizes]
             found[name] = (wire_type(self.torch, value.dtype), shape)
         return found
@@ -135,7 +135,7 @@ class Adapter:
     def zeros(self, size):
         shapes = [[size if extent < 0 else extent for extent in shape] for _, shape in self.inputs.values()]
         kinds = [getattr(self.torch, TYPES[kind]) for kind, _ in self.inputs.values()]
-        pairs = zip(shapes, kinds, strict=True)
+        pairs = zip(shapes, kinds)
         return [self.torch.zeros(shape, dtype=kind, device=self.device) for shape, kind in pairs]
 
     def tensor(self, array, kind):

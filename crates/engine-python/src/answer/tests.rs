@@ -74,7 +74,7 @@ fn elements_fill_their_bytes_exactly() {
 fn a_region_is_read_within_its_bounds() {
     let spec = TensorSpec::new("y", DataType::Uint8, &[-1]);
     let mut region = Region::new(1).unwrap();
-    region.to_write(4).copy_from_slice(&[1, 2, 3, 4]);
+    region.writable(4).copy_from_slice(&[1, 2, 3, 4]);
     let at = |address, len| Located { dtype: DataType::Uint8, shape: Shape::new(&[len]), address, len: len as u64 };
     let taken = take(std::slice::from_ref(&spec), vec![at(1, 3)], &Source::Region(&region)).unwrap();
     assert_eq!(taken[0].bytes().unwrap().as_ref(), [2, 3, 4]);

@@ -47,3 +47,19 @@ fn a_program_that_is_not_there_is_named() {
     assert_eq!(error.kind(), ErrorKind::Unsupported);
     assert!(error.message().contains("'/no/such/python' cannot be started"), "{error}");
 }
+
+#[test]
+fn a_process_is_pinned() {
+    let mut command = shell("sleep 600");
+    command.stdout(std::process::Stdio::null());
+    let process = Processes::new().start(command).unwrap();
+    let allowed = || {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", process.id())).unwrap();
+        status.lines().find_map(|line| line.strip_prefix("Cpus_allowed_list:\t")).unwrap().to_owned()
+    };
+    process.stay_on(None);
+    let any = allowed();
+    let first: usize = any.split(['-', ',']).next().unwrap().parse().unwrap();
+    process.stay_on(Some(first));
+    assert_eq!(allowed(), first.to_string());
+}

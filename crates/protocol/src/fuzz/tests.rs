@@ -128,6 +128,11 @@ fn oip_grpc_survives_its_corpus() {
 }
 
 #[test]
+fn generate_survives_its_corpus() {
+    check("generate", super::generate);
+}
+
+#[test]
 fn tfserving_survives_its_corpus() {
     check("tfserving", super::tfserving);
 }

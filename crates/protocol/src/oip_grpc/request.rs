@@ -7,17 +7,17 @@ use salver_core::{DataType, Element, Error, InferRequest, Result, Shape, Tensor}
 
 use super::inference::model_infer_request::{InferInputTensor, InferRequestedOutputTensor};
 use super::inference::{InferTensorContents, ModelInferRequest};
-use super::{model_ref, oip, parameters};
+use super::{ReplyOptions, model_ref, oip, parameters};
 use crate::Limits;
 use crate::json::packed::Packed;
 use crate::json::read::clip;
 
-/// Reads a request.
+/// Reads a request, and how its outputs shall come back.
 ///
 /// # Errors
 /// `InvalidInput` naming the input or parameter; `TooLarge` beyond `limits`; `Unsupported` for
 /// extensions that are not offered.
-pub fn decode_infer(message: ModelInferRequest, limits: &Limits) -> Result<InferRequest> {
+pub fn decode_infer(message: ModelInferRequest, limits: &Limits) -> Result<(InferRequest, ReplyOptions)> {
     let model = model_ref(&message.model_name, &message.model_version)?;
     if message.inputs.len() > limits.max_inputs {
         return Err(oip::too_many("inputs", limits.max_inputs));
@@ -27,13 +27,15 @@ pub fn decode_infer(message: ModelInferRequest, limits: &Limits) -> Result<Infer
     }
     let parameters = parameters(message.parameters, "the request", limits)?;
     oip::check_reserved(&parameters)?;
-    Ok(InferRequest {
+    let (outputs, options) = outputs(message.outputs, limits)?;
+    let request = InferRequest {
         model,
         id: (!message.id.is_empty()).then_some(message.id),
         inputs: inputs(message.inputs, message.raw_input_contents, limits)?,
-        outputs: outputs(message.outputs, limits)?,
+        outputs,
         parameters,
-    })
+    };
+    Ok((request, options))
 }
 
 fn inputs(inputs: Vec<InferInputTensor>, raw: Vec<Bytes>, limits: &Limits) -> Result<Vec<Tensor>> {
@@ -51,17 +53,20 @@ fn inputs(inputs: Vec<InferInputTensor>, raw: Vec<Bytes>, limits: &Limits) -> Re
 }
 
 /// One output is served once, however often it is named.
-fn outputs(requested: Vec<InferRequestedOutputTensor>, limits: &Limits) -> Result<Vec<Arc<str>>> {
+fn outputs(requested: Vec<InferRequestedOutputTensor>, limits: &Limits) -> Result<(Vec<Arc<str>>, ReplyOptions)> {
     let mut outputs: Vec<Arc<str>> = Vec::with_capacity(requested.len());
+    let mut options = ReplyOptions::default();
     for output in requested {
         oip::check_name("output", &output.name, limits)?;
         let what = format!("output '{}'", clip(&output.name));
-        oip::output_is_binary(&what, &parameters(output.parameters, &what, limits)?)?;
+        let asked = oip::output_options(&what, &parameters(output.parameters, &what, limits)?)?;
         if !outputs.iter().any(|known| **known == *output.name) {
-            outputs.push(output.name.into());
+            let name = output.name.into();
+            options.classes.ask(&name, asked.classes);
+            outputs.push(name);
         }
     }
-    Ok(outputs)
+    Ok((outputs, options))
 }
 
 /// An input whose name, type and shape were read.

@@ -4,13 +4,15 @@ use salver_core::{Error, InferResponse, ModelInfo, Parameter, Parameters, Result
 
 use super::inference::model_infer_response::InferOutputTensor;
 use super::inference::{ModelInferResponse, ModelStreamInferResponse};
-use super::{oip, parameter};
+use super::{ReplyOptions, oip, parameter};
 
-/// Writes a response.
+/// Writes a response as the request asked for it.
 ///
 /// # Errors
-/// `TooLarge` for a BYTES element beyond 4 GiB.
-pub fn encode_infer(response: &InferResponse) -> Result<ModelInferResponse> {
+/// `InvalidInput` for classes of an output that holds no numbers, `TooLarge` for a BYTES element
+/// beyond 4 GiB.
+pub fn encode_infer(response: &InferResponse, options: &ReplyOptions) -> Result<ModelInferResponse> {
+    let outputs = options.classes.apply(response)?;
     let output = |tensor: &salver_core::Tensor| InferOutputTensor {
         name: tensor.name().to_string(),
         datatype: tensor.dtype().as_str().to_owned(),
@@ -21,8 +23,8 @@ pub fn encode_infer(response: &InferResponse) -> Result<ModelInferResponse> {
         model_name: response.model.name.to_string(),
         model_version: response.model.version.to_string(),
         id: response.id.clone().unwrap_or_default(),
-        outputs: response.outputs.iter().map(output).collect(),
-        raw_output_contents: response.outputs.iter().map(oip::binary_blob).collect::<Result<_>>()?,
+        outputs: outputs.iter().map(output).collect(),
+        raw_output_contents: outputs.iter().map(oip::binary_blob).collect::<Result<_>>()?,
         ..ModelInferResponse::default()
     })
 }
@@ -40,8 +42,12 @@ pub fn wants_final_response(parameters: &Parameters) -> bool {
 ///
 /// # Errors
 /// As [`encode_infer`].
-pub fn encode_stream(response: &InferResponse, mark_final: bool) -> Result<ModelStreamInferResponse> {
-    encode_piece(response, mark_final.then_some(true))
+pub fn encode_stream(
+    response: &InferResponse,
+    options: &ReplyOptions,
+    mark_final: bool,
+) -> Result<ModelStreamInferResponse> {
+    encode_piece(response, options, mark_final.then_some(true))
 }
 
 /// Writes one response of a stream, marked as the last of its request or as another one where
@@ -49,8 +55,12 @@ pub fn encode_stream(response: &InferResponse, mark_final: bool) -> Result<Model
 ///
 /// # Errors
 /// As [`encode_infer`].
-pub fn encode_piece(response: &InferResponse, is_final: Option<bool>) -> Result<ModelStreamInferResponse> {
-    let mut message = encode_infer(response)?;
+pub fn encode_piece(
+    response: &InferResponse,
+    options: &ReplyOptions,
+    is_final: Option<bool>,
+) -> Result<ModelStreamInferResponse> {
+    let mut message = encode_infer(response, options)?;
     mark(&mut message, is_final);
     Ok(ModelStreamInferResponse { error_message: String::new(), infer_response: Some(message) })
 }

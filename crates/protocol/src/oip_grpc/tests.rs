@@ -41,7 +41,7 @@ fn typed(datatype: &str, shape: &[i64], fill: impl FnOnce(&mut InferTensorConten
 }
 
 fn decode(message: ModelInferRequest) -> Result<InferRequest> {
-    decode_infer(message, &Limits::default())
+    decode_infer(message, &Limits::default()).map(|(request, _)| request)
 }
 
 #[track_caller]
@@ -142,6 +142,7 @@ fn parameters_of_every_kind_are_read_and_reserved_ones_checked() {
     refuse(with_parameter("p", InferParameter::default()), kind, "parameter 'p'");
     refuse(with_parameter("priority", choice(ParameterChoice::Int64Param(-1))), kind, "parameter 'priority'");
     refuse(with_parameter("timeout", choice(ParameterChoice::StringParam("1".to_owned()))), kind, "'timeout'");
+    refuse(with_parameter("headers", choice(ParameterChoice::BoolParam(true))), kind, "parameter 'headers'");
     refuse(with_parameter("triton_x", choice(ParameterChoice::BoolParam(true))), kind, "reserved");
 }
 
@@ -152,17 +153,39 @@ fn outputs_are_served_once_and_features_refused() {
     message.outputs = vec![output("b"), output("a"), output("b")];
     let read = decode(message.clone()).unwrap();
     assert_eq!(read.outputs.iter().map(|name| &**name).collect::<Vec<_>>(), ["b", "a"]);
-    for (name, value) in [
-        ("classification", ParameterChoice::Int64Param(3)),
-        ("shared_memory_region", ParameterChoice::StringParam("r".to_owned())),
-    ] {
+    let mut ask = |name: &str, value| {
         message.outputs[0].parameters = [(name.to_owned(), choice(value))].into();
-        refuse(message.clone(), ErrorKind::Unsupported, "output 'b' asks for");
+        message.clone()
+    };
+    let region = ask("shared_memory_region", ParameterChoice::StringParam("r".to_owned()));
+    refuse(region, ErrorKind::Unsupported, "output 'b' asks for");
+    for wrong in [
+        ParameterChoice::Int64Param(-1),
+        ParameterChoice::StringParam("1".to_owned()),
+        ParameterChoice::BoolParam(true),
+        ParameterChoice::DoubleParam(1.),
+    ] {
+        refuse(ask("classification", wrong), ErrorKind::InvalidInput, "parameter 'classification' of output 'b'");
     }
     let mut shared = request(vec![input("INT8", &[1], None)], &[]);
     shared.inputs[0].parameters =
         [("shared_memory_region".to_owned(), choice(ParameterChoice::StringParam("r".to_owned())))].into();
     refuse(shared, ErrorKind::Unsupported, "input 'x' asks for shared memory");
+}
+
+#[test]
+fn an_output_comes_back_as_its_best_classes() {
+    let mut message = request(Vec::new(), &[]);
+    let count = choice(ParameterChoice::Int64Param(2));
+    message.outputs = vec![InferRequestedOutputTensor {
+        name: "y".to_owned(),
+        parameters: [("classification".to_owned(), count)].into(),
+    }];
+    let (_, options) = decode_infer(message, &Limits::default()).unwrap();
+    let scores = Tensor::from_slice("y", [1, 3], &[1f32, 3., 2.]).unwrap();
+    let reply = encode_infer(&response(vec![scores]), &options).unwrap();
+    assert_eq!((&*reply.outputs[0].datatype, &*reply.outputs[0].shape), ("BYTES", &[1, 2][..]));
+    assert_eq!(&reply.raw_output_contents[0][..], b"\x0a\0\0\03.000000:1\x0a\0\0\02.000000:2");
 }
 
 #[test]
@@ -228,7 +251,7 @@ fn replies_are_raw_and_keep_their_order() {
         Tensor::from_elements("t", [1], ["ab"].into_iter().collect()).unwrap(),
         Tensor::from_slice("e", [0], &[0f32; 0]).unwrap(),
     ];
-    let message = encode_infer(&response(outputs)).unwrap();
+    let message = encode_infer(&response(outputs), &ReplyOptions::default()).unwrap();
     assert_eq!((&*message.model_name, &*message.model_version, &*message.id), ("m", "3", "7"));
     let named: Vec<_> = message.outputs.iter().map(|output| (&*output.name, &*output.datatype)).collect();
     assert_eq!(named, [("b", "INT16"), ("t", "BYTES"), ("e", "FP32")]);
@@ -241,9 +264,9 @@ fn streams_mark_the_last_reply_only_where_asked() {
     assert!(wants(Parameter::Bool(true)));
     assert!(!wants(Parameter::Bool(false)));
     assert!(!wants_final_response(&Parameters::new()));
-    let marked = encode_stream(&response(Vec::new()), true).unwrap().infer_response.unwrap();
+    let marked = encode_stream(&response(Vec::new()), &ReplyOptions::default(), true).unwrap().infer_response.unwrap();
     assert_eq!(marked.parameters["triton_final_response"], choice(ParameterChoice::BoolParam(true)));
-    let plain = encode_stream(&response(Vec::new()), false).unwrap();
+    let plain = encode_stream(&response(Vec::new()), &ReplyOptions::default(), false).unwrap();
     assert!(plain.infer_response.unwrap().parameters.is_empty());
     let failed = encode_stream_error(&Error::invalid_input("why"), "7");
     assert_eq!((&*failed.error_message, &*failed.infer_response.unwrap().id), ("why", "7"));
@@ -333,7 +356,7 @@ proptest! {
         prop_assert_eq!(&read.model, &sent.model);
         prop_assert_eq!((&read.id, &read.outputs, &read.parameters), (&sent.id, &sent.outputs, &sent.parameters));
 
-        let reply = decode_response(encode_infer(&response(tensors.clone())).unwrap()).unwrap();
+        let reply = decode_response(encode_infer(&response(tensors.clone()), &ReplyOptions::default()).unwrap()).unwrap();
         prop_assert_eq!((&*reply.model_name, &*reply.model_version), ("m", "3"));
         for read in [&read.inputs, &reply.outputs] {
             prop_assert_eq!(read.len(), tensors.len());

@@ -12,6 +12,7 @@ use super::tensors::{self, Draft};
 use super::{ReplyOptions, oip};
 use crate::Limits;
 use crate::json::read::{self, OrNotJson as _, clip};
+use crate::oip::OutputOptions;
 
 /// Reads the body of an inference request, after decompression.
 ///
@@ -79,7 +80,7 @@ impl Parts {
                     has_inputs = true;
                     parts.inputs = tensors::drafts(reader, "input", limits, limits.max_inputs)?;
                 }
-                _ => parts.options.listed = outputs(reader, limits)?,
+                _ => outputs(reader, limits, &mut parts.options)?,
             }
             Ok(())
         })?;
@@ -95,26 +96,26 @@ impl Parts {
 }
 
 /// Reads the requested outputs; one that is named again counts once.
-fn outputs(reader: &mut Jiter<'_>, limits: &Limits) -> Result<Vec<(Arc<str>, bool)>> {
+fn outputs(reader: &mut Jiter<'_>, limits: &Limits, options: &mut ReplyOptions) -> Result<()> {
     let context = |error: Error| error.context("outputs");
-    let mut listed: Vec<(Arc<str>, bool)> = Vec::new();
     let mut count = 0;
     let mut next = reader.next_array().or_not_json().map_err(context)?;
     while next.is_some() {
         if count == limits.max_outputs {
             return Err(oip::too_many("outputs", limits.max_outputs));
         }
-        let (name, binary) = output(reader, count, limits)?;
+        let (name, asked) = output(reader, count, limits)?;
         count += 1;
-        if !listed.iter().any(|(known, _)| **known == *name) {
-            listed.push((name, binary));
+        if !options.listed.iter().any(|(known, _)| **known == *name) {
+            options.classes.ask(&name, asked.classes);
+            options.listed.push((name, asked.binary.unwrap_or(false)));
         }
         next = reader.array_step().or_not_json().map_err(context)?;
     }
-    Ok(listed)
+    Ok(())
 }
 
-fn output(reader: &mut Jiter<'_>, idx: usize, limits: &Limits) -> Result<(Arc<str>, bool)> {
+fn output(reader: &mut Jiter<'_>, idx: usize, limits: &Limits) -> Result<(Arc<str>, OutputOptions)> {
     let place = format!("output {idx}");
     let (mut name, mut parameters) = (None::<Arc<str>>, Parameters::new());
     let depth = limits.json_depth.saturating_sub(3);
@@ -127,8 +128,8 @@ fn output(reader: &mut Jiter<'_>, idx: usize, limits: &Limits) -> Result<(Arc<st
     })?;
     let name = name.ok_or_else(|| Error::invalid_input(format!("{place} has no 'name'")))?;
     oip::check_name("output", &name, limits)?;
-    let binary = oip::output_is_binary(&format!("output '{}'", clip(&name)), &parameters)?;
-    Ok((name, binary.unwrap_or(false)))
+    let asked = oip::output_options(&format!("output '{}'", clip(&name)), &parameters)?;
+    Ok((name, asked))
 }
 
 /// Makes a request of a body that is the data of the only input.

@@ -10,13 +10,14 @@ use crate::json::write;
 ///
 /// # Errors
 /// `InvalidInput` for outputs that have no JSON form (FP16, BF16, BYTES that are not UTF-8) and
-/// were not asked for as binary data.
+/// were not asked for as binary data, and for classes of an output that holds no numbers.
 pub fn encode_infer(response: &InferResponse, options: &ReplyOptions) -> Result<Reply> {
-    let is_binary: Vec<bool> = response.outputs.iter().map(|output| options.is_binary(output.name())).collect();
-    let blobs = || response.outputs.iter().zip(&is_binary).filter_map(|(output, binary)| binary.then_some(output));
+    let outputs = options.classes.apply(response)?;
+    let is_binary: Vec<bool> = outputs.iter().map(|output| options.is_binary(output.name())).collect();
+    let blobs = || outputs.iter().zip(&is_binary).filter_map(|(output, binary)| binary.then_some(output));
     let blob_len: usize = blobs().map(oip::binary_len).sum();
 
-    let mut body = Vec::with_capacity(256 + 96 * response.outputs.len() + blob_len);
+    let mut body = Vec::with_capacity(256 + 96 * outputs.len() + blob_len);
     body.push(b'{');
     if let Some(id) = &response.id {
         body.extend_from_slice(b"\"id\":");
@@ -28,8 +29,9 @@ pub fn encode_infer(response: &InferResponse, options: &ReplyOptions) -> Result<
     body.extend_from_slice(b",\"model_version\":\"");
     write::int(&mut body, response.model.version);
     body.extend_from_slice(b"\",\"outputs\":");
-    let outputs = response.outputs.iter().zip(&is_binary);
-    write::try_list(&mut body, outputs, |body, (output, &binary)| tensors::put(body, output, binary))?;
+    write::try_list(&mut body, outputs.iter().zip(&is_binary), |body, (output, &binary)| {
+        tensors::put(body, output, binary)
+    })?;
     body.push(b'}');
 
     // As in Triton: where all blobs are empty, the body is JSON and says so.

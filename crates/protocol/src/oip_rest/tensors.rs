@@ -193,7 +193,7 @@ pub(super) fn parameters(reader: &mut Jiter<'_>, what: &str, limits: &Limits) ->
     Ok(parameters)
 }
 
-fn scalar(reader: &mut Jiter<'_>, what: &str, name: &str) -> Result<Parameter> {
+pub(super) fn scalar(reader: &mut Jiter<'_>, what: &str, name: &str) -> Result<Parameter> {
     let peek = reader.peek().or_not_json()?;
     let start = reader.current_index();
     let wrong = || oip::wrong_parameter(what, name, "a string, a number or a boolean");

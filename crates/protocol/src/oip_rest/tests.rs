@@ -281,6 +281,8 @@ fn members_of_the_wrong_type_are_refused() {
         "{\"inputs\":[],\"outputs\":[{\"name\":\"y\",\"parameters\":{\"binary_data\":1}}]}",
         "{\"inputs\":[],\"outputs\":[{\"name\":\"y\",\"parameters\":{\"classification\":\"1\"}}]}",
         "{\"inputs\":[],\"outputs\":[{\"name\":\"y\",\"parameters\":{\"classification\":-1}}]}",
+        "{\"inputs\":[],\"outputs\":[{\"name\":\"y\",\"parameters\":{\"classification\":true}}]}",
+        "{\"inputs\":[],\"outputs\":[{\"name\":\"y\",\"parameters\":{\"classification\":1.0}}]}",
     ] {
         refuse(body, "");
     }
@@ -322,6 +324,7 @@ fn reserved_parameters_have_types() {
         "\"sequence_end\":\"x\"",
         "\"sequence_id\":1.5",
         "\"sequence_id\":true",
+        "\"headers\":1",
         "\"triton_secret\":1",
         "\"triton_enable_empty_final_response\":1",
     ] {
@@ -333,6 +336,7 @@ fn reserved_parameters_have_types() {
         "\"binary_data_output\":false",
         "\"sequence_id\":7",
         "\"sequence_id\":\"a\"",
+        "\"headers\":\"a\"",
         "\"sequence_start\":true",
         "\"triton_enable_empty_final_response\":true",
         "\"anything\":\"goes\"",
@@ -343,11 +347,20 @@ fn reserved_parameters_have_types() {
 
 #[test]
 fn features_that_are_not_offered_say_so() {
-    for (parameters, feature) in
-        [("\"classification\":3", "classification"), ("\"shared_memory_region\":\"r\"", "shared memory")]
-    {
-        let body = format!(r#"{{"inputs":[],"outputs":[{{"name":"y","parameters":{{{parameters}}}}}]}}"#);
-        refused(decode(body, None), ErrorKind::Unsupported, feature);
+    let body = r#"{"inputs":[],"outputs":[{"name":"y","parameters":{"shared_memory_region":"r"}}]}"#;
+    refused(decode(body, None), ErrorKind::Unsupported, "shared memory");
+}
+
+#[test]
+fn an_output_comes_back_as_its_best_classes() {
+    for (binary, expected) in [(false, r#""data":["3.000000:1","2.000000:2"]"#), (true, "\u{a}\0\0\03.000000:1")] {
+        let parameters = format!(r#"{{"classification":2,"binary_data":{binary}}}"#);
+        let body = format!(r#"{{"inputs":[],"outputs":[{{"name":"y","parameters":{parameters}}}]}}"#);
+        let (_, options) = decode(body, None).unwrap();
+        let scores = Tensor::from_slice("y", [1, 3], &[1f32, 3., 2.]).unwrap();
+        let reply = encode_infer(&samples::response(samples::two_inputs(), vec![scores]), &options).unwrap();
+        let text = String::from_utf8(reply.body.to_vec()).unwrap();
+        assert!(text.contains(r#""datatype":"BYTES","shape":[1,2]"#) && text.contains(expected), "{text}");
     }
     accept(r#"{"inputs":[],"outputs":[{"name":"y","parameters":{"classification":0}}]}"#);
 }

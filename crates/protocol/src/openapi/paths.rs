@@ -20,7 +20,7 @@ const INFER_ERRORS: [u16; 11] = [400, 404, 408, 413, 415, 429, 499, 500, 501, 50
 pub(super) fn all() -> Value {
     let mut paths = Map::new();
     let inference = [plain(), v2::server(), v2::models(), v2::repository(), v1::all(), openai::all(), mlflow()];
-    let others = [admin::all(), registry::all(), server()];
+    let others = [v2::settings(), admin::all(), registry::all(), server()];
     inference.into_iter().chain(others).flatten().for_each(|operation| operation.add_to(&mut paths));
     Value::Object(paths)
 }

@@ -3,6 +3,7 @@
 mod openai;
 mod plain;
 mod registry;
+mod triton;
 
 use serde_json::{Map, Value, json};
 
@@ -33,7 +34,7 @@ fn count() -> Value {
 pub(super) fn schemas() -> Value {
     let mut all = Map::new();
     let inference = [shared(), plain::schemas(), v2(), statistics(), repository(), v1(), openai::schemas(), mlflow()];
-    for group in inference.into_iter().chain([admin(), registry::schemas()]) {
+    for group in inference.into_iter().chain([triton::schemas(), admin(), registry::schemas()]) {
         if let Value::Object(group) = group {
             all.extend(group);
         }

@@ -108,17 +108,20 @@ fn every_route_is_described() {
         "/v2/cudasharedmemory/status",
         "/v2/health/live",
         "/v2/health/ready",
+        "/v2/logging",
         "/v2/models",
         "/v2/models/stats",
+        "/v2/models/{model}/trace/setting",
         "/v2/repository/index",
         "/v2/repository/models/{model}/load",
         "/v2/repository/models/{model}/unload",
+        "/v2/trace/setting",
         "/version",
     ];
     let of_models: Vec<String> =
         [
             ("/models/{model}", &["", "/predict"][..]),
-            ("/v2/models/{model}", &["", "/ready", "/config", "/stats", "/infer"]),
+            ("/v2/models/{model}", &["", "/ready", "/config", "/stats", "/infer", "/generate", "/generate_stream"]),
         ]
         .into_iter()
         .flat_map(|(base, rest)| {
@@ -175,6 +178,20 @@ fn the_examples_of_bodies_are_accepted() {
         let describe = || Ok(Arc::new(iris()));
         let (request, _) = oip_rest::decode_infer(body, None, reference(), describe, &limits).unwrap();
         checked(request.inputs).unwrap();
+    }
+    for route in ["generate", "generate_stream"] {
+        for example in body_examples(&document, &format!("/v2/models/{{model}}/{route}"), "application/json") {
+            let body = example.to_string();
+            checked(oip_rest::decode_generate(body.as_bytes(), reference(), &info, &limits).unwrap().inputs).unwrap();
+        }
+    }
+    for path in ["/v2/trace/setting", "/v2/models/{model}/trace/setting"] {
+        for example in body_examples(&document, path, "application/json") {
+            oip_rest::decode_trace_update(example.to_string().as_bytes()).unwrap();
+        }
+    }
+    for example in body_examples(&document, "/v2/logging", "application/json") {
+        oip_rest::decode_log_update(example.to_string().as_bytes()).unwrap();
     }
     for example in body_examples(&document, "/v1/embeddings", "application/json") {
         openai::decode_embeddings(example.to_string().as_bytes(), &limits).unwrap();

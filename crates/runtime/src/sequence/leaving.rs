@@ -57,8 +57,8 @@ impl Lifecycle {
             return Some(slot.clone());
         }
         let may_be = |slot: &Slot| *slot.spec.name == **name && is_meant(slot, selector) && goes_on(slot);
-        let in_table = table.served(name).into_iter().flat_map(|served| served.slots.values());
-        in_table.filter(|slot| may_be(slot)).next_back().cloned().or_else(|| self.leaving.find(may_be))
+        let mut in_table = table.served(name).into_iter().flat_map(|served| served.slots.values());
+        in_table.rfind(|slot| may_be(slot)).cloned().or_else(|| self.leaving.find(may_be))
     }
 }
 

@@ -256,6 +256,28 @@ async fn other_files_replace_a_version_that_is_unavailable() {
 }
 
 #[tokio::test]
+async fn the_end_of_a_version_that_was_replaced_shows_nowhere() {
+    let options = RuntimeOptions { backoff: QUICK, ..RuntimeOptions::default() };
+    let (fixture, _other) = serve_two(options).await;
+    fixture.breaks_down().await;
+    fixture.engine.gate().close();
+    fixture.engine.instance_gate().let_through(1);
+    fixture.is_shown(ModelState::Ready).await;
+    let last = fixture.ask(&[DEADLY, 0.]);
+    fixture.engine.gate().arrived(1).await;
+    fixture.source.set("m", Ok(vec![on_other(version(1))]));
+    fixture.runtime.sync().await.unwrap();
+    fixture.engine.gate().open();
+    assert_eq!(last.await.unwrap().unwrap_err().kind(), ErrorKind::NotReady);
+    fixture.engine.instance_gate().open();
+    while fixture.engine.live_models() > 0 {
+        tokio::task::yield_now().await;
+    }
+    assert_eq!(fixture.is_shown(ModelState::Ready).await, "");
+    assert_eq!(fixture.answer(&[1., 1.]).await.unwrap(), [1., 1.]);
+}
+
+#[tokio::test]
 async fn unloading_does_not_wait_for_the_next_try() {
     let backoff = Backoff { first: HOUR, longest: HOUR };
     let options = RuntimeOptions { backoff, control: ControlMode::Explicit, ..RuntimeOptions::default() };
@@ -284,7 +306,8 @@ async fn a_hanging_instance_is_replaced_and_nobody_waits_for_that() {
     };
     let fixture = serve(mortal(), spec, Backoff::default()).await;
     fixture.engine.instance_gate().close();
-    let error = fixture.answer(&[HANGS, 0.]).await.unwrap_err();
+    // As an interrupt does it: what hangs comes back in the end, with an error.
+    let error = fixture.answer(&[HANGS, DEADLY]).await.unwrap_err();
     assert_eq!(error.message(), "model 'm' version 1: the engine did not come back within 20 ms");
     fixture.engine.instance_gate().arrived(2).await;
     // A deadline that far away is the business of the watch, which must not be making instances.

@@ -64,12 +64,17 @@ async fn urgent_requests_overtake_and_a_level_has_its_own_bound() {
 
 #[tokio::test]
 async fn a_request_whose_queue_time_is_up_is_refused_while_the_engine_is_busy() {
-    let policy = QueuePolicy { allow_timeout_override: true, ..QueuePolicy::default() };
+    let policy = QueuePolicy {
+        allow_timeout_override: true,
+        default_timeout_microseconds: 60_000_000,
+        ..QueuePolicy::default()
+    };
     let fixture =
         serve(FakeEngine::new(), with_batching(|batching| batching.default_queue_policy = Some(policy))).await;
     let first = fixture.occupied().await;
     let error = ask_with(&fixture, 1., &[("timeout", 1_000)]).await.unwrap().unwrap_err();
-    assert_eq!(error.kind(), ErrorKind::Deadline);
+    assert_eq!(error.kind(), ErrorKind::Overloaded);
+    assert!(error.message().starts_with("Request timeout expired"), "{error}");
     assert!(error.message().contains("in the queue of model 'm'"), "{error}");
     let deadline = Context { deadline: Some(Instant::now() + Duration::from_millis(2)), ..Context::default() };
     let error = fixture.runtime.infer(request(&[1., 1.]), deadline).await.unwrap_err();

@@ -117,6 +117,14 @@ impl Activity {
         self.progressed();
     }
 
+    /// Returns how many requests are at a stage.
+    fn count(&self, stage: Stage) -> &AtomicUsize {
+        match stage {
+            Stage::Working => &self.working,
+            Stage::Replying => &self.replying,
+        }
+    }
+
     fn progressed(&self) {
         self.last_progress.store(self.elapsed_ms(), Ordering::Relaxed);
     }
@@ -169,13 +177,22 @@ pub(crate) struct Busy {
 }
 
 impl Busy {
-    /// Moves on from the handler to writing the reply.
+    /// Moves on to what the peer has to read.
     pub(crate) fn replying(&mut self) {
-        if self.stage == Stage::Working {
+        self.enter(Stage::Replying);
+    }
+
+    /// Goes back to what the peer has to wait for: the next piece of its reply.
+    pub(crate) fn working(&mut self) {
+        self.enter(Stage::Working);
+    }
+
+    fn enter(&mut self, stage: Stage) {
+        if self.stage != stage {
             self.activity.progressed();
-            self.activity.replying.fetch_add(1, Ordering::Relaxed);
-            self.activity.working.fetch_sub(1, Ordering::Relaxed);
-            self.stage = Stage::Replying;
+            self.activity.count(stage).fetch_add(1, Ordering::Relaxed);
+            self.activity.count(self.stage).fetch_sub(1, Ordering::Relaxed);
+            self.stage = stage;
         }
     }
 }
@@ -183,10 +200,7 @@ impl Busy {
 impl Drop for Busy {
     fn drop(&mut self) {
         self.activity.progressed();
-        match self.stage {
-            Stage::Working => self.activity.working.fetch_sub(1, Ordering::Relaxed),
-            Stage::Replying => self.activity.replying.fetch_sub(1, Ordering::Relaxed),
-        };
+        self.activity.count(self.stage).fetch_sub(1, Ordering::Relaxed);
     }
 }
 
@@ -225,5 +239,19 @@ mod tests {
         assert_eq!(activity.judge(LONG, Duration::ZERO), Verdict::Abort);
         activity.wrote();
         assert_eq!(activity.judge(LONG, Duration::ZERO), Verdict::CloseIdle);
+    }
+
+    #[test]
+    fn the_next_piece_of_a_reply_is_waited_for() {
+        let activity = Arc::new(Activity::new());
+        let mut busy = activity.begin();
+        busy.replying();
+        assert_eq!(activity.judge(LONG, Duration::ZERO), Verdict::Abort);
+        busy.working();
+        assert!(matches!(activity.judge(LONG, Duration::ZERO), Verdict::Wait(_)));
+        busy.replying();
+        assert_eq!(activity.judge(LONG, Duration::ZERO), Verdict::Abort);
+        drop(busy);
+        assert!(activity.is_idle());
     }
 }

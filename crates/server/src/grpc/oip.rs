@@ -5,7 +5,7 @@
 use std::sync::Arc;
 
 use salver_core::{CacheOutcome, Context, Error, InferRequest, InferResponse, ModelRef};
-use salver_protocol::oip_grpc::{self, inference as wire};
+use salver_protocol::oip_grpc::{self, ReplyOptions, inference as wire};
 use tonic::codec::CompressionEncoding;
 use tonic::metadata::{MetadataMap, MetadataValue};
 use tonic::{Request, Response, Status, Streaming};
@@ -17,6 +17,7 @@ use crate::answer::{Answer, Protocol, answer, log_failure};
 use crate::app::App;
 use crate::call::Call;
 use crate::http::oip::{EXTENSIONS, index};
+use crate::settings;
 
 /// The version that answered, as over HTTP.
 const MODEL_VERSION: &str = crate::call::MODEL_VERSION_NAME;
@@ -58,7 +59,10 @@ fn typed_len(contents: &wire::InferTensorContents) -> usize {
 }
 
 /// One call.
-struct Unary;
+#[derive(Default)]
+struct Unary {
+    options: ReplyOptions,
+}
 
 impl Protocol for Unary {
     type Raw = ModelInferRequest;
@@ -70,11 +74,13 @@ impl Protocol for Unary {
     }
 
     fn decode(&mut self, raw: ModelInferRequest, app: &App) -> salver_core::Result<InferRequest> {
-        oip_grpc::decode_infer(raw, app.protocol_limits())
+        let (request, options) = oip_grpc::decode_infer(raw, app.protocol_limits())?;
+        self.options = options;
+        Ok(request)
     }
 
     fn encode(&self, response: &InferResponse) -> salver_core::Result<ModelInferResponse> {
-        oip_grpc::encode_infer(response)
+        oip_grpc::encode_infer(response, &self.options)
     }
 
     fn encode_error(error: &Error) -> Status {
@@ -139,7 +145,7 @@ impl GrpcInferenceService for OipGrpc {
 
     async fn server_metadata(&self, _: Request<wire::ServerMetadataRequest>) -> Reply<wire::ServerMetadataResponse> {
         let services = &self.app.services;
-        let message = oip_grpc::server_metadata(&services.server_name, &services.server_version, &EXTENSIONS);
+        let message = oip_grpc::server_metadata(&services.server_name, &services.server_version, EXTENSIONS);
         Ok(Response::new(message))
     }
 
@@ -153,7 +159,7 @@ impl GrpcInferenceService for OipGrpc {
 
     async fn model_infer(&self, request: Request<ModelInferRequest>) -> Reply<ModelInferResponse> {
         let ctx = context(&self.app, &request)?;
-        match answer(&self.app, Unary, request.into_inner(), ctx).await {
+        match answer(&self.app, Unary::default(), request.into_inner(), ctx).await {
             Ok(Answer { reply, version, cache }) => {
                 let mut response = Response::new(reply);
                 note_origin(response.metadata_mut(), version, cache);
@@ -273,12 +279,23 @@ impl GrpcInferenceService for OipGrpc {
         Err(not_offered("CUDA shared memory"))
     }
 
-    async fn trace_setting(&self, _: Request<wire::TraceSettingRequest>) -> Reply<wire::TraceSettingResponse> {
-        Err(not_offered("trace settings"))
+    async fn trace_setting(&self, request: Request<wire::TraceSettingRequest>) -> Reply<wire::TraceSettingResponse> {
+        let message = request.get_ref();
+        let outcome = || {
+            let update = oip_grpc::decode_trace_update(message)?;
+            let model = match message.model_name.as_str() {
+                "" => None,
+                name => Some(oip_grpc::model_ref(name, "")?),
+            };
+            settings::trace(&self.app, model.as_ref(), Some(update))
+        };
+        self.done(&context(&self.app, &request)?.id, outcome().map(|settings| oip_grpc::trace_settings(&settings)))
     }
 
-    async fn log_settings(&self, _: Request<wire::LogSettingsRequest>) -> Reply<wire::LogSettingsResponse> {
-        Err(not_offered("log settings"))
+    async fn log_settings(&self, request: Request<wire::LogSettingsRequest>) -> Reply<wire::LogSettingsResponse> {
+        let update = oip_grpc::decode_log_update(request.get_ref());
+        let outcome = update.and_then(|update| settings::log(&self.app, update));
+        self.done(&context(&self.app, &request)?.id, outcome.map(|settings| oip_grpc::log_settings(&settings)))
     }
 }
 

@@ -6,13 +6,13 @@
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context as TaskContext, Poll};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use futures::stream::SelectAll;
 use futures::{FutureExt, Stream, StreamExt, stream};
 use salver_core::{BoxStream, Context, Error, ErrorKind, InferResponse, ModelInfo, ModelRef, Result};
-use salver_protocol::oip_grpc;
 use salver_protocol::oip_grpc::inference::{ModelInferRequest, ModelStreamInferResponse};
+use salver_protocol::oip_grpc::{self, ReplyOptions};
 use tonic::Status;
 
 use super::oip::raw_len;
@@ -22,6 +22,7 @@ use crate::app::App;
 use crate::body::BodyError;
 use crate::coding::offload;
 use crate::memory::Held;
+use crate::trace::Trace;
 
 /// Requests from this size on are decoded away from the async threads.
 const OFFLOAD_BYTES: usize = 1 << 20;
@@ -68,15 +69,18 @@ async fn begin(app: Arc<App>, ctx: Context, message: ModelInferRequest) -> Resul
     if !held.add(size) {
         return Err(Error::new(ErrorKind::Overloaded, BodyError::NoRoom.to_string()));
     }
-    let request = if size < OFFLOAD_BYTES {
+    let started = Instant::now();
+    let (request, options) = if size < OFFLOAD_BYTES {
         oip_grpc::decode_infer(message, app.protocol_limits())?
     } else {
         let app = app.clone();
         offload(move || oip_grpc::decode_infer(message, app.protocol_limits())).await??
     };
+    let decode = started.elapsed();
+    let trace = app.traces.begin(&request, &ctx.id).map(|trace| (trace, decode));
     let (marks_end, model) = (oip_grpc::wants_final_response(&request.parameters), request.model.clone());
     let answers = app.services.infer.clone().infer_stream(request, ctx.clone());
-    Ok(Going { app, ctx, id, model, answers, info: None, marks_end, _held: held })
+    Ok(Going { app, ctx, id, model, options, answers, trace, info: None, marks_end, _held: held })
 }
 
 /// A request whose answers come.
@@ -85,7 +89,10 @@ struct Going {
     ctx: Context,
     id: String,
     model: ModelRef,
+    options: ReplyOptions,
     answers: BoxStream<'static, Result<InferResponse>>,
+    /// Of the first answer.
+    trace: Option<(Box<Trace>, Duration)>,
     /// Who answered.
     info: Option<Arc<ModelInfo>>,
     marks_end: bool,
@@ -96,11 +103,11 @@ impl Going {
     fn replies(self) -> impl Stream<Item = Result<ModelStreamInferResponse, Status>> + Send {
         stream::unfold(Some(self), |going| async move {
             let mut going = going?;
-            match going.answers.next().await {
+            match going.next().await {
                 Some(Ok(response)) => {
                     let marked = going.marks_end.then_some(false);
                     going.info = Some(response.model.clone());
-                    match oip_grpc::encode_piece(&response, marked) {
+                    match oip_grpc::encode_piece(&response, &going.options, marked) {
                         Ok(reply) => Some((Ok(reply), Some(going))),
                         Err(error) => Some((Ok(going.failure(&error)), None)),
                     }
@@ -109,6 +116,14 @@ impl Going {
                 None if going.marks_end => Some((Ok(going.end()), None)),
                 None => None,
             }
+        })
+    }
+
+    async fn next(&mut self) -> Option<Result<InferResponse>> {
+        let answer = self.answers.next().await?;
+        Some(match self.trace.take() {
+            None => answer,
+            Some((trace, decode)) => trace.end(decode, answer),
         })
     }
 

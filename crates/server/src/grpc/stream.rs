@@ -9,8 +9,8 @@ use std::time::{Duration, Instant};
 
 use futures::{Stream, StreamExt, stream};
 use salver_core::{Context, Error, ErrorKind, InferRequest, InferResponse};
-use salver_protocol::oip_grpc;
 use salver_protocol::oip_grpc::inference::{ModelInferRequest, ModelStreamInferResponse};
+use salver_protocol::oip_grpc::{self, ReplyOptions};
 use tonic::{Status, Streaming};
 
 use super::oip::{raw_len, refusal};
@@ -40,7 +40,9 @@ pub(super) fn answers(app: Arc<App>, ctx: Context, incoming: Streaming<ModelInfe
 }
 
 /// One request of a stream.
+#[derive(Default)]
 struct Streamed {
+    options: ReplyOptions,
     mark_final: bool,
 }
 
@@ -54,13 +56,14 @@ impl Protocol for Streamed {
     }
 
     fn decode(&mut self, raw: ModelInferRequest, app: &App) -> salver_core::Result<InferRequest> {
-        let request = oip_grpc::decode_infer(raw, app.protocol_limits())?;
+        let (request, options) = oip_grpc::decode_infer(raw, app.protocol_limits())?;
+        self.options = options;
         self.mark_final = oip_grpc::wants_final_response(&request.parameters);
         Ok(request)
     }
 
     fn encode(&self, response: &InferResponse) -> salver_core::Result<ModelStreamInferResponse> {
-        oip_grpc::encode_stream(response, self.mark_final)
+        oip_grpc::encode_stream(response, &self.options, self.mark_final)
     }
 
     fn encode_error(error: &Error) -> Status {
@@ -94,7 +97,7 @@ async fn stream_answer(
         return oip_grpc::encode_stream_error(&error, &id);
     }
     let _turn = turns.wait(&message).await;
-    match answer(&app, Streamed { mark_final: false }, message, ctx).await {
+    match answer(&app, Streamed::default(), message, ctx).await {
         Ok(Answer { reply, .. }) => reply,
         Err(error) => oip_grpc::encode_stream_error(&error, &id),
     }

@@ -1,18 +1,20 @@
 //! What every handler does with a request's body and with its reply: reading within the limits,
 //! codings, statuses and headers. It knows no protocol and no route.
 
+use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
 
 use axum::body::Body;
 use bytes::Bytes;
-use http::header::{ACCEPT_ENCODING, CONNECTION, CONTENT_ENCODING, CONTENT_TYPE, RETRY_AFTER, VARY};
+use futures::{StreamExt, stream};
+use http::header::{ACCEPT_ENCODING, CACHE_CONTROL, CONNECTION, CONTENT_ENCODING, CONTENT_TYPE, RETRY_AFTER, VARY};
 use http::request::Parts;
 use http::{HeaderMap, HeaderName, HeaderValue, Request, Response, StatusCode};
 use salver_core::{Context, Error, ErrorKind, Result};
 use salver_protocol::{Reply, oip_rest};
 
-use crate::answer::{self, Answer, Protocol};
+use crate::answer::{self, Answer, Pieces, Protocol};
 use crate::app::App;
 use crate::body::{BodyError, collect};
 use crate::call::{CACHE, Call, MODEL_VERSION};
@@ -178,6 +180,58 @@ where
     }
 }
 
+/// Answers an inference request with events, one for each piece of the answer. What fails before the
+/// first is an ordinary error; later failures are rendered by `render`, as events.
+///
+/// The connection takes an event when its client has room for it, and then the next one is made.
+pub(super) async fn events<P>(
+    app: &Arc<App>,
+    request: Request<Body>,
+    make: impl FnOnce(&Parts) -> Result<P> + Send,
+    render: fn(&Error) -> Reply,
+) -> Response<Body>
+where
+    P: Protocol<Raw = Bytes, Reply = Reply, Refusal = Reply> + Sync,
+{
+    let call = call_of(app, &request);
+    let (parts, body) = request.into_parts();
+    let asked = async {
+        let ctx = call.context(&parts.headers)?;
+        let protocol = make(&parts)?;
+        let raw = read_in_time(app, &call, &ctx, &parts.headers, body).await?;
+        let answered = answer::pieces(app, protocol, raw, ctx).await;
+        Ok(answered.inspect_err(|error| answer::log_failure(&call.id, call.traceparent.as_deref(), error))?)
+    };
+    match asked.await {
+        Ok(pieces) => event_stream(pieces, call, render),
+        Err(refused) => Refused::respond(&refused, P::encode_error),
+    }
+}
+
+fn event_stream(pieces: Pieces<Reply>, call: Call, render: fn(&Error) -> Reply) -> Response<Body> {
+    let Pieces { first, rest, version } = pieces;
+    let content_type = first.content_type;
+    let rest = rest.map(move |piece| match piece {
+        Ok(reply) => reply.body,
+        Err(error) => {
+            answer::log_failure(&call.id, call.traceparent.as_deref(), &error);
+            render(&error).body
+        }
+    });
+    let events = stream::once(std::future::ready(first.body)).chain(rest);
+    let mut response = Response::new(Body::from_stream(events.map(Ok::<_, Infallible>)));
+    response.extensions_mut().insert(EventStream);
+    let headers = response.headers_mut();
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
+    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-cache"));
+    headers.insert(MODEL_VERSION, HeaderValue::from(version));
+    response
+}
+
+/// Marks a response whose body comes in pieces, with silence between them.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct EventStream;
+
 /// Answers a request that needs no model: `work` gets the body.
 pub(crate) async fn manage<F: Future<Output = Result<Reply>>>(
     app: &Arc<App>,
@@ -251,5 +305,34 @@ pub(crate) fn reply_or(outcome: Result<Reply>, render: impl FnOnce(&Error) -> Re
     match outcome {
         Ok(reply) => plain_response(reply),
         Err(error) => Refused::from(error).respond(render),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    use http_body_util::BodyExt;
+
+    use super::*;
+    use crate::memory::Memory;
+
+    #[tokio::test]
+    async fn events_are_made_when_they_are_taken_and_a_failure_is_one() {
+        let made = Arc::new(AtomicUsize::new(0));
+        let counted = made.clone();
+        let rest = stream::iter(0..).map(move |number: usize| {
+            counted.fetch_add(1, Ordering::Relaxed);
+            if number == 2 { Err(Error::engine("it broke")) } else { Ok(Reply::text(200, format!("{number};"))) }
+        });
+        let pieces = Pieces { first: Reply::text(200, "first;"), rest: rest.boxed(), version: 3 };
+        let call = Call::new(&HeaderMap::new(), &Memory::new(0));
+        let mut body = event_stream(pieces, call, oip_rest::encode_error_event).into_body();
+        let mut taken = Vec::new();
+        for (idx, expected) in ["first;", "0;", "1;", "data: {\"error\":\"it broke\"}\n\n"].iter().enumerate() {
+            taken.push(body.frame().await.unwrap().unwrap().into_data().unwrap());
+            assert_eq!(taken[idx], expected);
+            assert_eq!(made.load(Ordering::Relaxed), idx, "nothing is made ahead");
+        }
     }
 }

@@ -20,14 +20,17 @@ use crate::app::App;
 use crate::call::Call;
 
 /// The extensions that are offered, REST and gRPC alike.
-pub(crate) const EXTENSIONS: [&str; 7] = [
+pub(crate) const EXTENSIONS: &[&str] = &[
     "binary_tensor_data",
+    "classification",
+    "logging",
     "model_configuration",
     "model_repository",
     "parameters",
     "schedule_policy",
     "sequence",
     "statistics",
+    "trace",
 ];
 
 struct OipRest {
@@ -112,7 +115,7 @@ pub(super) async fn server_metadata(State(app): AppState, headers: HeaderMap) ->
     let reply = oip_rest::server_metadata(
         &services.server_name,
         &services.server_version,
-        &EXTENSIONS,
+        EXTENSIONS,
         &services.control.engines(),
     );
     response(&headers, reply).await

@@ -149,8 +149,31 @@ async fn names_in_paths_are_decoded_and_never_reach_further() {
 #[tokio::test]
 async fn extensions_for_later_say_so() {
     let server = TestServer::start().await;
-    for path in ["/v2/logging", "/v2/trace/setting", "/v2/systemsharedmemory/status", "/v2/models/echo/generate"] {
-        assert_eq!(server.get(path).await.status, 501, "{path}");
+    assert_eq!(server.get("/v2/systemsharedmemory/status").await.status, 501);
+    // Nobody has started the log of this process, so nobody can change it.
+    assert_eq!(server.get("/v2/logging").await.status, 501);
+}
+
+#[tokio::test]
+async fn generate_answers_by_name_and_as_events() {
+    let server = TestServer::start().await;
+    let expected = r#"{"id":"7","model_name":"echo","model_version":"2","y":[1.0,2.5]}"#;
+    let body = r#"{"id":"7","x":[1,2.5],"other":true}"#;
+    let reply = server.post("/v2/models/echo/generate", body).await;
+    assert_eq!((reply.status, reply.text()), (200, expected.to_owned()));
+    let mut raw = server.raw().await;
+    let head = format!("Host: localhost\r\nConnection: close\r\nContent-Length: {}\r\n\r\n", body.len());
+    raw.send(format!("POST /v2/models/echo/generate_stream HTTP/1.1\r\n{head}{body}")).await;
+    let mut text = String::new();
+    tokio::io::AsyncReadExt::read_to_string(&mut raw.stream, &mut text).await.unwrap();
+    assert!(text.contains("content-type: text/event-stream; charset=utf-8\r\n"), "{text}");
+    assert!(text.contains(&format!("data: {expected}\n\n")), "{text}");
+    for (model, status) in [("failing", 500), ("busy", 503), ("nobody", 404)] {
+        for route in ["generate", "generate_stream"] {
+            let reply = server.post(&format!("/v2/models/{model}/{route}"), r#"{"x":[1,2]}"#).await;
+            assert_eq!(reply.status, status, "{model} {route}");
+            assert!(reply.json()["error"].is_string() && !reply.text().contains("secret"), "{model} {route}");
+        }
     }
 }
 

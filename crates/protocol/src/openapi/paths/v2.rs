@@ -2,8 +2,10 @@
 
 use serde_json::{Value, json};
 
-use super::super::operation::{Operation, binary, example};
+use super::super::operation::{Operation, binary, example, text};
 use super::{BINARY, JSON};
+
+const EVENTS: &str = "text/event-stream";
 
 /// Errors of a route that runs a model; a full queue is 503, as in Triton.
 const INFER_ERRORS_V2: [u16; 10] = [400, 404, 408, 413, 415, 499, 500, 501, 503, 504];
@@ -77,7 +79,70 @@ pub(super) fn models() -> Vec<Operation> {
                 .errors("Error", &[400]),
         );
         all.push(infer(base, suffix));
+        all.extend(generate(base, suffix));
     }
+    all
+}
+
+fn generate(base: &str, suffix: &str) -> [Operation; 2] {
+    let request = || example("GenerateRequest", json!({ "id": "42", "X": [5.1, 3.5, 1.4, 0.2] }));
+    let reply = json!({ "id": "42", "model_name": "iris", "model_version": "1", "probabilities": [0.98, 0.02, 0.0] });
+    let post = |route: &str, id: &str, summary: &str| {
+        Operation::post(&format!("{base}/{route}"), "v2", &format!("{id}{suffix}"), summary)
+            .describe(
+                "What names an input is its tensor: a value, or a list that fills the input's shape from the inner \
+                 end. Everything else, also within `parameters`, is a request parameter. The body is not compressed.",
+            )
+            .headers(&["timeout", "requestId"])
+            .body(&[(JSON, request())])
+    };
+    let one = post("generate", "generate", "Runs a model, inputs and outputs by name.").reply(
+        200,
+        "The outputs; one element is a bare value.",
+        &[(JSON, example("GenerateReply", reply.clone()))],
+    );
+    let several = post("generate_stream", "generateStream", "Runs a model and streams what it answers.").reply(
+        200,
+        "An event for each answer, `data: ` and the reply of `generate`. What fails later is an event with `error`.",
+        &[(EVENTS, text(&format!("data: {reply}\n\n")))],
+    );
+    [one, several].map(|operation| operation.names_version().errors("Error", &INFER_ERRORS_V2))
+}
+
+/// Trace and log settings.
+pub(super) fn settings() -> Vec<Operation> {
+    let traces = json!({ "trace_level": ["TIMESTAMPS"], "trace_rate": "100", "trace_count": "-1", "log_frequency": "0",
+        "trace_file": "", "trace_mode": "triton" });
+    let logs = json!({ "log_file": "", "log_info": true, "log_warning": true, "log_error": true,
+        "log_verbose_level": 0, "log_format": "default" });
+    let mut all = Vec::new();
+    for (base, suffix, whose) in [("/v2", "", "the server"), ("/v2/models/{model}", "OfModel", "a model")] {
+        let path = format!("{base}/trace/setting");
+        let shown =
+            |operation: Operation| operation.json_reply(200, "The settings in force.", "TraceSettings", traces.clone());
+        let (get, post) = (format!("traceSettings{suffix}"), format!("changeTraceSettings{suffix}"));
+        all.push(
+            shown(Operation::get(&path, "v2", &get, &format!("Shows which requests of {whose} are traced.")))
+                .errors("Error", &[400]),
+        );
+        let change = example("TraceUpdate", json!({ "trace_level": ["TIMESTAMPS"], "trace_rate": "100" }));
+        all.push(
+            shown(Operation::post(&path, "v2", &post, &format!("Changes which requests of {whose} are traced.")))
+                .describe("The times of each request of the rate are logged. Files are not written: 501.")
+                .body(&[(JSON, change)])
+                .errors("Error", &[400, 413, 415, 501]),
+        );
+    }
+    let shown = |operation: Operation| operation.json_reply(200, "The settings in force.", "LogSettings", logs.clone());
+    all.push(
+        shown(Operation::get("/v2/logging", "v2", "logSettings", "Shows what is logged.")).errors("Error", &[501]),
+    );
+    all.push(
+        shown(Operation::post("/v2/logging", "v2", "changeLogSettings", "Changes what is logged, at once."))
+            .describe("A level of 1 adds lines for debugging, 2 all there are. A log file is not set here: 501.")
+            .body(&[(JSON, example("LogUpdate", json!({ "log_verbose_level": 1 })))])
+            .errors("Error", &[400, 413, 415, 501]),
+    );
     all
 }
 
