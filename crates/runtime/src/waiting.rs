@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use parking_lot::{Condvar, Mutex, MutexGuard};
-use salver_core::Result;
+use salver_core::{Error, Result};
 
 use crate::desk::Due;
 use crate::inline::Crew;
@@ -205,15 +205,15 @@ impl Slot {
         let refused = queue.expire(now);
         if !refused.is_empty() {
             self.metrics.queue_shrank(refused.len());
-            refused.into_iter().for_each(|entry| self.refuse_late(entry, now));
+            refused.into_iter().for_each(|entry| self.refuse_late(entry, now, Self::queue_time_over));
         }
     }
 
-    fn refuse_late(&self, entry: Entry<Job>, now: Instant) {
+    fn refuse_late(&self, entry: Entry<Job>, now: Instant, why: impl Fn(&Self, Duration) -> Error) {
         let waited = now.saturating_duration_since(entry.arrived);
         self.counters.failed(waited);
         if let Some(reply) = entry.payload.reply {
-            self.deliver(reply, Err(self.queue_time_over(waited)));
+            self.deliver(reply, Err(why(self, waited)));
         }
     }
 
@@ -330,7 +330,7 @@ impl Slot {
             late.extend(sequences.check(self, now, &mut due));
         }
         self.metrics.queue_shrank(late.len());
-        late.into_iter().for_each(|entry| self.refuse_late(entry, now));
+        late.into_iter().for_each(|entry| self.refuse_late(entry, now, Self::waited_too_long));
         for reply in due.replies {
             self.deliver(reply, Err(self.ran_too_long()));
         }
