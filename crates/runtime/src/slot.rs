@@ -484,6 +484,11 @@ impl Slot {
         statistics
     }
 
+    /// Whether sequences have begun that may go on.
+    pub(crate) fn has_sequences(&self) -> bool {
+        self.sequences.as_ref().is_some_and(Sequences::has_any)
+    }
+
     /// Returns how many requests wait or run.
     pub(crate) fn in_flight(&self) -> usize {
         self.places.taken()

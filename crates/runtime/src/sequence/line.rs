@@ -82,6 +82,11 @@ impl Sequences {
         inner.standing < Standing::Left && inner.table.is_open(id, now)
     }
 
+    /// Whether there is any sequence.
+    pub(crate) fn has_any(&self) -> bool {
+        !self.inner.lock().table.is_empty()
+    }
+
     /// Whether a failed batch says nothing of its rows: the model may have taken some of them in.
     pub(crate) fn fails_as_a_whole(&self) -> bool {
         self.rules.has_fixed_rows() && !self.keeps_state
@@ -97,6 +102,10 @@ impl Sequences {
         let (mut inner, now) = (self.inner.lock(), Instant::now());
         let mut kept = kept.into_iter();
         steps.iter().for_each(|step| inner.table.ran(step.serial, kept.next(), now));
+        if inner.standing >= Standing::Left {
+            // It has no next request, and others wait for its seat.
+            inner.table.forget_resting();
+        }
         self.changed(inner);
     }
 

@@ -342,6 +342,27 @@ async fn an_unloaded_model_finishes_its_sequences_and_begins_none() {
     assert_eq!(fixture.engine.live_models(), 0);
 }
 
+#[tokio::test]
+async fn stopping_answers_those_who_wait_for_a_row() {
+    let mut spec = spec_with(SequenceStrategy::default(), true, false, 1);
+    spec.config.batch = BatchRule::Max(1);
+    let fixture = Fixture::sequences(stateful(), spec).await;
+    fixture.engine.gate().close();
+    let before = fixture.engine.gate().arrivals();
+    let first = fixture.later(1, 1., true, false);
+    fixture.engine.gate().arrived(before + 1).await;
+    let waiting = [2, 3].map(|id| fixture.later(id, id as f32, true, false));
+    fixture.queued(2).await;
+    let runtime = fixture.runtime.clone();
+    let stopping = tokio::spawn(async move { runtime.shutdown().await });
+    fixture.engine.gate().open();
+    stopping.await.unwrap();
+    assert_eq!(sum(first).await, 1.);
+    for (answer, expected) in waiting.into_iter().zip([2., 3.]) {
+        assert_eq!(sum(answer).await, expected);
+    }
+}
+
 /// The sums of many clients, whose sequences share instances, batches and versions.
 async fn run_clients(strategy: SequenceStrategy, seed: u64) {
     const CLIENTS: u64 = 100;
