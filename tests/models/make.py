@@ -317,6 +317,69 @@ dynamic_batching { }
     )
 
 
+CONTROLS = """  control_input [
+    { name: "START" control [ { kind: CONTROL_SEQUENCE_START int32_false_true: [ 0, 1 ] } ] },
+    { name: "END" control [ { kind: CONTROL_SEQUENCE_END fp32_false_true: [ -1, 1 ] } ] },
+    { name: "READY" control [ { kind: CONTROL_SEQUENCE_READY bool_false_true: [ false, true ] } ] },
+    { name: "CORRID" control [ { kind: CONTROL_SEQUENCE_CORRID data_type: TYPE_%s } ] }
+  ]
+"""
+
+
+def sequences(root: Path) -> None:
+    """Stateful models: sums whose state the server keeps, and what the control inputs say."""
+    int32, boolean, whole, text = (TensorProto.INT32, TensorProto.BOOL, TensorProto.UINT64, TensorProto.STRING)
+    one = ["batch", 1]
+    head = """platform: "onnxruntime_onnx"
+max_batch_size: %d
+input [ { name: "INPUT" data_type: TYPE_INT32 dims: [ 1 ] } ]
+"""
+    sums = [node("Add", ["INPUT", "SUM_IN"], ["SUM"]), node("Identity", ["SUM"], ["SUM_OUT"])]
+    sum_in, sum_out = {"INPUT": (int32, one), "SUM_IN": (int32, one)}, {"SUM": (int32, one), "SUM_OUT": (int32, one)}
+    state = """  state [
+    {
+      input_name: "SUM_IN" output_name: "SUM_OUT" data_type: TYPE_INT32 dims: [ 1 ]
+      use_same_buffer_for_input_output: true
+%s    }
+  ]
+"""
+    first = '      initial_state { name: "hundred" data_type: TYPE_INT32 dims: [ 1 ] data_file: "hundred" }\n'
+    output = 'output [ { name: "SUM" data_type: TYPE_INT32 dims: [ 1 ] } ]\n'
+    for name, strategy, initial in (
+        ("sum_oldest", "oldest { max_candidate_sequences: 64 }", ""), ("sum_direct", "direct { }", first),
+    ):
+        write_model(root / name / "1" / "model.onnx", sums, sum_in, sum_out)
+        idle = "  max_sequence_idle_microseconds: 60000000\n"
+        batching = "sequence_batching {\n  " + strategy + "\n" + idle + state % initial + "}\n"
+        write(root / name / "config.pbtxt", head % 8 + output + batching)
+    write(root / "sum_direct" / "initial_state" / "hundred", np.array([100], "<i4").tobytes())
+
+    # Rests for a second, and has two rows.
+    write_model(root / "sum_short" / "1" / "model.onnx", sums, sum_in, sum_out)
+    write(root / "sum_short" / "config.pbtxt", head % 2 + output + "sequence_batching {\n" + state % "" + "}\n")
+
+    for short, kind, config in (("number", whole, "UINT64"), ("text", text, "STRING")):
+        name = f"controls_{short}"
+        write_model(
+            root / name / "1" / "model.onnx",
+            [
+                node("Identity", ["START"], ["STARTED"]), node("Identity", ["END"], ["ENDED"]),
+                node("Identity", ["READY"], ["WAS_READY"]), node("Identity", ["CORRID"], ["ID"]),
+                node("Identity", ["INPUT"], ["OUTPUT"]),
+            ],
+            {
+                "INPUT": (int32, one), "START": (int32, one), "END": (FLOAT, one), "READY": (boolean, one),
+                "CORRID": (kind, one),
+            },
+            {
+                "OUTPUT": (int32, one), "STARTED": (int32, one), "ENDED": (FLOAT, one), "WAS_READY": (boolean, one),
+                "ID": (kind, one),
+            },
+        )
+        strategy = "  max_sequence_idle_microseconds: 60000000\n" + CONTROLS % config
+        write(root / name / "config.pbtxt", head % 4 + "sequence_batching {\n" + strategy + "}\n")
+
+
 def tfserving(root: Path) -> None:
     for version, add in ((1, 2), (2, 3)):
         write_model(
@@ -487,7 +550,7 @@ output [ { name: "OUTPUT0" data_type: TYPE_FP32 dims: [ 16 ] } ]
         "wrong_type": 'platform: "onnxruntime_onnx"\n' + tensors.replace("FP32", "INT64"),
         "wrong_rank": 'platform: "onnxruntime_onnx"\n' + tensors.replace("[ 16 ]", "[ 4, 4 ]"),
         "not_text_format": "input [ { name: \n",
-        "sequence": 'platform: "onnxruntime_onnx"\n' + tensors + "sequence_batching { }\n",
+        "sequence": 'platform: "onnxruntime_onnx"\n' + tensors + "sequence_batching { iterative_sequence: true }\n",
     }
     for name, config in configs.items():
         write(root / "triton" / name / "config.pbtxt", config)
@@ -501,7 +564,7 @@ output [ { name: "OUTPUT0" data_type: TYPE_FP32 dims: [ 16 ] } ]
 
 def main() -> None:
     for folder, make in (
-        ("triton", triton), ("tfserving", tfserving), ("sklearn", sklearn_files), ("broken", broken),
+        ("triton", triton), ("sequences", sequences), ("tfserving", tfserving), ("sklearn", sklearn_files), ("broken", broken),
     ):
         shutil.rmtree(HERE / folder, ignore_errors=True)
         make(HERE / folder)

@@ -1,5 +1,6 @@
 //! Who computes: a runtime library, a loaded model, and one thread's scratch space for it.
 
+use std::ops::ControlFlow;
 use std::sync::Arc;
 
 use crate::{DataType, ModelSpec, Result, Shape, Signature, Tensor};
@@ -40,6 +41,11 @@ pub trait Model: Send + Sync {
     /// Returns an estimate of the memory that the weights take.
     fn memory_bytes(&self) -> u64;
 
+    /// Whether a run may give any number of answers ([`Instance::run_stream`]).
+    fn is_decoupled(&self) -> bool {
+        false
+    }
+
     /// Makes an instance for one worker thread. Blocking; an engine that waits for something
     /// outside of itself gives up after a while. Several threads may call at a time.
     ///
@@ -77,6 +83,20 @@ pub trait Instance: Send {
     /// `InvalidInput` where the data itself is at fault, `NotReady` where what computes elsewhere
     /// ended before it answered, else `Engine`.
     fn run(&mut self, inputs: Inputs<'_>) -> Result<Vec<Tensor>>;
+
+    /// Runs the model on one request and hands its answers out one by one, each with outputs as from
+    /// [`Self::run`]. `hand_out` blocks while nobody takes them, and says when to stop.
+    ///
+    /// # Errors
+    /// As [`Self::run`]; answers may have been handed out before.
+    fn run_stream(
+        &mut self,
+        inputs: Inputs<'_>,
+        hand_out: &mut dyn FnMut(Vec<Tensor>) -> ControlFlow<()>,
+    ) -> Result<()> {
+        let _ = hand_out(self.run(inputs)?);
+        Ok(())
+    }
 
     /// Returns a way to end a run of this instance from another thread, where the engine has one.
     /// An instance that was interrupted is not used again.

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use futures::future::BoxFuture;
+use futures::stream::{self, BoxStream};
 
 use crate::{CacheOutcome, Context, ModelRef, Result, Signature, Tensor};
 
@@ -109,6 +110,18 @@ pub trait Observe: fmt::Debug + Send + Sync {
 pub trait Infer: Send + Sync + 'static {
     /// Runs one request and answers before its deadline. Dropping the future cancels it.
     fn infer(&self, request: InferRequest, ctx: Context) -> BoxFuture<'_, Result<InferResponse>>;
+
+    /// Runs one request and gives its answers as they come: one, except of a decoupled model. Ends
+    /// with the first error. Dropping the stream cancels the request.
+    fn infer_stream(self: Arc<Self>, request: InferRequest, ctx: Context) -> BoxStream<'static, Result<InferResponse>> {
+        Box::pin(stream::once(async move { self.infer(request, ctx).await }))
+    }
+
+    /// Whether a model may give any number of answers: then [`Self::infer`] refuses.
+    fn is_decoupled(&self, model: &ModelRef) -> bool {
+        let _ = model;
+        false
+    }
 
     /// Brings a model in that is loaded at first use, for callers that need its description before
     /// they can ask. None: there is nothing to wait for.

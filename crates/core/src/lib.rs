@@ -16,6 +16,7 @@ mod error;
 mod infer;
 mod name;
 mod python;
+mod sequence;
 mod shape;
 mod signature;
 mod spec;
@@ -33,9 +34,13 @@ pub use elements::{Elements, ElementsBuilder};
 pub use engine::{BatchLayout, Engine, InputLayout, Inputs, Instance, Interrupt, Model, Placement};
 pub use error::{Error, ErrorKind, Result};
 pub use futures::future::BoxFuture;
+pub use futures::stream::BoxStream;
 pub use infer::{Infer, InferRequest, InferResponse, ModelInfo, Observe, Parameter, Parameters, Timings};
 pub use name::{ModelName, ModelRef, Selector};
 pub use python::{Predictor, PythonEnvironment, PythonSpec, PythonTensor};
+pub use sequence::{
+    ControlKind, FalseTrue, InitialState, SequenceBatching, SequenceControl, SequenceState, SequenceStrategy,
+};
 pub use shape::Shape;
 pub use signature::{Batching, Dim, Signature, TensorSpec};
 pub use spec::{

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
-use crate::{DataType, Dim, Error, ModelName, PythonSpec, Result, TaskSpec};
+use crate::{DataType, Dim, Error, ModelName, PythonSpec, Result, SequenceBatching, TaskSpec};
 
 /// One version of a model, ready to be loaded.
 #[derive(Debug, Clone)]
@@ -72,6 +72,11 @@ pub struct ModelConfig {
     pub instance_groups: Vec<InstanceGroup>,
     /// Merging of requests into batches; none: requests are not merged.
     pub dynamic_batching: Option<DynamicBatching>,
+    /// How requests of a stateful model belong together; none: each stands alone.
+    pub sequence_batching: Option<Arc<SequenceBatching>>,
+    /// Whether a request may have any number of answers (`model_transaction_policy`). What the model's
+    /// code says counts.
+    pub decoupled: bool,
     /// The artifact's file name within the version folder.
     pub default_model_filename: String,
     /// Free-form settings, shown to clients.
@@ -392,6 +397,8 @@ impl Default for ModelConfig {
             version_policy: VersionPolicy::default(),
             instance_groups: Vec::new(),
             dynamic_batching: Some(DynamicBatching::unconfigured()),
+            sequence_batching: None,
+            decoupled: false,
             default_model_filename: "model.onnx".to_owned(),
             parameters: BTreeMap::new(),
             response_cache: false,

@@ -252,7 +252,10 @@ def main():
         fail("\n".join(text.strip().splitlines()[-6:]))
     probe = np.frombuffer(b"salver:)", dtype="<u1")
     address = probe.__array_interface__["data"][0]
-    SOCKET.send(b"\x01" + put_specs(inputs) + put_specs(outputs) + address.to_bytes(8, "little"))
+    is_decoupled = inspect.isgeneratorfunction(model.predict)
+    SOCKET.send(
+        b"\x01" + put_specs(inputs) + put_specs(outputs) + address.to_bytes(8, "little") + bytes([is_decoupled])
+    )
     Server(model, inputs, outputs).serve()
 
 
@@ -261,6 +264,7 @@ class Server:
 
     def __init__(self, model, inputs, outputs):
         self.predict = model.predict
+        self.is_decoupled = inspect.isgeneratorfunction(model.predict)
         self.inputs = [(name, code) for name, code, _, _ in inputs]
         self.outputs = [(name, code) for name, code, _, _ in outputs]
         self.packet = bytearray(1 << 18)
@@ -297,7 +301,7 @@ class Server:
             kind = self.packet[0]
             if kind == 5:
                 held = None
-                held = self.answer()
+                held = self.stream() if self.is_decoupled else self.answer()
             elif kind == 3:
                 self.memory = self.map(file)
             elif kind == 4:
@@ -338,18 +342,52 @@ class Server:
     def answer(self):
         """Runs a batch and says where its outputs lie, or what went wrong."""
         number = bytes(self.packet[1:9])
+        return self.guarded(number, lambda: self.say(number, self.predict(self.batch())))
+
+    def stream(self):
+        """Runs a generator: an answer whenever the server asks for the next one."""
+        number = bytes(self.packet[1:9])
+
+        def run():
+            answers = self.predict(self.batch())
+            try:
+                for answer in answers:
+                    held = self.say(number, answer)  # The server reads it until the next packet is there.
+                    if not self.goes_on(number):
+                        break
+                    del held
+            finally:
+                answers.close()
+            SOCKET.send(b"\x06" + number)
+
+        return self.guarded(number, run)
+
+    def goes_on(self, number):
+        """Waits until the server asks for the next answer; false: it wants no more."""
+        size, _ = self.receive()
+        if size == 0:
+            sys.exit(0)
+        assert bytes(self.packet[1:9]) == number
+        return self.packet[0] == 6
+
+    def say(self, number, result):
+        """Says where the outputs lie that `predict` gave, and returns them."""
+        outputs = self.encode(result)
+        if os.getpid() != self.pid:
+            os._exit(0)
+        if not self.is_direct:
+            outputs = self.hand_over(number, outputs)
+        packet = [b"\x03", number, len(outputs).to_bytes(2, "little")]
+        for code, shape, address, size, _ in outputs:
+            rank = len(shape)
+            packet.append(struct.pack(f"<BB{rank + 2}Q", min(code, BYTES), rank, address, size, *shape))
+        SOCKET.send(b"".join(packet))
+        return outputs
+
+    def guarded(self, number, run):
+        """Says what went wrong, if anything did."""
         try:
-            outputs = self.encode(self.predict(self.batch()))
-            if os.getpid() != self.pid:
-                os._exit(0)
-            if not self.is_direct:
-                outputs = self.hand_over(number, outputs)
-            packet = [b"\x03", number, len(outputs).to_bytes(2, "little")]
-            for code, shape, address, size, _ in outputs:
-                rank = len(shape)
-                packet.append(struct.pack(f"<BB{rank + 2}Q", min(code, BYTES), rank, address, size, *shape))
-            SOCKET.send(b"".join(packet))
-            return outputs
+            return run()
         except SystemExit as end:
             # Asked for by the model: nothing of it runs any more.
             sys.stdout.flush()

@@ -1,5 +1,6 @@
 //! A model in Python, and its instances: one worker each.
 
+use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Arc;
@@ -38,6 +39,7 @@ pub(crate) struct PythonModel {
     starter: Arc<Starter>,
     signature: Arc<Signature>,
     memory_bytes: u64,
+    is_decoupled: bool,
     /// Loaded already, and not used yet.
     first: Mutex<Option<(Placement, Worker)>>,
 }
@@ -69,10 +71,11 @@ impl PythonModel {
         let device = group.devices().into_iter().next().unwrap_or_else(|| "cpu".to_owned());
         let placement = Placement { device, threads: group.threads.max(1), core: group.cores.first().copied() };
         let (worker, declared) = starter.start(&placement)?;
-        let Declared { inputs, outputs } = declared;
+        let Declared { inputs, outputs, is_decoupled } = declared;
         let signature = Signature { batching: Batching::of(&inputs, &outputs), inputs, outputs };
         Ok(Self {
             memory_bytes: worker.resident_bytes(),
+            is_decoupled,
             signature: Arc::new(signature),
             starter: Arc::new(starter),
             first: Mutex::new(Some((placement, worker))),
@@ -155,19 +158,27 @@ impl Model for PythonModel {
         self.memory_bytes
     }
 
+    fn is_decoupled(&self) -> bool {
+        self.is_decoupled
+    }
+
     fn instance(&self, placement: &Placement) -> Result<Box<dyn Instance>> {
         let first = self.first.lock().take_if(|(of, worker)| of == placement && worker.is_sound());
         let worker = match first {
             Some((_, worker)) => worker,
             None => {
-                let (worker, Declared { inputs, outputs }) = self.starter.start(placement)?;
-                if inputs != self.signature.inputs || outputs != self.signature.outputs {
+                let (worker, Declared { inputs, outputs, is_decoupled }) = self.starter.start(placement)?;
+                if is_decoupled != self.is_decoupled
+                    || inputs != self.signature.inputs
+                    || outputs != self.signature.outputs
+                {
                     return Err(Error::engine("a second worker of it takes or gives something else than the first"));
                 }
                 worker
             }
         };
-        Ok(Box::new(PythonInstance { worker, signature: self.signature.clone(), placed: Vec::new() }))
+        let (signature, is_decoupled) = (self.signature.clone(), self.is_decoupled);
+        Ok(Box::new(PythonInstance { worker, signature, is_decoupled, placed: Vec::new() }))
     }
 
     fn close(&self) {
@@ -178,6 +189,7 @@ impl Model for PythonModel {
 struct PythonInstance {
     worker: Worker,
     signature: Arc<Signature>,
+    is_decoupled: bool,
     placed: Vec<Placed>,
 }
 
@@ -195,6 +207,16 @@ impl PythonInstance {
             return Err(Error::invalid_input(text));
         }
         Ok(idx)
+    }
+
+    /// Puts the inputs of a run where the worker reads them.
+    fn place(&mut self, inputs: &Inputs<'_>) -> Result<()> {
+        self.placed.clear();
+        match inputs {
+            Inputs::Staged(layout) => self.place_staged(layout)?,
+            Inputs::Direct(tensors) => self.place_direct(tensors)?,
+        }
+        self.check_all_given()
     }
 
     fn check_all_given(&self) -> Result<()> {
@@ -256,14 +278,31 @@ impl Instance for PythonInstance {
         self.worker.input_buffer(layout.total_len)
     }
 
+    /// Of a generator, the first answer.
     fn run(&mut self, inputs: Inputs<'_>) -> Result<Vec<Tensor>> {
-        self.placed.clear();
-        match inputs {
-            Inputs::Staged(layout) => self.place_staged(layout)?,
-            Inputs::Direct(tensors) => self.place_direct(tensors)?,
+        self.place(&inputs)?;
+        if !self.is_decoupled {
+            return self.worker.run(&self.placed, &self.signature.outputs);
         }
-        self.check_all_given()?;
-        self.worker.run(&self.placed, &self.signature.outputs)
+        let mut first = None;
+        self.worker.run_stream(&self.placed, &self.signature.outputs, &mut |outputs| {
+            first = Some(outputs);
+            ControlFlow::Break(())
+        })?;
+        first.ok_or_else(|| Error::engine("predict gave no answer"))
+    }
+
+    fn run_stream(
+        &mut self,
+        inputs: Inputs<'_>,
+        hand_out: &mut dyn FnMut(Vec<Tensor>) -> ControlFlow<()>,
+    ) -> Result<()> {
+        if !self.is_decoupled {
+            let _ = hand_out(self.run(inputs)?);
+            return Ok(());
+        }
+        self.place(&inputs)?;
+        self.worker.run_stream(&self.placed, &self.signature.outputs, hand_out)
     }
 
     fn interrupt(&self) -> Option<Interrupt> {

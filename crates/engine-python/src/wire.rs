@@ -37,6 +37,16 @@ pub(crate) enum ToWorker<'a> {
         /// Its bytes.
         len: u64,
     },
+    /// After [`FromWorker::Answer`] of a generator: asks for the next one.
+    Next {
+        /// Of the batch.
+        number: u64,
+    },
+    /// After [`FromWorker::Answer`] of a generator: no more are wanted.
+    Stop {
+        /// Of the batch.
+        number: u64,
+    },
     /// A batch.
     Run {
         /// Counts the runs of this worker; the answer repeats it.
@@ -88,6 +98,8 @@ pub(crate) enum FromWorker {
         outputs: Vec<TensorSpec>,
         /// Where eight known bytes lie in the worker's memory.
         probe: u64,
+        /// Whether it gives its answers one by one.
+        is_decoupled: bool,
     },
     /// The model does not load.
     Failed(String),
@@ -106,6 +118,11 @@ pub(crate) enum FromWorker {
         is_input: bool,
         /// Says why.
         text: String,
+    },
+    /// A generator has no more answers.
+    End {
+        /// Of the batch.
+        number: u64,
     },
     /// Asks for memory for an answer.
     Room {
@@ -146,6 +163,14 @@ impl ToWorker<'_> {
             Self::Output { len } => {
                 packet.push(4);
                 packet.extend(len.to_le_bytes());
+            }
+            Self::Next { number } => {
+                packet.push(6);
+                packet.extend(number.to_le_bytes());
+            }
+            Self::Stop { number } => {
+                packet.push(7);
+                packet.extend(number.to_le_bytes());
             }
             Self::Run { number, inputs } => {
                 packet.push(5);
@@ -228,11 +253,17 @@ impl FromWorker {
 
     fn read(fields: &mut Fields<'_>) -> Result<Self> {
         Ok(match fields.u8()? {
-            1 => Self::Ready { inputs: fields.specs()?, outputs: fields.specs()?, probe: fields.u64()? },
+            1 => Self::Ready {
+                inputs: fields.specs()?,
+                outputs: fields.specs()?,
+                probe: fields.u64()?,
+                is_decoupled: fields.flag()?,
+            },
             2 => Self::Failed(fields.text(MAX_TEXT)?),
             3 => Self::Answer { number: fields.u64()?, outputs: fields.list(Fields::located)? },
             4 => Self::Fault { number: fields.u64()?, is_input: fields.flag()?, text: fields.text(MAX_TEXT)? },
             5 => Self::Room { number: fields.u64()?, len: fields.u64()? },
+            6 => Self::End { number: fields.u64()? },
             kind => return Err(nonsense(format_args!("kind {kind}"))),
         })
     }

@@ -1,6 +1,7 @@
 //! One worker: its process, its socket, its memory, and the conversation with it.
 
 use std::io::{IoSlice, IoSliceMut};
+use std::ops::ControlFlow;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::process::{Command, Stdio};
 use std::sync::Arc;
@@ -55,6 +56,7 @@ pub(crate) struct Launch<'a> {
 pub(crate) struct Declared {
     pub(crate) inputs: Vec<TensorSpec>,
     pub(crate) outputs: Vec<TensorSpec>,
+    pub(crate) is_decoupled: bool,
 }
 
 /// See the module's description. Dropped, it ends the process.
@@ -138,14 +140,14 @@ impl Worker {
                 }
             }
         };
-        let (inputs, outputs, probe) = match message {
-            FromWorker::Ready { inputs, outputs, probe } => (inputs, outputs, probe),
+        let (inputs, outputs, probe, is_decoupled) = match message {
+            FromWorker::Ready { inputs, outputs, probe, is_decoupled } => (inputs, outputs, probe, is_decoupled),
             FromWorker::Failed(text) => return Err(Error::invalid_input(text)),
             _ => return Err(nonsense(format_args!("it is not loaded yet"))),
         };
         self.is_direct &= read_process(self.process.id(), probe, PROBE.len()).is_ok_and(|read| read == PROBE);
         self.send(&ToWorker::Mode { is_direct: self.is_direct }, None)?;
-        Ok(Declared { inputs, outputs })
+        Ok(Declared { inputs, outputs, is_decoupled })
     }
 
     /// Returns memory for inputs that the worker reads too, all written anew by the caller.
@@ -171,9 +173,63 @@ impl Worker {
     /// `InvalidInput` where the worker says that the data is at fault, `Engine` where it failed on
     /// it, `NotReady` where it ended or cannot be used any more.
     pub(crate) fn run(&mut self, inputs: &[Placed], specs: &[TensorSpec]) -> Result<Vec<Tensor>> {
+        self.running(|worker| {
+            worker.begin(inputs)?;
+            match worker.next_answer(specs)? {
+                Some(outputs) => Ok(outputs),
+                None => Err(worker.makes_no_sense("it gave no answer to this batch")),
+            }
+        })
+    }
+
+    /// Runs one request on a generator, and hands out what it gives until it ends or is told to. The
+    /// worker rests while an answer is handed out.
+    ///
+    /// # Errors
+    /// As [`Self::run`].
+    pub(crate) fn run_stream(
+        &mut self,
+        inputs: &[Placed],
+        specs: &[TensorSpec],
+        hand_out: &mut dyn FnMut(Vec<Tensor>) -> ControlFlow<()>,
+    ) -> Result<()> {
+        self.running(|worker| {
+            worker.begin(inputs)?;
+            while let Some(outputs) = worker.next_answer(specs)? {
+                if hand_out(outputs).is_break() {
+                    return worker.stop(specs);
+                }
+                let number = worker.number;
+                worker.say(&ToWorker::Next { number })?;
+            }
+            Ok(())
+        })
+    }
+
+    /// Ends a generator, which then may clean up.
+    fn stop(&mut self, specs: &[TensorSpec]) -> Result<()> {
+        let number = self.number;
+        self.say(&ToWorker::Stop { number })?;
+        match self.next_answer(specs)? {
+            None => Ok(()),
+            Some(_) => Err(self.makes_no_sense("it goes on")),
+        }
+    }
+
+    /// Sends a message; one that cannot be sent is the worker's end.
+    fn say(&mut self, message: &ToWorker<'_>) -> Result<()> {
+        self.send(message, None).map_err(|_| self.over("while it ran"))
+    }
+
+    fn makes_no_sense(&mut self, what: &str) -> Error {
+        self.is_over = true;
+        nonsense(format_args!("{what}"))
+    }
+
+    fn running<T>(&mut self, run: impl FnOnce(&mut Self) -> Result<T>) -> Result<T> {
         self.number += 1;
         self.running.store(true, Ordering::SeqCst);
-        let result = self.run_once(inputs, specs);
+        let result = run(self);
         self.running.store(false, Ordering::SeqCst);
         result.map_err(|error| match error.kind() {
             // Whatever it was, another worker may do better.
@@ -184,13 +240,18 @@ impl Worker {
         })
     }
 
-    fn run_once(&mut self, inputs: &[Placed], specs: &[TensorSpec]) -> Result<Vec<Tensor>> {
+    fn begin(&mut self, inputs: &[Placed]) -> Result<()> {
         let number = self.number;
         match self.send(&ToWorker::Run { number, inputs }, None) {
-            Err(error) if error.kind() == ErrorKind::InvalidInput => return Err(error),
-            Err(_) => return Err(self.over("while a batch was handed to it")),
-            Ok(()) => {}
+            Err(error) if error.kind() == ErrorKind::InvalidInput => Err(error),
+            Err(_) => Err(self.over("while a batch was handed to it")),
+            Ok(()) => Ok(()),
         }
+    }
+
+    /// Waits for an answer; none: a generator has no more.
+    fn next_answer(&mut self, specs: &[TensorSpec]) -> Result<Option<Vec<Tensor>>> {
+        let number = self.number;
         loop {
             let message = match self.wait() {
                 Ok(Event::Said(message)) => message,
@@ -210,12 +271,13 @@ impl Worker {
                         Err(error) if error.kind() == ErrorKind::NotReady => {
                             Err(self.over("while its answer was read").with_source(error))
                         }
-                        result => result,
+                        result => result.map(Some),
                     };
                 }
                 FromWorker::Fault { number: of, is_input, text } if of == number => {
                     return Err(if is_input { Error::invalid_input(text) } else { Error::engine(text) });
                 }
+                FromWorker::End { number: of } if of == number => return Ok(None),
                 FromWorker::Room { number: of, len } if of == number && !self.is_direct => self.make_room(len)?,
                 _ => {
                     self.is_over = true;

@@ -21,7 +21,7 @@ pub use describe::{
     statistics,
 };
 pub use request::decode_infer;
-pub use response::{encode_infer, encode_stream, encode_stream_error, wants_final_response};
+pub use response::{encode_end, encode_infer, encode_piece, encode_stream, encode_stream_error, wants_final_response};
 pub use settings::{decode_log_update, decode_trace_update, log_settings, trace_settings};
 pub use shared_memory::{decode_register, region_status};
 

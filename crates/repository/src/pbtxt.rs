@@ -1,12 +1,13 @@
 //! Triton's `config.pbtxt` to a [`ModelConfig`], with every check that needs no graph.
 //!
-//! What Salver does not do (sequences, ensembles, decoupled answers, batch inputs) is refused by
+//! What Salver does not do (ensembles, decoupled answers of ONNX, batch inputs) is refused by
 //! name. Fields that only tune or label Triton itself are checked for spelling and then left alone.
 
 mod batching;
 mod instances;
 mod parameters;
 mod review;
+mod sequences;
 mod tensors;
 mod warmup;
 
@@ -55,9 +56,19 @@ fn check(config: proto::ModelConfig, name: &str) -> Checked<ModelConfig> {
     let is_derived = matches!(batch, BatchRule::Derive { .. });
     let dynamic_batching = match &config.scheduling_choice {
         Some(SchedulingChoice::DynamicBatching(batching)) => Some(batching::dynamic_batching(batching, batch)?),
+        Some(SchedulingChoice::SequenceBatching(_)) => None,
         // As in Triton: completing the batch size completes this as well.
         _ => is_derived.then(DynamicBatching::default),
     };
+    let sequence_batching = match &config.scheduling_choice {
+        Some(SchedulingChoice::SequenceBatching(sequences)) => Some(sequences::sequence_batching(sequences, batch)?),
+        _ => None,
+    };
+    let is_cached = config.response_cache.is_some_and(|cache| cache.enable);
+    if is_cached && sequence_batching.is_some() {
+        let message = "response_cache has to be left out: the answers of sequence_batching depend on earlier requests";
+        return Err(Fault::invalid("response_cache", message));
+    }
     Ok(ModelConfig {
         inputs: tensors::inputs(&config.input)?,
         outputs: tensors::outputs(&config.output)?,
@@ -65,8 +76,10 @@ fn check(config: proto::ModelConfig, name: &str) -> Checked<ModelConfig> {
         instance_groups: instances::instance_groups(&config)?,
         batch,
         dynamic_batching,
+        sequence_batching,
+        decoupled: false,
         default_model_filename: model_filename(config.default_model_filename)?,
-        response_cache: config.response_cache.is_some_and(|cache| cache.enable),
+        response_cache: is_cached,
         cache_ttl: None,
         run_timeout: parameters::run_timeout(&config.parameters)?,
         warmup: warmup::requests(&config.model_warmup)?,
@@ -96,12 +109,15 @@ fn check_identity(config: &proto::ModelConfig, name: &str) -> Checked<()> {
 fn check_unsupported(config: &proto::ModelConfig) -> Checked<()> {
     let decoupled = config.model_transaction_policy.as_ref().is_some_and(|policy| policy.decoupled);
     let features = [
-        ("sequence_batching", matches!(config.scheduling_choice, Some(SchedulingChoice::SequenceBatching(_)))),
         ("ensemble_scheduling", matches!(config.scheduling_choice, Some(SchedulingChoice::EnsembleScheduling(_)))),
-        ("model_transaction_policy.decoupled", decoupled),
         ("batch_input", !config.batch_input.is_empty()),
         ("batch_output", !config.batch_output.is_empty()),
     ];
+    if decoupled {
+        let message = "model_transaction_policy.decoupled is not offered for ONNX, whose models give one answer; a \
+                       model in Python gives several where its predict is a generator";
+        return Err(Fault::unsupported("model_transaction_policy.decoupled", message));
+    }
     match features.into_iter().find(|(_, used)| *used) {
         Some((feature, _)) => Err(Fault::unsupported(feature, format!("{feature} is not offered"))),
         None => Ok(()),

@@ -17,6 +17,8 @@ use crate::versions::{self, Version};
 pub(crate) const CONFIG: &str = "config.pbtxt";
 /// Where the data of warm-up requests lies.
 const WARMUP: &str = "warmup";
+/// Where the data of initial states lies.
+const INITIAL_STATE: &str = "initial_state";
 
 /// Whether `folder` looks like a Triton model.
 pub(crate) fn is_model(folder: &Path) -> bool {
@@ -57,10 +59,11 @@ fn select(
     mut shared: Fingerprint,
 ) -> Result<Vec<Arc<ModelSpec>>> {
     let warmup_files = find_warmup_files(folder, &mut config)?;
+    let state_files = find_state_files(folder, &mut config)?;
     let found = versions::select(folder, Numbering::Plain, &config)?;
     let label_files = label_files(folder, &config)?;
     let labels = read_labels(&label_files)?;
-    label_files.values().chain(&warmup_files).for_each(|file| shared.add(file));
+    label_files.values().chain(&warmup_files).chain(&state_files).for_each(|file| shared.add(file));
     let spec = |Version { number, artifact }: Version| {
         let mut fingerprint = shared.clone();
         fingerprint.add_artifact(&artifact);
@@ -96,6 +99,23 @@ fn find_warmup_files(folder: &Path, config: &mut ModelConfig) -> Result<Vec<Path
             })?;
             found.push(path.clone());
         }
+    }
+    Ok(found)
+}
+
+/// Finds the data of initial states; it lies in the folder `initial_state`, beside the versions.
+fn find_state_files(folder: &Path, config: &mut ModelConfig) -> Result<Vec<PathBuf>> {
+    let Some(sequences) = config.sequence_batching.as_mut().map(Arc::make_mut) else {
+        return Ok(Vec::new());
+    };
+    let mut found = Vec::new();
+    for state in &mut sequences.states {
+        let Some((name, path)) = state.initial.as_mut().and_then(|initial| initial.file.as_mut()) else {
+            continue;
+        };
+        *path = files::inside(&folder.join(INITIAL_STATE), name)
+            .map_err(|error| error.context(format!("data_file of state '{}'", state.input.escape_debug())))?;
+        found.push(path.clone());
     }
     Ok(found)
 }

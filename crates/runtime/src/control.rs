@@ -5,16 +5,29 @@ use std::sync::atomic::Ordering;
 use std::time::Instant;
 
 use salver_core::{
-    BoxFuture, Context, Infer, InferRequest, InferResponse, LoadOverride, MemoryUse, ModelConfig, ModelControl,
+    BoxFuture, BoxStream, Context, Infer, InferRequest, InferResponse, LoadOverride, MemoryUse, ModelConfig, ModelControl,
     ModelInfo, ModelName, ModelRef, ModelStatistics, ModelStatus, ResidentModel, Result,
 };
 
 use crate::Runtime;
+use crate::pieces::Pieces;
 use crate::table::Found;
 
 impl Infer for Runtime {
     fn infer(&self, mut request: InferRequest, ctx: Context) -> BoxFuture<'_, Result<InferResponse>> {
         Box::pin(async move { self.infer_here(&mut request, &ctx).await })
+    }
+
+    fn infer_stream(self: Arc<Self>, request: InferRequest, ctx: Context) -> BoxStream<'static, Result<InferResponse>> {
+        Box::pin(Pieces::new(move |inlet| Box::pin(self.drive(request, ctx, inlet))))
+    }
+
+    fn is_decoupled(&self, model: &ModelRef) -> bool {
+        match self.lifecycle.table.load().find(model) {
+            Found::Resident(slot) => slot.is_decoupled,
+            Found::Dormant(dormant) => dormant.known.as_ref().is_some_and(|known| known.config.decoupled),
+            Found::Missing => false,
+        }
     }
 
     fn wake<'a>(&'a self, model: &'a ModelRef, deadline: Option<Instant>) -> Option<BoxFuture<'a, Result<()>>> {

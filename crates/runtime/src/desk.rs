@@ -45,6 +45,8 @@ struct OnDesk {
     replies: Vec<Option<Reply>>,
     /// When the engine was called; none: it is not running.
     running_since: Option<Instant>,
+    /// Whether a run waits for somebody else.
+    is_paused: bool,
     interrupt: Option<Interrupt>,
     is_revoked: bool,
 }
@@ -62,6 +64,22 @@ impl Desk {
         let mut desk = self.0.lock();
         desk.running_since = Some(now);
         desk.interrupt = interrupt;
+    }
+
+    /// Notes that the engine waits for somebody else; false: too late, everything was taken away.
+    pub(crate) fn pause(&self) -> bool {
+        let mut desk = self.0.lock();
+        desk.is_paused = desk.running_since.take().is_some();
+        !desk.is_revoked
+    }
+
+    /// Notes that the engine goes on; false: too late, everything was taken away.
+    pub(crate) fn resume(&self, now: Instant) -> bool {
+        let mut desk = self.0.lock();
+        if std::mem::take(&mut desk.is_paused) {
+            desk.running_since = Some(now);
+        }
+        !desk.is_revoked
     }
 
     /// Notes that the engine came back; false: too late, everything was taken away.

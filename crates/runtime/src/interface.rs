@@ -8,10 +8,11 @@ use std::sync::Arc;
 
 use salver_core::{
     BatchRule, Batching, DataType, Dim, Error, InstanceGroup, IoConfig, ModelConfig, PartLimits, Result, Shape,
-    Signature, Task, Tensor, TensorSpec,
+    Signature, Task, TaskSpec, Tensor, TensorSpec,
 };
 
 use crate::padding::Padding;
+use crate::sequence::Filling;
 
 /// Rows of a merged batch where nothing else is said.
 pub(crate) const DEFAULT_MAX_ROWS: usize = salver_core::DynamicBatching::DEFAULT_MAX_ROWS;
@@ -25,6 +26,8 @@ pub(crate) struct Interface {
     pub(crate) config: ModelConfig,
     /// How requests of different lengths share a batch; none: they do not.
     pub(crate) padding: Option<Padding>,
+    /// What the server adds to the requests of a stateful model; none: it is not one.
+    pub(crate) filling: Option<Filling>,
     /// What stands before and behind the wire side; none: requests are its tensors.
     pub(crate) task: Option<Arc<dyn Task>>,
     /// The first part of the task's example, where parts have one shape.
@@ -50,13 +53,18 @@ impl Interface {
     pub(crate) fn new(graph: &Signature, config: &ModelConfig) -> Result<Self> {
         let batching = batching(graph, config)?;
         let batched = matches!(batching, Batching::Rows { .. });
-        let (inputs, input_maps) = join(Side::Input, &graph.inputs, &config.inputs, batched)?;
-        let (outputs, output_maps) = join(Side::Output, &graph.outputs, &config.outputs, batched)?;
+        let filling = config.sequence_batching.as_ref();
+        let filling = filling.map(|sequences| Filling::new(graph, batched, sequences)).transpose()?;
+        let own_inputs = unfilled(graph, config, filling.as_ref())?;
+        let (inputs, input_maps) = join(Side::Input, &own_inputs, &config.inputs, batched, |_| false)?;
+        let is_state = |idx| filling.as_ref().is_some_and(|filling| filling.takes(idx));
+        let (outputs, output_maps) = join(Side::Output, &graph.outputs, &config.outputs, batched, is_state)?;
         let wire = Signature { inputs, outputs, batching };
         let declared = config.dynamic_batching.as_ref().and_then(|batching| batching.padding.as_ref());
         let padding = declared.map(|declared| Padding::new(&wire, declared)).transpose()?;
         let config = effective_config(&wire, config);
-        Ok(Self { wire, config, padding, task: None, sample: Vec::new(), inputs: input_maps, outputs: output_maps })
+        let (inputs, outputs) = (input_maps, output_maps);
+        Ok(Self { wire, config, padding, filling, task: None, sample: Vec::new(), inputs, outputs })
     }
 
     /// Checks a request's inputs and turns them into the graph's: its order and shapes.
@@ -83,6 +91,20 @@ impl Interface {
             tensor.reshape(shape)
         };
         checked.into_iter().map(reshape).collect()
+    }
+
+    /// As [`Self::accept`], with what the server adds to the request of a sequence: for runs that are
+    /// nobody's.
+    ///
+    /// # Errors
+    /// `InvalidInput` naming the input at fault.
+    pub(crate) fn accept_sample(&self, model: &str, inputs: Vec<Tensor>) -> Result<Vec<Tensor>> {
+        let rows = inputs.first().map_or(1, Tensor::rows);
+        let inputs = self.accept(model, inputs)?;
+        match &self.filling {
+            None => Ok(inputs),
+            Some(filling) => filling.fill_sample(&inputs, if self.wire.is_batched() { rows } else { 1 }),
+        }
     }
 
     /// Picks the wanted outputs (empty: all offered ones) and gives them their wire shapes.
@@ -128,6 +150,26 @@ impl Interface {
         self.config.outputs = declared(&shown.outputs, &[], true);
         self.task = Some(task);
         Ok(self)
+    }
+
+    /// Expects any number of answers to a request: none shares a batch, and none is kept.
+    ///
+    /// # Errors
+    /// `Unsupported` naming what cannot go with that.
+    pub(crate) fn decouple(&mut self, task: &TaskSpec) -> Result<()> {
+        let with = match task {
+            TaskSpec::Tensor | TaskSpec::Rows if !self.config.response_cache => {
+                self.config.decoupled = true;
+                self.config.dynamic_batching = None;
+                self.padding = None;
+                return Ok(());
+            }
+            TaskSpec::Tensor | TaskSpec::Rows => "[cache]".to_owned(),
+            task => format!("task = \"{}\"", task.name()),
+        };
+        Err(Error::unsupported(format!(
+            "a model whose predict is a generator cannot have {with}: leave one of them out"
+        )))
     }
 
     /// Inputs and outputs as requests see them.
@@ -214,15 +256,28 @@ impl Side {
     }
 }
 
+/// Returns the graph's inputs that come from requests.
+fn unfilled(graph: &Signature, config: &ModelConfig, filling: Option<&Filling>) -> Result<Vec<TensorSpec>> {
+    let is_filled = |name: &str| filling.is_some_and(|filling| filling.fills(name));
+    if let Some(io) = config.inputs.iter().find(|io| is_filled(&io.name)) {
+        return Err(Error::invalid_input(format!(
+            "input '{}' is filled by sequence_batching: leave it out of the inputs of requests",
+            io.name
+        )));
+    }
+    Ok(graph.inputs.iter().filter(|spec| !is_filled(&spec.name)).cloned().collect())
+}
+
 fn join(
     side: Side,
     graph: &[TensorSpec],
     declared: &[IoConfig],
     batched: bool,
+    is_hidden: impl Fn(usize) -> bool,
 ) -> Result<(Vec<TensorSpec>, Vec<Mapping>)> {
     if declared.is_empty() {
-        let maps = (0..graph.len()).map(|graph_idx| Mapping { graph_idx, reshape: None }).collect();
-        return Ok((graph.to_vec(), maps));
+        let shown = graph.iter().enumerate().filter(|(idx, _)| !is_hidden(*idx));
+        return Ok(shown.map(|(idx, spec)| (spec.clone(), Mapping { graph_idx: idx, reshape: None })).unzip());
     }
     if side == Side::Input
         && let Some(missing) =
@@ -336,7 +391,10 @@ fn effective_config(wire: &Signature, config: &ModelConfig) -> ModelConfig {
     };
     let batched = wire.is_batched();
     let instance_groups = if config.instance_groups.is_empty() {
-        vec![InstanceGroup { count: crate::slot::default_instances(), ..InstanceGroup::default() }]
+        // As in Triton, where sequences would spread over the instances otherwise.
+        let is_stateful = config.sequence_batching.is_some();
+        let count = if is_stateful { 1 } else { crate::slot::default_instances() };
+        vec![InstanceGroup { count, ..InstanceGroup::default() }]
     } else {
         config.instance_groups.clone()
     };

@@ -23,6 +23,7 @@ mod options;
 mod order;
 mod overriding;
 mod padding;
+mod pieces;
 mod places;
 mod policy;
 mod queue;
@@ -31,6 +32,7 @@ mod recovery;
 mod residency;
 mod restore;
 mod run;
+mod sequence;
 mod shared;
 mod slot;
 mod statistics;
@@ -66,6 +68,7 @@ pub use crate::residency::{Meter, ResidencyOptions};
 use crate::cache::ResponseCache;
 use crate::interface::Interface;
 use crate::lifecycle::{Lifecycle, LifecycleOptions};
+use crate::pieces::Inlet;
 use crate::reconcile::Extent;
 use crate::residency::Residency;
 use crate::shared::Shared;
@@ -333,6 +336,13 @@ impl Runtime {
     async fn infer_here(&self, request: &mut InferRequest, ctx: &Context) -> Result<InferResponse> {
         // A slot that drains leaves the request alone; by then the table has its successor or none.
         for _ in 0..8 {
+            if let Some(slot) = self.lifecycle.begun(request) {
+                match Box::pin(slot.infer(request, ctx)).await {
+                    Ok(response) => return Ok(response),
+                    Err(Refusal::Error(error)) => return Err(error),
+                    Err(Refusal::Draining) => {}
+                }
+            }
             let access = self.lifecycle.slot(&request.model, ctx.deadline).await;
             let access = access.map_err(|error| self.not_yet(error))?;
             let answered = match access.slot.cache.get() {
@@ -347,6 +357,29 @@ impl Runtime {
             }
         }
         Err(Error::not_ready(format!("model '{}' is being replaced; try again", request.model)))
+    }
+
+    /// Runs one request to a model of either kind. The answer, where there is but one; those of a
+    /// decoupled model go to `inlet`.
+    async fn drive(
+        self: Arc<Self>,
+        mut request: InferRequest,
+        ctx: Context,
+        inlet: Inlet,
+    ) -> Result<Option<InferResponse>> {
+        for _ in 0..8 {
+            let access = self.lifecycle.slot(&request.model, ctx.deadline).await;
+            let access = access.map_err(|error| self.not_yet(error))?;
+            if !access.slot.is_decoupled {
+                break;
+            }
+            match access.slot.infer_pieces(&mut request, &ctx, inlet.clone()).await {
+                Ok(()) => return Ok(None),
+                Err(Refusal::Error(error)) => return Err(error),
+                Err(Refusal::Draining) => {}
+            }
+        }
+        self.infer_here(&mut request, &ctx).await.map(Some)
     }
 
     fn explain(&self, model: &ModelRef) -> Error {

@@ -16,7 +16,7 @@ use arc_swap::ArcSwap;
 use parking_lot::Mutex;
 use salver_core::{
     BatchRule, DataType, Dim, DynamicBatching, Engine, Error, ErrorKind, Instance, Model, ModelEntry, ModelInfo,
-    ModelName, ModelSpec, ModelState, Result, Signature, TaskMaker, TaskSpec, TensorSpec,
+    ModelName, ModelSpec, ModelState, Result, TaskMaker, TaskSpec, TensorSpec,
 };
 use salver_telemetry::Metrics;
 use tokio::sync::Semaphore;
@@ -30,6 +30,7 @@ use crate::interface::Interface;
 use crate::observer::Observer;
 use crate::reconcile::{Actual, Extent, reconcile};
 use crate::residency::Residency;
+use crate::sequence::Leaving;
 use crate::slot::{Slot, SlotOptions, default_instances};
 use crate::table::{Served, Table};
 use crate::task;
@@ -46,6 +47,7 @@ pub(crate) struct Lifecycle {
     pub(crate) tasks: TaskTracker,
     options: LifecycleOptions,
     cache: Option<Arc<ResponseCache>>,
+    pub(crate) leaving: Leaving,
     /// How many models load at a time.
     pub(crate) loads: Semaphore,
     turns: Mutex<HashMap<ModelName, Turn>>,
@@ -109,6 +111,7 @@ impl Lifecycle {
             tasks,
             options,
             cache,
+            leaving: Leaving::default(),
             loads: Semaphore::new(loads),
             turns: Mutex::default(),
             failures: Mutex::default(),
@@ -231,6 +234,8 @@ impl Lifecycle {
     pub(crate) async fn shut_down(&self) {
         self.stopping.store(true, Ordering::Release);
         let table = self.table.swap(Arc::default());
+        table.slots().for_each(|slot| self.leaving.add(slot));
+        self.leaving.hurry();
         futures::future::join_all(table.slots().map(Slot::retire)).await;
     }
 
@@ -320,6 +325,7 @@ impl Lifecycle {
             }
         };
         let took = started.elapsed();
+        replaces.iter().for_each(|old| self.leaving.add(old));
         self.publish(&name, |served| {
             served.dormant.remove(&version);
             served.slots.insert(version, slot.clone());
@@ -386,6 +392,7 @@ impl Lifecycle {
             return;
         };
         self.board.set(name, version, ModelState::Draining, "");
+        self.leaving.add(&slot);
         self.publish(name, |served| {
             served.slots.remove(&version);
         });
@@ -406,7 +413,7 @@ impl Lifecycle {
         checksum::check(&spec.checksums)?;
         let cached = Loading::begin(self.cache.as_ref(), spec);
         let (engine, model) = self.open(spec)?;
-        let interface = self.interface(spec, model.signature())?;
+        let interface = self.interface(spec, model.as_ref())?;
         let metrics = self.metrics.model(&spec.name, spec.version);
         let info = describe(spec, engine.as_ref(), &interface);
         let info = Arc::new(ModelInfo { observer: Some(Arc::new(Observer(metrics.clone()))), ..info });
@@ -418,6 +425,7 @@ impl Lifecycle {
         let tuned =
             instances.first_mut().and_then(|(first, _)| self.tune(spec, engine.as_ref(), &interface, first.as_mut()));
         let slot = Slot::new(spec.clone(), info, interface, model, metrics, &self.options.slot, tuned);
+        let slot = slot.in_sequences(instances.len());
         let slot = Arc::new(if is_elsewhere { slot.elsewhere(instances.len()) } else { slot });
         let this = Arc::downgrade(self);
         let show = move |slot: &Slot| this.upgrade().into_iter().for_each(|this| this.show_standing(slot));
@@ -441,8 +449,11 @@ impl Lifecycle {
     }
 
     /// Joins the graph with what the model's files say.
-    fn interface(&self, spec: &ModelSpec, graph: &Signature) -> Result<Interface> {
-        let interface = Interface::new(graph, &spec.config)?;
+    fn interface(&self, spec: &ModelSpec, model: &dyn Model) -> Result<Interface> {
+        let mut interface = Interface::new(model.signature(), &spec.config)?;
+        if model.is_decoupled() {
+            interface.decouple(&spec.task)?;
+        }
         let task = match (&self.options.tasks, &spec.task) {
             (_, TaskSpec::Tensor | TaskSpec::Rows) => None,
             (Some(tasks), _) => tasks.make(spec, &interface.wire)?,

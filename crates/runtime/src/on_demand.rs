@@ -217,7 +217,10 @@ impl Lifecycle {
             Occupant {
                 bytes: self.residency.size(&slot.spec).resident.max(1),
                 last_used: slot.usage.last(),
-                in_use: is_changing || slot.in_flight() > 0 || self.residency.is_claimed(&key_of(slot)),
+                in_use: is_changing
+                    || slot.in_flight() > 0
+                    || slot.has_sequences()
+                    || self.residency.is_claimed(&key_of(slot)),
                 // A version serves on until the one that takes its place does.
                 pinned: own == Some(Cause::Change) || self.residency.is_pinned(name),
             }
@@ -231,6 +234,7 @@ impl Lifecycle {
         let (name, version) = key_of(slot);
         let known = Known { info: slot.info.clone(), config: slot.interface.config.clone() };
         let dormant = Dormant { spec: slot.spec.clone(), known: Some(Arc::new(known)) };
+        self.leaving.add(slot);
         self.publish(&name, |served| {
             served.slots.remove(&version);
             served.dormant.insert(version, dormant.clone());

@@ -16,6 +16,7 @@ use salver_telemetry::Replaced;
 use crate::queue::Entry;
 use crate::recovery::Outage;
 use crate::run::{self, Job};
+use crate::sequence::Sequences;
 use crate::slot::Slot;
 use crate::waiting::State;
 
@@ -95,6 +96,7 @@ impl Held {
         self.instance = None;
         self.end = Some(why);
         slot.metrics.instance_replaced(reason);
+        slot.sequences.iter().for_each(|sequences| sequences.lost(slot, self.idx));
     }
 
     /// Makes the instance again if it is gone, however long that takes; false: the slot closed.
@@ -218,8 +220,9 @@ impl Slot {
         let Some(outage) = state.outage(now) else {
             return;
         };
-        let waiting = state.queue.take_all();
+        let mut waiting = state.queue.take_all();
         drop(state);
+        waiting.extend(self.sequences.iter().flat_map(Sequences::take_all));
         self.metrics.queue_shrank(waiting.len());
         for entry in waiting {
             self.counters.failed(now.saturating_duration_since(entry.arrived));

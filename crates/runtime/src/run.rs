@@ -17,11 +17,15 @@ use tokio::sync::oneshot;
 use crate::assemble::{self, Member};
 use crate::desk::Desk;
 use crate::padding::Padding;
+use crate::pieces::Inlet;
 use crate::places::Place;
 use crate::queue::{Entry, Lane};
 use crate::restore::Held;
 use crate::slot::Slot;
 use crate::statistics::Execution;
+
+mod pieces;
+mod steps;
 
 /// A request that waits for a runner.
 #[derive(Debug)]
@@ -30,8 +34,20 @@ pub(crate) struct Job {
     /// The length of padded inputs; 0 where none are.
     pub(crate) length: usize,
     pub(crate) deadline: Option<Instant>,
+    /// Where answers go one by one; none: there is one.
+    pub(crate) outlet: Option<Box<Outlet>>,
     /// Taken when a runner takes the request.
     pub(crate) reply: Option<Reply>,
+}
+
+/// The way of several answers to the caller of a decoupled model.
+#[derive(Debug)]
+pub(crate) struct Outlet {
+    pub(crate) inlet: Inlet,
+    /// The request's id.
+    pub(crate) id: Option<String>,
+    /// The outputs wanted.
+    pub(crate) wanted: Vec<usize>,
 }
 
 /// The way back to the caller, and the place that the request takes until it is answered.
@@ -162,12 +178,20 @@ impl Runner {
     }
 
     fn run(&mut self, slot: &Slot, group: &[Entry<Job>]) -> Result<Done> {
+        let padding = slot.interface.padding.as_ref();
+        if let [Entry { payload: Job { outlet: Some(outlet), .. }, .. }] = group {
+            return self.run_pieces(slot, &group[0], outlet);
+        }
+        self.guarded(slot, |instance| execute(instance, group, padding, slot))
+    }
+
+    /// Lets `run` have the instance, under the eyes of the watch; a panic is an error.
+    fn guarded<T>(&mut self, slot: &Slot, run: impl FnOnce(&mut dyn Instance) -> Result<T>) -> Result<T> {
         let instance = self.held.instance(slot)?;
         if slot.watches() {
             self.desk.starts(Instant::now(), instance.interrupt());
         }
-        let padding = slot.interface.padding.as_ref();
-        match catch_unwind(AssertUnwindSafe(|| execute(instance, group, padding, slot))) {
+        match catch_unwind(AssertUnwindSafe(|| run(instance))) {
             Ok(result) => result,
             Err(panic) => {
                 let reason = panic_text(panic.as_ref());
@@ -236,24 +260,35 @@ fn execute(instance: &mut dyn Instance, group: &[Entry<Job>], padding: Option<&P
         return Ok(Done { outputs: vec![outputs], execution });
     }
     let members: Vec<Member<'_>> = group.iter().map(member).collect();
-    let (assembled, merged) = match assemble::layout(&members, padding) {
+    let (outputs, assembled, ran) = merged(instance, &members, padding, slot)?;
+    let rows = members.iter().map(|member| member.rows).sum();
+    Ok(Done { outputs, execution: timed(rows, started, assembled, ran) })
+}
+
+/// Runs several requests as one batch. Returns the outputs of each, when the batch was assembled and
+/// when the engine came back.
+fn merged(
+    instance: &mut dyn Instance,
+    members: &[Member<'_>],
+    padding: Option<&Padding>,
+    slot: &Slot,
+) -> Result<(Vec<Vec<Tensor>>, Instant, Instant)> {
+    let (assembled, merged) = match assemble::layout(members, padding) {
         Some(layout) => {
             let buffer = instance.input_buffer(&layout)?;
-            let padded = assemble::stage(&members, padding, &layout, buffer)?;
+            let padded = assemble::stage(members, padding, &layout, buffer)?;
             if padding.is_some() {
                 slot.metrics.observe_padding(padded.elements, padded.padding);
             }
             (Instant::now(), instance.run(Inputs::Staged(&layout))?)
         }
         None => {
-            let inputs = assemble::merge(&members)?;
+            let inputs = assemble::merge(members)?;
             (Instant::now(), instance.run(Inputs::Direct(&inputs))?)
         }
     };
     let ran = Instant::now();
-    let outputs = assemble::split(&merged, &members, padding)?;
-    let rows = members.iter().map(|member| member.rows).sum();
-    Ok(Done { outputs, execution: timed(rows, started, assembled, ran) })
+    Ok((assemble::split(&merged, members, padding)?, assembled, ran))
 }
 
 fn member(entry: &Entry<Job>) -> Member<'_> {

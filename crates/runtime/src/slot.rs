@@ -21,12 +21,14 @@ use crate::inline::{Crew, Inline};
 use crate::interface::{self, Interface};
 use crate::levels::Levels;
 use crate::order::Order;
+use crate::pieces::Inlet;
 use crate::places::{NoPlace, Place, Places};
 use crate::policy::BatchOptions;
 use crate::queue::{BatchKey, Entry, Expiry};
 use crate::recovery::{Backoff, Recovery};
 use crate::restore::Held;
-use crate::run::{self, Answer, Job, Reply, Runner, Seat};
+use crate::run::{self, Answer, Job, Outlet, Reply, Runner, Seat};
+use crate::sequence::{self, Sequences};
 use crate::shared::Shared;
 use crate::statistics::Counters;
 use crate::tune::{Tuned, Tuning};
@@ -73,6 +75,8 @@ pub(crate) struct Slot {
     pub(crate) order: Option<Order>,
     pub(crate) usage: Usage,
     fixed_rows: bool,
+    /// Whether a request may have any number of answers.
+    pub(crate) is_decoupled: bool,
     /// Whether its instances run elsewhere, where they may end by themselves.
     pub(crate) is_elsewhere: bool,
     /// Tells others that the version became unavailable, or available again.
@@ -83,6 +87,8 @@ pub(crate) struct Slot {
     options: SlotOptions,
     pub(crate) places: Places,
     pub(crate) waiting: Waiting,
+    /// Of a stateful model, whose requests wait there.
+    pub(crate) sequences: Option<Sequences>,
     /// Taken out when the slot retires, so that weights are freed there and not on a serving thread.
     model: Mutex<Option<Arc<dyn Model>>>,
     pub(crate) workers: Workers,
@@ -115,7 +121,13 @@ impl Slot {
     ) -> Self {
         let config = &interface.config;
         let merged = config.dynamic_batching.as_ref().filter(|_| interface.wire.is_batched());
-        let batching = merged.map_or(BatchOptions::SINGLE, |batching| BatchOptions {
+        let alone = match config.sequence_batching {
+            Some(_) if interface.wire.is_batched() => {
+                BatchOptions { max_rows: max_rows(&interface).max(1), ..BatchOptions::SINGLE }
+            }
+            _ => BatchOptions::SINGLE,
+        };
+        let batching = merged.map_or(alone, |batching| BatchOptions {
             max_rows: batching
                 .max_rows
                 .or(tuned.and_then(|tuned| tuned.max_rows))
@@ -128,10 +140,11 @@ impl Slot {
         let places = options.max_queue.unwrap_or_else(|| (4 * batching.max_rows * instances).max(MIN_PLACES));
         let places = places.clamp(1, 1 << 20);
         let levels = Levels::new(config.dynamic_batching.as_ref());
-        let order = merged.is_some_and(|batching| batching.preserve_ordering).then(Order::default);
+        let keeps_order = merged.is_some_and(|batching| batching.preserve_ordering) || sequence::keeps_order(config);
+        let order = keeps_order.then(Order::default);
         let run_time = tuned.map(|tuned| tuned.lone_run);
         // What keeps an order, or counts who waits at each level, needs one line for all.
-        let has_one_line = order.is_some() || levels.has_bounds();
+        let has_one_line = order.is_some() || levels.has_bounds() || config.decoupled;
         let inline = match has_one_line {
             true => Inline::never(),
             false => Inline::new(&config.instance_groups, batching.max_delay, run_time),
@@ -140,6 +153,7 @@ impl Slot {
         Self {
             fixed_rows: interface.has_fixed_rows(),
             is_elsewhere: false,
+            is_decoupled: config.decoupled,
             show_standing: OnceLock::new(),
             levels,
             order,
@@ -150,6 +164,7 @@ impl Slot {
             places: Places::new(places, options.shared.clone()),
             usage: Usage::new(places),
             waiting: Waiting::new(run_time),
+            sequences: None,
             model: Mutex::new(Some(model)),
             workers: Workers::default(),
             counters: Counters::default(),
@@ -173,6 +188,17 @@ impl Slot {
         self
     }
 
+    /// Expects requests that belong to sequences, where the model's settings say so; each worker
+    /// serves those of its own instance.
+    #[must_use]
+    pub(crate) fn in_sequences(mut self, instances: usize) -> Self {
+        if let Some(config) = &self.interface.config.sequence_batching {
+            self.sequences = Some(Sequences::new(config, self.batching.max_rows, instances));
+            self.inline = Inline::never();
+        }
+        self
+    }
+
     /// Starts a worker for each instance, and puts the slot under watch.
     ///
     /// # Errors
@@ -190,27 +216,28 @@ impl Slot {
 
     /// Runs one request: place, check, line, answer. The request is not touched where the slot drains.
     pub(crate) async fn infer(&self, request: &mut InferRequest, ctx: &Context) -> Result<InferResponse, Refusal> {
-        let place = match self.admit(ctx).await {
-            Ok(place) => place,
-            Err(NoPlace::Draining) => return Err(Refusal::Draining),
-            Err(NoPlace::Full) => {
-                return Err(self.rejected(self.full(format_args!("{} requests in flight", self.places.total()))));
-            }
-            Err(NoPlace::Late) => {
-                let error = Error::new(ErrorKind::Deadline, "the deadline passed before there was room");
-                return Err(self.rejected(error));
-            }
-        };
+        if self.is_decoupled {
+            return Err(Refusal::Error(Error::invalid_input(format!(
+                "this end point doesn't support models with decoupled transaction policy, such as '{}'; ask it over \
+                 ModelStreamInfer or generate_stream",
+                self.info.name
+            ))));
+        }
+        let place = self.admit(ctx).await.map_err(|why| self.turned_away(why))?;
         let mut timing = self.metrics.start(ctx.deadline);
         self.usage.touch(timing.started());
-        let result = self.admitted(request, ctx, place, timing.started()).await;
-        let outcome = match &result {
-            Ok(_) => Outcome::Success,
-            Err(error) if error.kind() == ErrorKind::Deadline => Outcome::Timeout,
-            Err(error) if error.kind() == ErrorKind::Overloaded => Outcome::Rejected,
-            Err(_) => Outcome::Error,
+        let result = match &self.sequences {
+            None => self.admitted(request, ctx, place, timing.started()).await.map_err(Refusal::Error),
+            // Boxed: the others need not carry its states along.
+            Some(sequences) => Box::pin(self.infer_step(sequences, request, ctx, place, timing.started())).await,
         };
-        let took = timing.finish(outcome);
+        let took = timing.finish(outcome(&result));
+        self.look_at(took, ctx);
+        result
+    }
+
+    /// Logs a request that took too long.
+    fn look_at(&self, took: Duration, ctx: &Context) {
         if let Some(limit) = self.options.slow.filter(|limit| took > *limit) {
             tracing::warn!(
                 model = &*self.info.name,
@@ -222,7 +249,44 @@ impl Slot {
                 "slow inference"
             );
         }
-        result.map_err(Refusal::Error)
+    }
+
+    /// Runs one request of a decoupled model; its answers go to `inlet`. The request is not touched
+    /// where the slot drains.
+    pub(crate) async fn infer_pieces(
+        &self,
+        request: &mut InferRequest,
+        ctx: &Context,
+        inlet: Inlet,
+    ) -> Result<(), Refusal> {
+        let mut place = self.admit(ctx).await.map_err(|why| self.turned_away(why))?;
+        let mut timing = self.metrics.start(ctx.deadline);
+        let arrived = timing.started();
+        self.usage.touch(arrived);
+        let run = async {
+            let wanted = interface::select(&self.info.name, &self.interface.wire.outputs, &request.outputs)?;
+            let inputs = self.interface.accept(&self.info.name, std::mem::take(&mut request.inputs))?;
+            if !place.hold(inputs.iter().map(Tensor::payload_len).sum()) {
+                return Err(self.no_memory());
+            }
+            let outlet = Some(Box::new(Outlet { inlet, id: request.id.take(), wanted }));
+            let (mut waiter, _, expiry) =
+                self.line_up(inputs, outlet, &request.parameters, ctx, Seat::Own(place), arrived)?;
+            waiter.answer(ctx.deadline, expiry, arrived).await.map(drop)
+        };
+        let result = run.await.map_err(Refusal::Error);
+        timing.finish(outcome(&result));
+        result
+    }
+
+    fn turned_away(&self, why: NoPlace) -> Refusal {
+        match why {
+            NoPlace::Draining => Refusal::Draining,
+            NoPlace::Full => self.rejected(self.full(format_args!("{} requests in flight", self.places.total()))),
+            NoPlace::Late => {
+                self.rejected(Error::new(ErrorKind::Deadline, "the deadline passed before there was room"))
+            }
+        }
     }
 
     fn rejected(&self, error: Error) -> Refusal {
@@ -263,7 +327,8 @@ impl Slot {
         if !place.hold(inputs.iter().map(Tensor::payload_len).sum()) {
             return Err(self.no_memory());
         }
-        let (mut waiter, crew, expiry) = self.line_up(inputs, &request.parameters, ctx, Seat::Own(place), arrived)?;
+        let (mut waiter, crew, expiry) =
+            self.line_up(inputs, None, &request.parameters, ctx, Seat::Own(place), arrived)?;
         if let Some(crew) = crew {
             crew.lead(self).await;
         }
@@ -276,6 +341,7 @@ impl Slot {
     pub(crate) fn line_up(
         &self,
         inputs: Vec<Tensor>,
+        outlet: Option<Box<Outlet>>,
         parameters: &Parameters,
         ctx: &Context,
         seat: Seat,
@@ -287,7 +353,7 @@ impl Slot {
         let (sender, answer) = oneshot::channel();
         let reply = Reply { id: 0, deadline: ctx.deadline, sender, seat };
         let key = self.key(&inputs, length);
-        let payload = Job { inputs, length, deadline: ctx.deadline, reply: Some(reply) };
+        let payload = Job { inputs, length, deadline: ctx.deadline, outlet, reply: Some(reply) };
         let (id, crew) = self.push(Entry { id: 0, rows, lane, arrived, expiry, key, payload })?;
         Ok((Waiter { slot: self, id, answer }, crew, expiry))
     }
@@ -297,7 +363,7 @@ impl Slot {
     }
 
     /// Merged requests have equal keys. Where the signature fixes all row shapes, all keys are empty.
-    fn key(&self, inputs: &[Tensor], length: usize) -> BatchKey {
+    pub(crate) fn key(&self, inputs: &[Tensor], length: usize) -> BatchKey {
         if self.fixed_rows {
             return BatchKey::default();
         }
@@ -396,6 +462,9 @@ impl Slot {
     /// Waits until nothing is in flight, ends the workers and frees the model. Call it after the
     /// slot has left the table.
     pub(crate) async fn retire(self: &Arc<Self>) {
+        if let Some(sequences) = &self.sequences {
+            sequences.leave(&self.info.name).await;
+        }
         self.places.drain().await;
         self.close();
         let slot = self.clone();
@@ -415,6 +484,11 @@ impl Slot {
         statistics
     }
 
+    /// Whether sequences have begun that may go on.
+    pub(crate) fn has_sequences(&self) -> bool {
+        self.sequences.as_ref().is_some_and(Sequences::has_any)
+    }
+
     /// Returns how many requests wait or run.
     pub(crate) fn in_flight(&self) -> usize {
         self.places.taken()
@@ -423,6 +497,19 @@ impl Slot {
     /// Returns the engine's estimate of what the model takes.
     pub(crate) fn estimated_bytes(&self) -> u64 {
         self.model.lock().as_ref().map_or(0, |model| model.memory_bytes())
+    }
+}
+
+/// What the metrics call the end of a request.
+fn outcome<T>(result: &Result<T, Refusal>) -> Outcome {
+    match result {
+        Ok(_) => Outcome::Success,
+        Err(Refusal::Draining) => Outcome::Rejected,
+        Err(Refusal::Error(error)) => match error.kind() {
+            ErrorKind::Deadline => Outcome::Timeout,
+            ErrorKind::Overloaded => Outcome::Rejected,
+            _ => Outcome::Error,
+        },
     }
 }
 

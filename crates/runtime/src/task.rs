@@ -98,7 +98,8 @@ impl Slot {
         arrived: Instant,
     ) -> Result<Answer> {
         let inputs = self.interface.accept(&self.info.name, inputs).map_err(of_task)?;
-        let (mut waiter, crew, expiry) = self.line_up(inputs, parameters, ctx, Seat::Part(place.clone()), arrived)?;
+        let (mut waiter, crew, expiry) =
+            self.line_up(inputs, None, parameters, ctx, Seat::Part(place.clone()), arrived)?;
         if let Some(crew) = crew {
             crew.lead(self).await;
         }

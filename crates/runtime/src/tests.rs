@@ -9,9 +9,11 @@ use salver_testkit::{FakeEngine, Reaction, spec, tensor};
 use super::*;
 
 mod overload;
+mod pieces;
 mod recovery;
 mod refresh;
 mod scheduling;
+mod sequences;
 mod tasks;
 
 /// A source whose content a test changes.

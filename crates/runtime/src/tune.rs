@@ -96,7 +96,7 @@ fn time(interface: &Interface, instance: &mut dyn Instance, rows: usize, is_firs
     let Some(made_up) = made_up else {
         return Ok(None);
     };
-    let inputs = interface.accept("the sweep", made_up)?;
+    let inputs = interface.accept_sample("the sweep", made_up)?;
     if is_first {
         // The first run of all allocates.
         instance.run(Inputs::Direct(&inputs))?;

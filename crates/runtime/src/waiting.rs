@@ -15,12 +15,13 @@ use crate::policy::{Decision, decide};
 use crate::queue::{Entry, Lane, Queue};
 use crate::recovery::{Outage, Recovery};
 use crate::run::Job;
+use crate::sequence::Sequences;
 use crate::slot::Slot;
 
 /// About how long a called worker takes to arrive.
 const ARRIVAL: Duration = Duration::from_micros(50);
 /// How often a worker that has nothing to do looks after an instance that runs elsewhere.
-const LOOK: Duration = Duration::from_millis(250);
+pub(crate) const LOOK: Duration = Duration::from_millis(250);
 /// How often background work looks for a core that online traffic left free.
 const BACKGROUND_RETRY: Duration = Duration::from_millis(1);
 
@@ -179,6 +180,13 @@ impl Slot {
 
     /// Takes a request back that nobody waits for any more; false: a runner has it already.
     pub(crate) fn withdraw(&self, id: u64) -> bool {
+        if let Some(sequences) = &self.sequences {
+            let is_back = sequences.withdraw(self, id);
+            if is_back {
+                self.left(id);
+            }
+            return is_back;
+        }
         let of_crew = match Line::of(id) {
             Line::Main => None,
             Line::Crew(idx) => self.inline.withdraw(idx, id),
@@ -283,7 +291,9 @@ impl Slot {
 
     /// Notes that a run was given up; what waits is left to another runner.
     pub(crate) fn gave_up(&self) {
-        self.crew_ran(None);
+        if self.sequences.is_none() {
+            self.crew_ran(None);
+        }
     }
 
     pub(crate) fn over(&self, took: Option<Duration>) -> MutexGuard<'_, State> {
@@ -316,6 +326,9 @@ impl Slot {
         self.inline.expire(&mut due);
         let mut late = self.waiting.state.lock().queue.remove_if(|job| due.is_over(job.deadline));
         self.inline.remove_late(&mut due, &mut late);
+        if let Some(sequences) = &self.sequences {
+            late.extend(sequences.check(self, now, &mut due));
+        }
         self.metrics.queue_shrank(late.len());
         late.into_iter().for_each(|entry| self.refuse_late(entry, now, Self::waited_too_long));
         for reply in due.replies {
@@ -330,6 +343,7 @@ impl Slot {
         self.waiting.state.lock().closed = true;
         self.waiting.wake.notify_all();
         self.waiting.closing.notify_all();
+        self.sequences.iter().for_each(Sequences::close);
     }
 }
 

@@ -26,8 +26,9 @@ pub(crate) fn run(
         let context = || format!("model_warmup '{}'", request.name);
         let batch = interface.wire.is_batched().then_some(request.batch_size.max(1));
         let inputs = request.inputs.iter().map(|input| tensor(input, batch)).collect::<Result<_>>();
-        let inputs =
-            inputs.and_then(|inputs| interface.accept(model, inputs)).map_err(|error| error.context(context()))?;
+        let inputs = inputs
+            .and_then(|inputs| interface.accept_sample(model, inputs))
+            .map_err(|error| error.context(context()))?;
         for _ in 0..request.count.max(1) {
             instance.run(Inputs::Direct(&inputs)).map_err(|error| error.context(context()))?;
         }
@@ -93,7 +94,7 @@ fn read(path: &Path) -> io::Result<Vec<u8>> {
 }
 
 /// Reads elements that each stand behind their length, four bytes in little-endian order.
-fn elements(mut data: &[u8]) -> Result<Elements> {
+pub(crate) fn elements(mut data: &[u8]) -> Result<Elements> {
     let mut elements = Vec::new();
     while !data.is_empty() {
         let parts = data

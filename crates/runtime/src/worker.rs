@@ -55,6 +55,7 @@ impl Workers {
         let mut taken = Vec::new();
         for (idx, placement, replies) in given_up {
             slot.gave_up();
+            slot.sequences.iter().for_each(|sequences| sequences.gave_up(slot, idx));
             let end = format!("a run did not end within {} ms", limit.as_millis());
             if let Err(error) = self.start(slot, Runner::new(Held::nothing(idx, placement, end))) {
                 tracing::error!(model = &*slot.info.name, %error, "no worker in place of the one that hangs");
@@ -82,6 +83,9 @@ impl Workers {
 fn work(slot: &Arc<Slot>, mut runner: Runner) {
     give_way();
     stay_on(runner.held.placement.core);
+    if let Some(sequences) = &slot.sequences {
+        return sequences.serve(slot, runner);
+    }
     let mut batch = Vec::new();
     while runner.held.restore(slot) {
         match slot.next_work(&mut batch) {

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use futures::future::Either;
-use futures::stream::{self, BoxStream};
+use futures::stream::BoxStream;
 use futures::{FutureExt, StreamExt};
 use salver_core::{CacheOutcome, Context, Error, ErrorKind, InferRequest, InferResponse, ModelRef, Result, Tensor};
 
@@ -157,7 +157,7 @@ pub(crate) async fn pieces<P: Protocol + Sync>(
     };
     let decode = started.elapsed();
     let trace = app.traces.begin(&request, &ctx.id);
-    let mut responses = responses(app, request, ctx);
+    let mut responses = app.services.infer.clone().infer_stream(request, ctx);
     let first = responses.next().await.unwrap_or_else(|| Err(Error::engine("the model ended without an answer")));
     let first = match trace {
         None => first?,
@@ -170,12 +170,6 @@ pub(crate) async fn pieces<P: Protocol + Sync>(
         async move { piece(protocol, response?, Duration::ZERO).await }
     });
     Ok(Pieces { first, rest: rest.boxed(), version })
-}
-
-/// The responses to one request, as they come; a model gives one. Dropping the stream cancels it.
-fn responses(app: &App, request: InferRequest, ctx: Context) -> BoxStream<'static, Result<InferResponse>> {
-    let infer = app.services.infer.clone();
-    stream::once(async move { infer.infer(request, ctx).await }).boxed()
 }
 
 async fn piece<P: Protocol + Sync>(protocol: Arc<P>, response: InferResponse, decode: Duration) -> Result<P::Reply> {

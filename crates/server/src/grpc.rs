@@ -3,8 +3,10 @@
 
 mod health;
 mod oip;
+mod pieces;
 mod stream;
 mod tfserving;
+mod turns;
 
 use std::sync::Arc;
 

@@ -6,6 +6,7 @@
 
 mod fate;
 
+use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread::ThreadId;
@@ -41,8 +42,15 @@ struct Shared {
     batches: Mutex<Vec<BatchRecord>>,
     models: AtomicUsize,
     instances: AtomicUsize,
+    instances_made: AtomicUsize,
     fate: Fate,
+    compute: Option<Compute>,
+    answers: Option<usize>,
 }
+
+/// What a fake model computes: outputs of inputs, with the number of the instance, which none other
+/// ever has.
+pub type Compute = Arc<dyn Fn(usize, &[Tensor]) -> Result<Vec<Tensor>> + Send + Sync>;
 
 /// What happens to a batch in which a row holds a marked value.
 #[derive(Debug, Clone)]
@@ -100,7 +108,10 @@ impl FakeEngine {
             batches: Mutex::new(Vec::new()),
             models: AtomicUsize::new(0),
             instances: AtomicUsize::new(0),
+            instances_made: AtomicUsize::new(0),
             fate: Fate::default(),
+            compute: None,
+            answers: None,
         };
         Self { shared: Arc::new(shared) }
     }
@@ -109,6 +120,21 @@ impl FakeEngine {
     #[must_use]
     pub fn named(self, name: &'static str) -> Self {
         self.configure(|shared| shared.name = name)
+    }
+
+    /// Makes its models decoupled: each answer is given so many times.
+    #[must_use]
+    pub fn repeating(self, answers: usize) -> Self {
+        self.configure(|shared| shared.answers = Some(answers))
+    }
+
+    /// Gives its models another signature, and what they compute.
+    #[must_use]
+    pub fn computing(self, signature: Signature, compute: Compute) -> Self {
+        self.configure(|shared| {
+            shared.signature = signature;
+            shared.compute = Some(compute);
+        })
     }
 
     /// Gives its models another signature; the n-th output repeats the n-th input.
@@ -242,6 +268,10 @@ impl Model for FakeModel {
         1 << 20
     }
 
+    fn is_decoupled(&self) -> bool {
+        self.life.shared.answers.is_some()
+    }
+
     fn instance(&self, placement: &Placement) -> Result<Box<dyn Instance>> {
         if placement.device != "cpu" {
             return Err(Error::unsupported(format!("device `{}`: the fake engine has the cpu only", placement.device)));
@@ -249,6 +279,7 @@ impl Model for FakeModel {
         let process = self.life.shared.fate.start()?;
         self.life.shared.instances.fetch_add(1, Ordering::SeqCst);
         let instance = FakeInstance {
+            number: self.life.shared.instances_made.fetch_add(1, Ordering::SeqCst),
             process,
             life: self.life.clone(),
             model: self.name.clone(),
@@ -260,6 +291,7 @@ impl Model for FakeModel {
 }
 
 struct FakeInstance {
+    number: usize,
     life: Arc<ModelLife>,
     process: Process,
     model: String,
@@ -288,7 +320,24 @@ impl Instance for FakeInstance {
         Self::spend(self.life.shared.run_time);
         self.react(&tensors)?;
         self.life.shared.fate.check(&self.process)?;
-        self.answer(&tensors)
+        match &self.life.shared.compute {
+            Some(compute) => compute(self.number, &tensors),
+            None => self.answer(&tensors),
+        }
+    }
+
+    fn run_stream(
+        &mut self,
+        inputs: Inputs<'_>,
+        hand_out: &mut dyn FnMut(Vec<Tensor>) -> ControlFlow<()>,
+    ) -> Result<()> {
+        let outputs = self.run(inputs)?;
+        for _ in 0..self.life.shared.answers.unwrap_or(1) {
+            if hand_out(outputs.clone()).is_break() {
+                break;
+            }
+        }
+        Ok(())
     }
 
     fn computes_here(&self) -> bool {

@@ -15,7 +15,7 @@ mod service;
 mod spec;
 
 pub use engine_suite::{EngineModels, engine_suite, run_staged};
-pub use fake::{BatchRecord, FakeEngine, Reaction, tensor, text};
+pub use fake::{BatchRecord, Compute, FakeEngine, Reaction, tensor, text};
 pub use gate::Gate;
 pub use postgres::Postgres;
 pub use python::python;

@@ -13,6 +13,7 @@ fn ready() -> Vec<u8> {
         packet.extend(4_i64.to_le_bytes());
     }
     packet.extend(77_u64.to_le_bytes());
+    packet.push(1);
     packet
 }
 
@@ -39,10 +40,12 @@ fn fault(is_input: u8, text: &[u8]) -> Vec<u8> {
 #[test]
 fn what_a_worker_says_is_read() {
     let spec = |name: &str| TensorSpec::new(name, DataType::Fp32, &[-1, 4]);
-    let expected = FromWorker::Ready { inputs: vec![spec("x")], outputs: vec![spec("y")], probe: 77 };
+    let (inputs, outputs) = (vec![spec("x")], vec![spec("y")]);
+    let expected = FromWorker::Ready { inputs, outputs, probe: 77, is_decoupled: true };
     assert_eq!(FromWorker::decode(&ready()).unwrap(), expected);
     let output = Located { dtype: DataType::Fp32, shape: Shape::from([2, 4]), address: 4096, len: 32 };
     assert_eq!(FromWorker::decode(&answer()).unwrap(), FromWorker::Answer { number: 9, outputs: vec![output] });
+    assert_eq!(FromWorker::decode(&[&[6], &9_u64.to_le_bytes()[..]].concat()).unwrap(), FromWorker::End { number: 9 });
 }
 
 #[test]

@@ -12,6 +12,8 @@ use super::inference::{self as wire, model_repository_parameter, model_warmup, r
 use super::oip;
 use crate::oip_rest::{OverrideDraft, OverrideKind, dims, max_batch_size, nanos};
 
+mod sequences;
+
 /// Names the server and the extensions that it offers.
 pub fn server_metadata(name: &str, version: &str, extensions: &[&str]) -> wire::ServerMetadataResponse {
     wire::ServerMetadataResponse {
@@ -140,11 +142,13 @@ pub fn model_config(name: &str, config: &ModelConfig) -> wire::ModelConfigRespon
         default_model_filename: config.default_model_filename.clone(),
         parameters: oip::parameters(config).into_iter().map(parameter).collect(),
         model_warmup: config.warmup.iter().map(warmup).collect(),
+        model_transaction_policy: config.decoupled.then_some(wire::ModelTransactionPolicy { decoupled: true }),
         response_cache: config.response_cache.then_some(wire::ModelResponseCache { enable: true }),
-        scheduling_choice: config
-            .dynamic_batching
-            .as_ref()
-            .map(|batching| SchedulingChoice::DynamicBatching(dynamic_batching(batching))),
+        scheduling_choice: match (&config.sequence_batching, &config.dynamic_batching) {
+            (Some(sequences), _) => Some(SchedulingChoice::SequenceBatching(sequences::sequence_batching(sequences))),
+            (None, Some(batching)) => Some(SchedulingChoice::DynamicBatching(dynamic_batching(batching))),
+            (None, None) => None,
+        },
         ..wire::ModelConfig::default()
     };
     wire::ModelConfigResponse { config: Some(config) }
@@ -162,7 +166,7 @@ fn version_policy(policy: &VersionPolicy) -> wire::ModelVersionPolicy {
     wire::ModelVersionPolicy { policy_choice: Some(choice) }
 }
 
-fn data_type(dtype: Option<salver_core::DataType>) -> i32 {
+pub(super) fn data_type(dtype: Option<salver_core::DataType>) -> i32 {
     let named = dtype.and_then(|dtype| wire::DataType::from_str_name(oip::config_type(dtype)));
     named.unwrap_or(wire::DataType::TypeInvalid) as i32
 }

@@ -1,7 +1,7 @@
 //! Writes inference responses, for calls and for streams. Outputs are always raw, as Triton's are.
 
 use bytes::Bytes;
-use salver_core::{Error, InferResponse, Parameter, Parameters, Result};
+use salver_core::{Error, InferResponse, ModelInfo, Parameter, Parameters, Result};
 
 use super::inference::model_infer_response::InferOutputTensor;
 use super::inference::{ModelInferResponse, ModelStreamInferResponse};
@@ -52,11 +52,40 @@ pub fn encode_stream(
     options: &ReplyOptions,
     mark_final: bool,
 ) -> Result<ModelStreamInferResponse> {
+    encode_piece(response, options, mark_final.then_some(true))
+}
+
+/// Writes one response of a stream, marked as the last of its request or as another one where
+/// `is_final` says.
+///
+/// # Errors
+/// As [`encode_infer`].
+pub fn encode_piece(
+    response: &InferResponse,
+    options: &ReplyOptions,
+    is_final: Option<bool>,
+) -> Result<ModelStreamInferResponse> {
     let mut message = encode_infer(response, options)?;
-    if mark_final {
-        message.parameters.insert("triton_final_response".to_owned(), parameter(&Parameter::Bool(true)));
-    }
+    mark(&mut message, is_final);
     Ok(ModelStreamInferResponse { error_message: String::new(), infer_response: Some(message) })
+}
+
+/// Writes the response without outputs that ends the answers of a request to the model `info`.
+pub fn encode_end(info: &ModelInfo, id: &str) -> ModelStreamInferResponse {
+    let mut message = ModelInferResponse {
+        model_name: info.name.to_string(),
+        model_version: info.version.to_string(),
+        id: id.to_owned(),
+        ..ModelInferResponse::default()
+    };
+    mark(&mut message, Some(true));
+    ModelStreamInferResponse { error_message: String::new(), infer_response: Some(message) }
+}
+
+fn mark(message: &mut ModelInferResponse, is_final: Option<bool>) {
+    if let Some(is_final) = is_final {
+        message.parameters.insert("triton_final_response".to_owned(), parameter(&Parameter::Bool(is_final)));
+    }
 }
 
 /// Writes the failure of one request of a stream, which lives on; `id` is the request's.

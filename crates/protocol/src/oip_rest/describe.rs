@@ -6,6 +6,8 @@ use salver_core::{
 };
 use serde_json::{Map, Value, json};
 
+mod sequences;
+
 use super::oip;
 use crate::Reply;
 
@@ -121,6 +123,12 @@ pub fn model_config(name: &str, config: &ModelConfig) -> Reply {
     });
     if let (Some(batching), Value::Object(body)) = (&config.dynamic_batching, &mut body) {
         body.insert("dynamic_batching".to_owned(), dynamic_batching(batching));
+    }
+    if let (Some(sequences), Value::Object(body)) = (&config.sequence_batching, &mut body) {
+        body.insert("sequence_batching".to_owned(), sequences::sequence_batching(sequences));
+    }
+    if let (true, Value::Object(body)) = (config.decoupled, &mut body) {
+        body.insert("model_transaction_policy".to_owned(), json!({"decoupled": true}));
     }
     if let (true, Value::Object(body)) = (config.response_cache, &mut body) {
         body.insert("response_cache".to_owned(), json!({"enable": true}));

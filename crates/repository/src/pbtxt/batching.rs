@@ -58,7 +58,7 @@ fn level(path: &str, shown: &str, written: u64, levels: u32) -> Checked<u32> {
     })
 }
 
-fn preferred_sizes(sizes: &[i32], batch: BatchRule) -> Checked<Vec<usize>> {
+pub(super) fn preferred_sizes(sizes: &[i32], batch: BatchRule) -> Checked<Vec<usize>> {
     let most = match batch {
         BatchRule::Never => 0,
         BatchRule::Max(rows) => rows,

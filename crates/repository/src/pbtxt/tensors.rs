@@ -97,7 +97,7 @@ fn shapes(dims: &[i64], reshape: Option<&proto::ModelTensorReshape>) -> Checked<
     Ok(Shapes { dims: Some(wire), reshape: Some(graph) })
 }
 
-fn dimensions(field: &str, dims: &[i64]) -> Checked<Vec<Dim>> {
+pub(super) fn dimensions(field: &str, dims: &[i64]) -> Checked<Vec<Dim>> {
     if dims.len() > Shape::MAX_RANK {
         let (count, most) = (dims.len(), Shape::MAX_RANK);
         return Err(Fault::invalid(field, format!("{field} has {count} dimensions, at most {most} are allowed")));

@@ -6,6 +6,8 @@ use salver_core::{DataType, Dim, ErrorKind, QueuePolicy};
 
 use super::*;
 
+mod sequences;
+
 #[track_caller]
 fn read(text: &str) -> ModelConfig {
     parse(text, "m").unwrap_or_else(|error| panic!("{text:?}: {error}"))
@@ -120,15 +122,15 @@ fn a_thread_count_acts_with_and_without_a_group() {
 #[test]
 fn what_is_not_offered_is_refused_by_name() {
     for (text, feature) in [
-        ("sequence_batching { }", "sequence_batching"),
         ("ensemble_scheduling { step { model_name: 'a' } }", "ensemble_scheduling"),
-        ("model_transaction_policy { decoupled: true }", "model_transaction_policy.decoupled"),
         ("batch_input { kind: BATCH_ELEMENT_COUNT }", "batch_input"),
         ("batch_output { }", "batch_output"),
     ] {
         check_error(text, ErrorKind::Unsupported, &format!("{feature} is not offered"));
     }
     assert!(parse("model_transaction_policy { decoupled: false }", "m").is_ok());
+    let error = parse("model_transaction_policy { decoupled: true }", "m").unwrap_err();
+    assert!(error.message().contains("a model in Python gives several"), "{error}");
     check_error(
         "platform: 'tensorrt_plan'",
         ErrorKind::Unsupported,

@@ -49,7 +49,7 @@ fn broken_models_say_what_is_wrong_and_the_others_serve() {
         ("wrong_platform", ErrorKind::Unsupported, "platform 'tensorrt_plan' is not offered"),
         ("wrong_name", ErrorKind::InvalidInput, "name 'another' must be the folder's name, 'wrong_name'"),
         ("not_text_format", ErrorKind::InvalidInput, "expected a string in quotes, found the end of the file"),
-        ("sequence", ErrorKind::Unsupported, "sequence_batching is not offered"),
+        ("sequence", ErrorKind::Unsupported, "iterative_sequence is not offered"),
         ("no_version", ErrorKind::NotFound, "holds no version folder; put the model at"),
     ] {
         let error = error(&repository, name);

@@ -14,6 +14,8 @@ use salver_protocol::oip_grpc::{self, ReplyOptions};
 use tonic::{Status, Streaming};
 
 use super::oip::{raw_len, refusal};
+use super::pieces::{self, Merged, Replies};
+use super::turns::Turns;
 use crate::answer::{Answer, Protocol, answer};
 use crate::app::App;
 use crate::body::BodyError;
@@ -22,7 +24,7 @@ use crate::memory::Held;
 use crate::shared_memory::InUse;
 
 /// Requests of one stream that are worked on at the same time.
-const STREAM_IN_FLIGHT: usize = 64;
+pub(super) const STREAM_IN_FLIGHT: usize = 64;
 /// How many times as long as an idle one a busy stream is still read once shutdown began.
 const BUSY_LINGERS: u32 = 4;
 
@@ -33,8 +35,9 @@ pub(super) type Answers = Pin<Box<dyn Stream<Item = Result<ModelStreamInferRespo
 pub(super) fn answers(app: Arc<App>, ctx: Context, incoming: Streaming<ModelInferRequest>) -> Answers {
     let inbox = Inbox::new(incoming, &app);
     let requests = stream::unfold(inbox, |mut inbox| async move { Some((inbox.next().await?, inbox)) });
-    let replies = requests.map(move |message| stream_answer(app.clone(), ctx.clone(), message));
-    Box::pin(replies.buffered(STREAM_IN_FLIGHT))
+    let turns = Turns::default();
+    let replies = requests.map(move |message| replies(app.clone(), ctx.clone(), turns.clone(), message));
+    Box::pin(Merged::new(replies.buffered(STREAM_IN_FLIGHT)))
 }
 
 /// One request of a stream.
@@ -72,24 +75,36 @@ impl Protocol for Streamed {
     }
 }
 
-/// Answers one request of a stream; its failure is told in a reply and the stream lives on.
+/// Answers one request of a stream.
+async fn replies(app: Arc<App>, ctx: Context, turns: Turns, message: Result<ModelInferRequest, Status>) -> Replies {
+    match message {
+        Err(status) => Replies::One(Err(status)),
+        Ok(message) if pieces::is_decoupled(&app, &message, &ctx).await => {
+            Replies::Many(pieces::replies(app, ctx, message))
+        }
+        Ok(message) => Replies::One(Ok(stream_answer(app, ctx, turns, message).await)),
+    }
+}
+
+/// Answers one request with one reply; its failure is told there and the stream lives on.
 async fn stream_answer(
     app: Arc<App>,
     ctx: Context,
-    message: Result<ModelInferRequest, Status>,
-) -> Result<ModelStreamInferResponse, Status> {
-    let message = message?;
+    turns: Turns,
+    message: ModelInferRequest,
+) -> ModelStreamInferResponse {
     let id = message.id.clone();
     // Of a stream, no body is counted as it arrives: its messages are.
     let held = Arc::new(Held::new(app.memory.clone()));
     if !held.add(raw_len(&message)) {
         let error = Error::new(ErrorKind::Overloaded, BodyError::NoRoom.to_string());
-        return Ok(oip_grpc::encode_stream_error(&error, &id));
+        return oip_grpc::encode_stream_error(&error, &id);
     }
     let streamed = Streamed { memory: InUse::new(&app, &held), ..Streamed::default() };
+    let _turn = turns.wait(&message).await;
     match answer(&app, streamed, message, ctx).await {
-        Ok(Answer { reply, .. }) => Ok(reply),
-        Err(error) => Ok(oip_grpc::encode_stream_error(&error, &id)),
+        Ok(Answer { reply, .. }) => reply,
+        Err(error) => oip_grpc::encode_stream_error(&error, &id),
     }
 }
 

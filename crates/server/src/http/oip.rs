@@ -29,6 +29,7 @@ const EXTENSIONS: &[&str] = &[
     "model_repository",
     "parameters",
     "schedule_policy",
+    "sequence",
     "statistics",
     "trace",
 ];
