@@ -5,8 +5,8 @@ use std::sync::atomic::Ordering;
 use std::time::Instant;
 
 use salver_core::{
-    BoxFuture, BoxStream, Context, Infer, InferRequest, InferResponse, LoadOverride, MemoryUse, ModelConfig, ModelControl,
-    ModelInfo, ModelName, ModelRef, ModelStatistics, ModelStatus, ResidentModel, Result,
+    BoxFuture, BoxStream, Context, Infer, InferRequest, InferResponse, LoadOverride, MemoryUse, ModelConfig,
+    ModelControl, ModelInfo, ModelName, ModelRef, ModelStatistics, ModelStatus, ResidentModel, Result,
 };
 
 use crate::Runtime;

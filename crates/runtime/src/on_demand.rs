@@ -128,8 +128,7 @@ impl Lifecycle {
             return Ok(());
         };
         let until = Instant::now() + options.load_wait;
-        let size = self.residency.size(spec);
-        let least = size.resident.max(1);
+        let (size, least) = (self.residency.size(spec), self.residency.least(spec));
         let (mut needed, mut released) = (size.loading.max(least), false);
         loop {
             let room = Room { used: self.residency.used(), needed, limit: options.memory_limit };

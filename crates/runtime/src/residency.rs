@@ -91,6 +91,15 @@ impl Residency {
         measured.unwrap_or_else(|| meter::guess(&spec.artifact))
     }
 
+    /// Returns the least that a version takes as far as is known. The growth of a first load is that of
+    /// the whole process and may hold more than the version, so its files are believed as well.
+    pub(crate) fn least(&self, spec: &ModelSpec) -> u64 {
+        let measured = self.size(spec).resident;
+        let is_vague = self.history(spec, |history| history.is_first_impression);
+        let least = if is_vague { measured.min(meter::guess(&spec.artifact).resident) } else { measured };
+        least.max(1)
+    }
+
     /// Reads or changes what is remembered of a version with these files.
     pub(crate) fn history<T>(&self, spec: &ModelSpec, look: impl FnOnce(&mut History) -> T) -> T {
         let key = (spec.name.clone(), spec.version);

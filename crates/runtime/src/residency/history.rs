@@ -31,6 +31,8 @@ pub(crate) struct History {
     fingerprint: u64,
     /// What it took when it was last measured; none: these files were never loaded.
     pub(crate) size: Option<Size>,
+    /// Whether that was its first load, which may have brought the engine's library in as well.
+    pub(crate) is_first_impression: bool,
     /// How often the version was loaded, whatever its files were.
     pub(crate) loads: u64,
     trouble: Option<Trouble>,
@@ -60,6 +62,7 @@ impl History {
 
     /// Notes a load.
     pub(crate) fn loaded(&mut self, size: Size) {
+        self.is_first_impression = self.size.is_none();
         self.size = Some(size);
         self.loads += 1;
         self.trouble = None;

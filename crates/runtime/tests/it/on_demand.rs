@@ -6,7 +6,7 @@ use salver_core::{Context, Error, ErrorKind, Infer as _, ModelControl as _, Mode
 use salver_runtime::{ControlMode, RuntimeOptions};
 use salver_testkit::FakeEngine;
 
-use crate::support::{Fixture, MIB, count_from_env, request, room_for, version, version_on};
+use crate::support::{Fixture, MIB, count_from_env, request, room_beside, room_for, version, version_on};
 
 fn named(names: &[&str]) -> Vec<salver_core::ModelSpec> {
     names.iter().map(|name| version(name, 1)).collect()
@@ -109,6 +109,16 @@ async fn what_is_pinned_stays_and_says_so_where_nothing_else_fits() {
     let metrics = fixture.metrics.render();
     assert!(metrics.contains("salver_model_pinned{model=\"b\"} 1"), "{metrics}");
     assert!(metrics.contains("salver_model_pinned{model=\"a\"} 0"), "{metrics}");
+}
+
+#[tokio::test]
+async fn the_first_model_comes_back_although_the_library_came_with_it() {
+    let engine = FakeEngine::new();
+    let fixture = Fixture::start(&[&engine], named(&["a", "b"]), room_beside(5, 1, &engine)).await;
+    for (name, resident) in [("a", "a/1"), ("b", "b/1"), ("a", "a/1")] {
+        fixture.answer(name, 0.).await.unwrap();
+        assert_eq!(fixture.resident(), [resident]);
+    }
 }
 
 #[tokio::test]

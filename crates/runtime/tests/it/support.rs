@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use parking_lot::Mutex;
@@ -59,11 +60,14 @@ pub(crate) fn version_on(engine: &str, name: &str, number: u64) -> ModelSpec {
     ModelSpec { engine: Some(engine.to_owned()), ..version(name, number) }
 }
 
-/// A process that holds a base and each loaded model.
+/// A process that holds a base, each loaded model, and from the first one on the engine's library.
 pub(crate) struct FakeProcess {
     pub(crate) engine: FakeEngine,
     pub(crate) base: u64,
+    pub(crate) library: u64,
     pub(crate) per_model: u64,
+    /// Whether the library is there.
+    pub(crate) has_library: AtomicBool,
 }
 
 impl std::fmt::Debug for FakeProcess {
@@ -74,15 +78,29 @@ impl std::fmt::Debug for FakeProcess {
 
 impl Meter for FakeProcess {
     fn resident_bytes(&self) -> u64 {
-        self.base + self.engine.live_models() as u64 * self.per_model
+        let models = self.engine.live_models() as u64;
+        let had_library = self.has_library.fetch_or(models > 0, Ordering::Relaxed);
+        let library = if had_library || models > 0 { self.library } else { 0 };
+        self.base + library + models * self.per_model
     }
 }
 
 /// Options under which `models` of one MiB fit beside a base of 10.
 pub(crate) fn room_for(models: u64, engine: &FakeEngine) -> RuntimeOptions {
-    let process = FakeProcess { engine: engine.clone(), base: 10 * MIB, per_model: MIB };
+    room_beside(0, models, engine)
+}
+
+/// The same for an engine whose library takes `library` MiB.
+pub(crate) fn room_beside(library: u64, models: u64, engine: &FakeEngine) -> RuntimeOptions {
+    let process = FakeProcess {
+        engine: engine.clone(),
+        base: 10 * MIB,
+        library: library * MIB,
+        per_model: MIB,
+        has_library: AtomicBool::new(false),
+    };
     let residency = ResidencyOptions {
-        memory_limit: (10 + models) * MIB,
+        memory_limit: (10 + library + models) * MIB,
         load_wait: Duration::from_secs(30),
         meter: Arc::new(process),
     };
