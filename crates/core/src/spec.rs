@@ -376,16 +376,6 @@ pub struct OverrideFile {
     pub data: Bytes,
 }
 
-impl<T: ModelSource + ?Sized> ModelSource for Arc<T> {
-    fn scan(&self) -> Vec<ModelEntry> {
-        (**self).scan()
-    }
-
-    fn find(&self, name: &str) -> Option<ModelEntry> {
-        (**self).find(name)
-    }
-}
-
 impl Default for ModelConfig {
     fn default() -> Self {
         Self {

@@ -11,7 +11,7 @@ use salver_repository::Uploads;
 
 /// The models of paths and of a registry.
 pub(crate) struct Sources {
-    paths: Box<dyn ModelSource>,
+    paths: Arc<dyn ModelSource>,
     registry: Option<Arc<dyn ModelSource>>,
     /// Where files of clients are kept; none: none are taken.
     uploads: Option<Uploads>,
@@ -20,8 +20,8 @@ pub(crate) struct Sources {
 
 impl Sources {
     /// Joins `paths` with what is served of a registry, if there is one.
-    pub(crate) fn new(paths: impl ModelSource, registry: Option<Arc<dyn ModelSource>>) -> Self {
-        Self { paths: Box::new(paths), registry, uploads: None, said: Mutex::default() }
+    pub(crate) fn new(paths: Arc<dyn ModelSource>, registry: Option<Arc<dyn ModelSource>>) -> Self {
+        Self { paths, registry, uploads: None, said: Mutex::default() }
     }
 
     /// Takes files that clients send along with a load as well.
@@ -106,7 +106,7 @@ mod tests {
 
     #[test]
     fn a_path_wins_over_the_registry_and_names_stay_in_order() {
-        let sources = Sources::new(Names(&["b", "d"], 1), Some(Arc::new(Names(&["a", "b", "c"], 2))));
+        let sources = Sources::new(Arc::new(Names(&["b", "d"], 1)), Some(Arc::new(Names(&["a", "b", "c"], 2))));
         let outline = |entry: &ModelEntry| format!("{}{}", entry.name, entry.labels["from"]);
         let scanned: Vec<String> = sources.scan().iter().map(outline).collect();
         assert_eq!(scanned, ["a2", "b1", "c2", "d1"]);

@@ -65,7 +65,10 @@ fn classes_go_into_shared_memory_too() {
     let options = decode(shared(&place("in", r#","shared_memory_byte_size":4"#), &wanted), None).unwrap().1;
     let scores = Tensor::from_slice("y", [1, 3], &[1f32, 3., 2.]).unwrap();
     let response = samples::response(samples::two_inputs(), vec![scores]);
-    assert_eq!(options.shared_blobs(&response).unwrap(), [&b"\x0a\x00\x00\x003.000000:1\x0a\x00\x00\x002.000000:2"[..]]);
+    assert_eq!(
+        options.shared_blobs(&response).unwrap(),
+        [&b"\x0a\x00\x00\x003.000000:1\x0a\x00\x00\x002.000000:2"[..]]
+    );
     let reply = encode_infer(&response, &options).unwrap();
     let json: Value = serde_json::from_slice(&reply.body).unwrap();
     assert_eq!(json["outputs"], json!([{"name": "y", "datatype": "BYTES", "shape": [1, 2]}]));
