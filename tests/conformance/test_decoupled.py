@@ -1,6 +1,7 @@
 """Models in Python that give several answers to a request, through unmodified gRPC streams."""
 
 import json
+import os
 import queue
 import socket
 import struct
@@ -11,6 +12,7 @@ import numpy as np
 import pytest
 import tritonclient.grpc as grpc_client
 import tritonclient.http as http_client
+import tritonclient.utils.shared_memory as shm
 from harness import PATIENCE_S
 from tritonclient.grpc import service_pb2
 from tritonclient.utils import InferenceServerException
@@ -46,7 +48,7 @@ class Counter:
 @pytest.fixture(scope="module")
 def decoupled(start, tmp_path_factory):
     folder = model(tmp_path_factory.mktemp("models") / "counter", COUNTER, "[instances]\ncount = 1\n")
-    server = start(folder, *FLAGS)
+    server = start(folder, *FLAGS, "--allow-client-shm")
     server.closed = folder / "closed"
     return server
 
@@ -117,6 +119,26 @@ def test_a_request_may_have_no_answer_at_all(decoupled):
         stream.ask(0, "none", final=True)
         last = stream.next()
         assert last.get_response().id == "none" and is_final(last)
+
+
+def test_tensors_of_each_answer_may_lie_in_shared_memory(decoupled):
+    name = f"salver_pieces_{os.getpid()}"
+    region = shm.create_shared_memory_region(name, f"/{name}", 8, create_only=True)
+    try:
+        with Stream(decoupled) as stream:
+            stream.connection.register_system_shared_memory(name, f"/{name}", 8)
+            shm.set_shared_memory_region(region, [np.array([3], np.int32)])
+            given = grpc_client.InferInput("n", [1], "INT32")
+            given.set_shared_memory(name, 4)
+            wanted = [grpc_client.InferRequestedOutput("i"), grpc_client.InferRequestedOutput("text")]
+            wanted[0].set_shared_memory(name, 4, 4)
+            stream.connection.async_stream_infer("counter", [given], outputs=wanted)
+            texts = [stream.next().as_numpy("text").item() for _ in range(3)]
+            stream.connection.unregister_system_shared_memory(name)
+        assert texts == [b"piece 0", b"piece 1", b"piece 2"]
+        assert shm.get_contents_as_numpy(region, np.int32, [1], 4).item() == 2, "each is written over the one before"
+    finally:
+        shm.destroy_shared_memory_region(region)
 
 
 @pytest.mark.announced_errors("request failed", "two is enough")
