@@ -151,7 +151,7 @@ fn instances(reader: &mut Jiter<'_>, info: &ModelInfo, depth: usize) -> Result<V
         return Err(Error::invalid_input("must be a list of rows"));
     }
     match reader.clone().known_array() {
-        Ok(Some(Peek::Object)) => frame::records(reader, info, depth),
+        Ok(Some(Peek::Object) | None) => frame::records(reader, info, depth),
         _ => whole(reader, peek, info),
     }
 }
@@ -160,6 +160,8 @@ fn instances(reader: &mut Jiter<'_>, info: &ModelInfo, depth: usize) -> Result<V
 fn inputs(reader: &mut Jiter<'_>, info: &ModelInfo, depth: usize) -> Result<Vec<Tensor>> {
     match reader.peek().or_not_json()? {
         Peek::Object => frame::columns(reader, info, depth),
+        // No rows, whatever they would have been.
+        Peek::Array if matches!(reader.clone().known_array(), Ok(None)) => frame::records(reader, info, depth),
         peek => whole(reader, peek, info),
     }
 }

@@ -49,8 +49,8 @@ Request bodies may be compressed (`Content-Encoding: gzip` or `deflate`), replie
 The header `x-salver-timeout-ms` bounds the whole request.\n\n\
 `NaN`, `Infinity` and `-Infinity` stand as bare tokens in the JSON of versions 1 and 2 and of MLflow, as their clients \
 expect; the plain protocol is strict JSON and writes `null`.\n\n\
-gRPC is answered on the same port and has its own description through reflection. CUDA shared memory, and the verbs \
-`:classify`, `:regress` and `:explain`, answer 501.\n\n\
+gRPC is answered on the same port and has its own description through reflection. CUDA shared memory and the verb \
+`:explain` answer 501.\n\n\
 MLflow's tracking and registry interface is answered under `/api/2.0/mlflow` and `/api/2.0/mlflow-artifacts`; MLflow \
 describes it: https://mlflow.org/docs/latest/rest-api.html.";
 

@@ -5,9 +5,13 @@
 //! An unknown field is an error. The schemas do not nest in themselves, so they bound the depth.
 //! Errors name the field by its path.
 
+use std::fmt;
+
 use prost_reflect::{DynamicMessage, EnumDescriptor, FieldDescriptor, Kind, MapKey, MessageDescriptor, Value};
 use salver_core::{Error, Result};
+use serde::de::{self, Deserialize, Deserializer, MapAccess, SeqAccess, Visitor};
 use serde_json::Value as Json;
+use serde_json::map::Entry;
 
 use crate::schema::Described;
 
@@ -17,9 +21,75 @@ use crate::schema::Described;
 /// `InvalidInput` for what is not JSON, naming the place, and for what does not fit the schema,
 /// naming the field.
 pub(crate) fn parse<M: Described>(text: &str) -> Result<M> {
-    let json: Json = serde_json::from_str(text).map_err(|error| Error::invalid_input(format!("not JSON: {error}")))?;
+    let Unrepeated(json) =
+        serde_json::from_str(text).map_err(|error| Error::invalid_input(format!("not JSON: {error}")))?;
     let message = message(&M::schema(), &json).map_err(Misfit::into_error)?;
     message.transcode_to().map_err(|error| Error::invalid_input("does not fit its schema").with_source(error))
+}
+
+/// A value none of whose objects has a key twice.
+struct Unrepeated(Json);
+
+impl<'de> Deserialize<'de> for Unrepeated {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        from.deserialize_any(UnrepeatedVisitor).map(Self)
+    }
+}
+
+struct UnrepeatedVisitor;
+
+impl<'de> Visitor<'de> for UnrepeatedVisitor {
+    type Value = Json;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a value")
+    }
+
+    fn visit_unit<E>(self) -> Result<Json, E> {
+        Ok(Json::Null)
+    }
+
+    fn visit_bool<E>(self, value: bool) -> Result<Json, E> {
+        Ok(value.into())
+    }
+
+    fn visit_i64<E>(self, value: i64) -> Result<Json, E> {
+        Ok(value.into())
+    }
+
+    fn visit_u64<E>(self, value: u64) -> Result<Json, E> {
+        Ok(value.into())
+    }
+
+    fn visit_f64<E>(self, value: f64) -> Result<Json, E> {
+        Ok(value.into())
+    }
+
+    fn visit_str<E>(self, value: &str) -> Result<Json, E> {
+        Ok(value.into())
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut elements: A) -> Result<Json, A::Error> {
+        let mut list = Vec::new();
+        while let Some(Unrepeated(element)) = elements.next_element()? {
+            list.push(element);
+        }
+        Ok(list.into())
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut entries: A) -> Result<Json, A::Error> {
+        let mut members = serde_json::Map::new();
+        while let Some((key, Unrepeated(value))) = entries.next_entry::<String, _>()? {
+            match members.entry(key) {
+                Entry::Vacant(entry) => entry.insert(value),
+                Entry::Occupied(entry) => {
+                    let shown: String = entry.key().chars().take(64).flat_map(char::escape_debug).collect();
+                    return Err(de::Error::custom(format_args!("'{shown}' is given twice")));
+                }
+            };
+        }
+        Ok(members.into())
+    }
 }
 
 /// A value that does not fit, and the path of its field.

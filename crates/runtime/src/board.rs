@@ -37,8 +37,8 @@ impl Known {
     }
 
     fn is_ready(&self) -> bool {
-        let idle = self.versions.values().all(|(state, _)| matches!(state, ModelState::Gone | ModelState::Draining));
-        self.has(ModelState::Ready) || (!matches!(self.note, Some(Note::Problem(_))) && idle)
+        let has_left = self.versions.values().all(|(state, _)| *state == ModelState::Gone);
+        self.has(ModelState::Ready) || (!matches!(self.note, Some(Note::Problem(_))) && has_left)
     }
 }
 

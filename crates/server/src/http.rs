@@ -81,6 +81,7 @@ fn oip_routes(mut router: Router<Arc<App>>) -> Router<Arc<App>> {
         .route("/v2/repository/models/{model}/load", post(oip::load))
         .route("/v2/repository/models/{model}/unload", post(oip::unload))
         .route("/v2/cudasharedmemory/status", get(oip::no_cuda_regions))
+        .route("/v2/cudasharedmemory/{*rest}", any(oip::no_cuda_memory))
         .route("/v2/logging", get(settings::log).post(settings::change_log))
         .route("/v2/trace/setting", get(settings::trace).post(settings::change_trace))
         .route("/v2/models/{model}/trace/setting", get(settings::trace_of).post(settings::change_trace_of))

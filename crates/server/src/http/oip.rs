@@ -218,3 +218,9 @@ pub(super) async fn unload(State(app): AppState, target: Target, request: Reques
 pub(super) async fn no_cuda_regions() -> Response<Body> {
     plain_response(Reply::json(200, Bytes::from_static(b"[]")))
 }
+
+pub(super) async fn no_cuda_memory() -> Response<Body> {
+    let error =
+        Error::unsupported("shared memory of CUDA is not offered: models take their inputs from the host's memory");
+    plain_response(oip_rest::encode_error(&error))
+}
