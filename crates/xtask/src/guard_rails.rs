@@ -20,8 +20,9 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("repository", &["core"]),
     ("store", &["core"]),
     ("registry", &["core", "repository", "store"]),
+    ("jobs", &["core", "store", "telemetry"]),
     ("client", &["core", "protocol"]),
-    ("server", &["core", "protocol", "registry", "telemetry"]),
+    ("server", &["core", "jobs", "protocol", "registry", "telemetry"]),
     (
         "salver",
         &[
@@ -30,6 +31,7 @@ const ARROWS: &[(&str, &[&str])] = &[
             "engine-onnx",
             "engine-python",
             "engine-rten",
+            "jobs",
             "protocol",
             "registry",
             "repository",
