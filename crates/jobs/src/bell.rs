@@ -65,12 +65,15 @@ pub struct Watch {
 }
 
 impl Watch {
-    /// Runs `look`, then waits until something happens to the job or `most` has passed.
-    pub async fn look_and_wait<T>(&self, look: impl Future<Output = T>, most: Duration) -> T {
+    /// Runs `look`, then waits until something happens to the job, but no longer than `most` says.
+    pub(crate) async fn look_and_wait<T>(&self, look: impl Future<Output = T>, most: impl Fn(&T) -> Duration) -> T {
         let mut changed = std::pin::pin!(self.notify.notified());
         changed.as_mut().enable();
         let seen = look.await;
-        let _ = tokio::time::timeout(most, changed).await;
+        let most = most(&seen);
+        if !most.is_zero() {
+            let _ = tokio::time::timeout(most, changed).await;
+        }
         seen
     }
 }

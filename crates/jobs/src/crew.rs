@@ -32,7 +32,7 @@ const STATS_INTERVAL: Duration = Duration::from_secs(5);
 /// How a crew works.
 #[derive(Debug, Clone)]
 pub struct CrewOptions {
-    /// The most jobs at a time.
+    /// The most jobs at a time; 0: others work, and this process keeps watch and order.
     pub jobs: usize,
     /// A job whose worker gives no sign of life for this long is given to another.
     pub lease: Duration,
@@ -107,6 +107,9 @@ impl Crew {
         ];
         let mut jobs = JoinSet::new();
         let mut wait = FIRST_WAIT;
+        if self.options.jobs == 0 {
+            stop.cancelled().await;
+        }
         while !stop.is_cancelled() {
             while jobs.try_join_next().is_some() {}
             let room = self.room(jobs.len());

@@ -6,6 +6,7 @@
 mod bell;
 mod clock;
 mod crew;
+mod jobs;
 mod policy;
 mod queue;
 mod types;
@@ -15,6 +16,7 @@ mod work;
 pub use bell::{Bell, Watch};
 pub use clock::{Clock, system_clock};
 pub use crew::{Crew, CrewOptions, Observe};
+pub use jobs::{Jobs, expired};
 pub use policy::MOST_LOSSES;
 pub use queue::Queue;
 pub use types::*;

@@ -20,6 +20,7 @@ mod predict;
 mod preview;
 mod production;
 mod progress;
+mod queue;
 mod registry;
 mod reload;
 mod runtime;

@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use anyhow::{Context as _, Result, bail};
+use parking_lot::Mutex;
 use salver_core::{Infer as _, ModelControl as _, ModelName, ModelRef, ModelSource, ModelState, ModelStatus};
 use salver_repository::{Repository, Uploads};
 use salver_runtime::Runtime;
@@ -18,6 +19,7 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use crate::production::{Following, OpenRegistry};
+use crate::queue::{OpenQueue, Working};
 use crate::reload::Reload;
 use crate::settings::ServeOptions;
 use crate::sources::Sources;
@@ -63,6 +65,8 @@ pub(crate) fn init_logging(options: &ServeOptions) -> Result<()> {
 pub(crate) struct Serving {
     runtime: Arc<Runtime>,
     following: Option<Following>,
+    queue: Option<(OpenQueue, Arc<Metrics>, ServeOptions)>,
+    working: Mutex<Option<Working>>,
     http: SocketAddr,
     grpc: Option<SocketAddr>,
     stop: CancellationToken,
@@ -88,7 +92,9 @@ impl Serving {
         let sources = Arc::new(Sources::new(paths.clone(), of_registry).with_uploads(uploads(options)?));
         let runtime = wiring::served(sources.clone(), &metrics, options)?;
         let records = registry.as_ref().map(|registry| registry.registry.clone());
-        let mut services = wiring::services(&runtime, metrics, records, options);
+        let queue = OpenQueue::open(options)?;
+        let mut services = wiring::services(&runtime, metrics.clone(), records, options);
+        services.jobs = queue.as_ref().map(|queue| queue.jobs(options));
         services.reload = Reload::allowed(options.reload_config_from.as_deref(), paths, runtime.clone())?;
         let bound = salver_server::bind(services, wiring::server_options(options)).await?;
         let (http, grpc) = (bound.http_addr(), bound.grpc_addr());
@@ -101,7 +107,9 @@ impl Serving {
             out::line(format!("grpc listening on {grpc}"));
         }
         let has_paths = !options.paths.is_empty();
-        Ok(Self { runtime, following, http, grpc, stop, signals, server, has_paths })
+        let queue = queue.map(|queue| (queue, metrics, options.clone()));
+        let working = Mutex::default();
+        Ok(Self { runtime, following, queue, working, http, grpc, stop, signals, server, has_paths })
     }
 
     /// Loads what the settings say; models that do not load show in the index.
@@ -115,6 +123,10 @@ impl Serving {
         self.runtime.start().await?;
         if let Some(following) = &self.following {
             following.serve();
+        }
+        // Jobs that stood in the queue ask models that are there by now.
+        if let Some((queue, metrics, options)) = &self.queue {
+            *self.working.lock() = Some(queue.begin(self.runtime.clone(), metrics, options));
         }
         Ok(())
     }
@@ -151,6 +163,9 @@ impl Serving {
     pub(crate) async fn finish(self) -> Result<()> {
         self.stop.cancel();
         let served = self.server.await.context("the server's task")?;
+        if let Some(working) = self.working.into_inner() {
+            working.end().await;
+        }
         if let Some(following) = self.following {
             following.end().await;
         }

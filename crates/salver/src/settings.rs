@@ -175,6 +175,28 @@ pub(crate) struct ServeOptions {
     #[arg(long, value_name = "NAME=MODEL", value_delimiter = ',', value_parser = parse_endpoint, help_heading = "Registry")]
     pub endpoint: Vec<salver_registry::serving::Endpoint>,
 
+    /// Take jobs: work that outlives its request, kept in a queue in --data.
+    #[arg(long, value_name = "BOOL", default_value_t = true, num_args = 0..=1, require_equals = true, default_missing_value = "true", action = clap::ArgAction::Set, hide_possible_values = true, help_heading = "Jobs")]
+    pub jobs: bool,
+
+    /// Keep the queue of jobs here, where several servers and workers may share it:
+    /// postgres://USER:PASSWORD@HOST/NAME or sqlite:///PATH (default: jobs/jobs.db in --data). A
+    /// password is safer in SALVER_QUEUE or the file.
+    #[arg(long, value_name = "URL", value_parser = parse_secret, help_heading = "Jobs")]
+    pub queue: Option<Secret>,
+
+    /// Jobs that this process works on at the same time; their requests share batches.
+    #[arg(long, value_name = "N", default_value_t = 32, value_parser = parse_job_workers, help_heading = "Jobs")]
+    pub job_workers: usize,
+
+    /// Give a job to another worker when its own has given no sign of life for this long.
+    #[arg(long, value_name = "MS", default_value_t = 15_000, value_parser = clap::value_parser!(u64).range(1_000..=3_600_000), help_heading = "Jobs")]
+    pub job_lease_ms: u64,
+
+    /// The most jobs that may wait or run; more are refused with 429.
+    #[arg(long, value_name = "N", default_value_t = 1_000_000, help_heading = "Jobs")]
+    pub max_jobs: u64,
+
     /// What to log: error, warn, info, debug or trace; or directives such as
     /// "info,salver_runtime=debug".
     #[arg(long, value_name = "LEVEL", default_value = "info", help_heading = "Running")]
@@ -405,6 +427,11 @@ fn parse_bytes(text: &str) -> Result<u64, String> {
 #[expect(clippy::unnecessary_wraps, reason = "clap wants a result")]
 pub(crate) fn parse_secret(text: &str) -> Result<Secret, String> {
     Ok(Secret(text.to_owned()))
+}
+
+fn parse_job_workers(text: &str) -> Result<usize, String> {
+    let number = text.parse().ok().filter(|number| *number <= 1024);
+    number.ok_or_else(|| "expected a number from 0 (others work on jobs) to 1024".to_owned())
 }
 
 fn parse_endpoint(text: &str) -> Result<salver_registry::serving::Endpoint, String> {

@@ -250,6 +250,7 @@ pub(crate) fn services(
         server_version: env!("CARGO_PKG_VERSION").to_owned(),
         default_model: options.default_model.clone(),
         registry,
+        jobs: None,
         reload: None,
     }
 }

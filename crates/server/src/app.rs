@@ -10,6 +10,7 @@ use salver_core::{Error, LoadOverride, ModelConfig, ModelInfo, ModelName, ModelR
 use crate::browser::Hosts;
 use crate::connection::Shutdown;
 use crate::cors::Cors;
+use crate::job_work::JobWork;
 use crate::memory::Memory;
 use crate::shared_memory::Regions;
 use crate::trace::Traces;
@@ -25,6 +26,8 @@ pub(crate) struct App {
     pub memory: Arc<Memory>,
     /// The memory of clients; none where it is not allowed.
     pub regions: Option<Regions>,
+    /// What jobs ask.
+    pub job_work: JobWork,
     /// Which requests are traced.
     pub traces: Traces,
     /// What a client chose for the times of the log: they are the same either way.
@@ -49,7 +52,9 @@ impl App {
         let hosts = Hosts::new(&options.allowed_hosts, addresses)?;
         let memory = Memory::new(options.limits.buffered_bytes);
         let regions = options.client_shared_memory.then(Regions::new).transpose()?;
+        let job_work = JobWork::new(services.infer.clone(), options.limits.protocol.clone());
         Ok(Arc::new(Self {
+            job_work,
             services,
             options,
             shutdown: Shutdown::default(),

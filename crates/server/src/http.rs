@@ -4,6 +4,7 @@ mod api;
 mod exchange;
 mod generate;
 mod home;
+mod jobs;
 mod mlflow;
 mod mlflow_scoring;
 pub(crate) mod oip;
@@ -62,7 +63,7 @@ pub(crate) fn router(app: Arc<App>) -> Router {
         .route(EMBEDDINGS, post(openai::embeddings))
         .route("/v1", any(tfserving::dispatch))
         .route("/v1/{*rest}", any(tfserving::dispatch));
-    router = registry::routes(mlflow::routes(oip_routes(router)));
+    router = jobs::routes(registry::routes(mlflow::routes(oip_routes(router))));
     if app.options.constant_route {
         router = router.route("/bench/constant", post(home::constant));
     }

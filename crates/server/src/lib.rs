@@ -15,6 +15,7 @@ mod cors;
 mod edge;
 mod grpc;
 mod http;
+mod job_work;
 mod limits;
 mod listener;
 mod memory;
@@ -29,6 +30,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use salver_core::{BoxFuture, Error, Infer, ModelControl, ModelName, Result};
+use salver_jobs::Jobs;
 use salver_registry::Registry;
 use salver_telemetry::Metrics;
 use tokio::net::TcpListener;
@@ -36,6 +38,7 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+pub use crate::job_work::JobWork;
 pub use crate::limits::Limits;
 
 use crate::app::App;
@@ -60,6 +63,8 @@ pub struct Services {
     pub default_model: Option<ModelName>,
     /// What is known of models, and what MLflow's clients talk to.
     pub registry: Option<Registry>,
+    /// The queue of jobs; none: there is none.
+    pub jobs: Option<Jobs>,
     /// Replaces the models of a `models.config` for TF Serving's clients, where that is allowed.
     pub reload: Option<Arc<dyn ReloadConfig>>,
 }

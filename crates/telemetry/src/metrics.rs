@@ -5,6 +5,7 @@
 
 mod buckets;
 mod cache;
+mod jobs;
 mod labels;
 mod model;
 mod residency;
@@ -33,6 +34,7 @@ use crate::process::Process;
 use crate::striped::{StripedCounter, StripedGauge};
 
 pub use self::cache::{CacheMetrics, CacheResult, ModelCacheMetrics};
+pub use self::jobs::JobMetrics;
 pub use self::model::{ModelMetrics, Outcome, Replaced, TaskMetrics, Timing};
 pub use self::triton::{TritonCacheCounters, TritonCounters};
 
@@ -67,6 +69,7 @@ pub struct Metrics {
     waiting: Gauge,
     residency: ResidencyFamilies,
     cache: CacheMetrics,
+    jobs: JobMetrics,
 }
 
 impl Metrics {
@@ -84,8 +87,10 @@ impl Metrics {
         let residency = ResidencyFamilies::register(&mut registry);
         let cache = CacheMetrics::default();
         register_cache(&mut registry, &cache);
+        let jobs = JobMetrics::new();
+        jobs.register(&mut registry);
         registry.register_collector(Box::new(Process::new()));
-        Arc::new(Self { registry, models, state, requests, waiting, residency, cache })
+        Arc::new(Self { registry, models, state, requests, waiting, residency, cache, jobs })
     }
 
     /// Renders everything in the OpenMetrics text format.

@@ -50,6 +50,16 @@ pub const CACHE_SHARED_ERRORS: &str = "salver_cache_shared_errors";
 pub const CACHE_SHARED_DROPPED: &str = "salver_cache_shared_dropped";
 /// Gauge: 1 while the shared cache is in use.
 pub const CACHE_SHARED_STATE: &str = "salver_cache_shared_state";
+/// Gauge of jobs by state.
+pub const JOBS: &str = "salver_jobs";
+/// Gauge: how long the oldest job has waited for a worker.
+pub const JOBS_OLDEST: &str = "salver_jobs_oldest_seconds";
+/// Counter of runs of jobs by outcome.
+pub const JOB_RUNS: &str = "salver_job_runs";
+/// Counter of jobs whose worker gave no sign of life.
+pub const JOBS_LOST: &str = "salver_jobs_lost";
+/// Histogram: how long runs of jobs take.
+pub const JOB_DURATION: &str = "salver_job_duration_seconds";
 /// Counter of requests by protocol and status.
 pub const REQUESTS: &str = "salver_requests";
 /// Gauge: when the process began.

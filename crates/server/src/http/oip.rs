@@ -86,7 +86,7 @@ impl Protocol for OipRest {
 }
 
 /// Reads the length of the JSON part; repeated fields must agree.
-fn header_len(headers: &HeaderMap) -> Result<Option<usize>> {
+pub(super) fn header_len(headers: &HeaderMap) -> Result<Option<usize>> {
     let mut found = None;
     for value in headers.get_all(&INFERENCE_HEADER_LEN) {
         let len = oip_rest::parse_header_len(&String::from_utf8_lossy(value.as_bytes()))?;

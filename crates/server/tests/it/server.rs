@@ -48,6 +48,7 @@ impl TestServer {
             server_version: "1.2.3".to_owned(),
             default_model: Some(ModelName::new("echo").unwrap()),
             registry: None,
+            jobs: None,
             reload: None,
         };
         let bound = bind(services, options).await.unwrap();

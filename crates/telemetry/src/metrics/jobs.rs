@@ -1,0 +1,73 @@
+//! The queue of jobs: what stands in it, and how runs end.
+
+use std::sync::atomic::AtomicU64;
+use std::time::Duration;
+
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::registry::Registry;
+
+use super::Metrics;
+use super::buckets::DURATION;
+use super::labels::{JobOutcomeLabels, JobStateLabels};
+use crate::histogram::AtomicHistogram;
+use crate::names;
+
+/// Handles of the queue of jobs. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct JobMetrics {
+    depth: Family<JobStateLabels, Gauge>,
+    oldest: Gauge<f64, AtomicU64>,
+    runs: Family<JobOutcomeLabels, Counter>,
+    lost: Counter,
+    duration: AtomicHistogram,
+}
+
+impl JobMetrics {
+    pub(super) fn new() -> Self {
+        Self {
+            depth: Family::default(),
+            oldest: Gauge::default(),
+            runs: Family::default(),
+            lost: Counter::default(),
+            duration: AtomicHistogram::new(&DURATION),
+        }
+    }
+
+    pub(super) fn register(&self, registry: &mut Registry) {
+        registry.register(names::JOBS, "Jobs by state", self.depth.clone());
+        registry.register(names::JOBS_OLDEST, "Age of the oldest job that waits for a worker", self.oldest.clone());
+        registry.register(names::JOB_RUNS, "Runs of jobs by outcome", self.runs.clone());
+        registry.register(names::JOBS_LOST, "Jobs whose worker gave no sign of life", self.lost.clone());
+        registry.register(names::JOB_DURATION, "Runs of jobs, from hand-out to answer", self.duration.clone());
+    }
+
+    /// Notes how many jobs are in a state.
+    pub fn depth(&self, state: &'static str, jobs: u64) {
+        self.depth.get_or_create(&JobStateLabels { state }).set(i64::try_from(jobs).unwrap_or(i64::MAX));
+    }
+
+    /// Notes how long the oldest job has waited for a worker.
+    pub fn oldest(&self, age: Duration) {
+        self.oldest.set(age.as_secs_f64());
+    }
+
+    /// Counts a run.
+    pub fn ran(&self, outcome: &'static str, took: Duration) {
+        self.runs.get_or_create(&JobOutcomeLabels { outcome }).inc();
+        self.duration.observe(u64::try_from(took.as_nanos()).unwrap_or(u64::MAX));
+    }
+
+    /// Counts jobs whose worker is gone.
+    pub fn lost(&self, jobs: u64) {
+        self.lost.inc_by(jobs);
+    }
+}
+
+impl Metrics {
+    /// Returns the handles of the queue of jobs.
+    pub fn jobs(&self) -> JobMetrics {
+        self.jobs.clone()
+    }
+}
