@@ -242,7 +242,8 @@ def test_a_server_is_not_ready_while_a_model_is_unloading(gate):
     assert not gate.is_serving()
     gate.let("may_answer")
     assert running().status_code == 200
-    gate.server.until(gate.is_serving, "ready again")
+    gate.server.until(lambda: gate.server.get("/v2/health/ready").status_code == 200, "ready again")
+    assert gate.is_serving()
 
 
 @pytest.mark.announced_errors("asked to")
@@ -291,23 +292,30 @@ def queued(folder, batching):
 
 
 def test_memory_of_cuda_is_not_offered(triton):
+    """Clients that clear up before they begin are served; nothing can be registered."""
     with http_client.InferenceServerClient(triton.http) as client:
-        assert client.get_cuda_shared_memory_status() == [], "who only looks finds none"
-        for call in (
-            lambda: client.get_cuda_shared_memory_status("r"),
-            lambda: client.register_cuda_shared_memory("r", b"handle", 0, 64),
-            lambda: client.unregister_cuda_shared_memory("r"),
-            client.unregister_cuda_shared_memory,
+        assert client.get_cuda_shared_memory_status() == []
+        client.unregister_cuda_shared_memory("r")
+        client.unregister_cuda_shared_memory()
+        for call, status in (
+            (lambda: client.get_cuda_shared_memory_status("r"), "404"),
+            (lambda: client.register_cuda_shared_memory("r", b"handle", 0, 64), "501"),
         ):
             with pytest.raises(InferenceServerException, match="(?i)cuda") as caught:
                 call()
-            assert caught.value.status() == "501"
+            assert caught.value.status() == status
 
 
-@pytest.mark.parametrize("call", ["Status", "Register", "Unregister"])
-def test_memory_of_cuda_is_not_offered_over_grpc(stub, call):
-    request = getattr(service_pb2, f"CudaSharedMemory{call}Request")()
-    fails_with(CODE.UNIMPLEMENTED, lambda: getattr(stub, f"CudaSharedMemory{call}")(request, timeout=PATIENCE_S))
+def test_memory_of_cuda_is_not_offered_over_grpc(stub):
+    def call(verb, **fields):
+        request = getattr(service_pb2, f"CudaSharedMemory{verb}Request")(**fields)
+        return getattr(stub, f"CudaSharedMemory{verb}")(request, timeout=PATIENCE_S)
+
+    assert not call("Status").regions
+    call("Unregister")
+    call("Unregister", name="r")
+    fails_with(CODE.NOT_FOUND, lambda: call("Status", name="r"))
+    fails_with(CODE.UNIMPLEMENTED, lambda: call("Register", name="r", byte_size=64))
 
 
 @pytest.mark.parametrize("method, path, status", [

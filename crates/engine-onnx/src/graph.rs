@@ -23,14 +23,19 @@ pub(crate) struct Graph {
 }
 
 impl Graph {
-    /// Reads what a session says of its inputs and outputs.
+    /// Reads what a session says of its inputs and outputs. An input with a value in the file may be
+    /// left out; it is one only where `declared` names it, because files of some tools list all
+    /// their weights so.
     ///
     /// # Errors
     /// `Unsupported` for inputs that no request can carry.
-    pub(crate) fn new(session: &Session) -> Result<Self> {
+    pub(crate) fn new(session: &Session, declared: &[String]) -> Result<Self> {
         let inputs: Vec<Declared<'_>> = session.inputs().iter().map(|input| (input.name(), input.dtype())).collect();
         let outputs: Vec<Declared<'_>> = session.outputs().iter().map(|out| (out.name(), out.dtype())).collect();
-        let (signature, output_forms) = signature::read(&inputs, &outputs)?;
+        let given = session.overridable_initializers();
+        let given = given.iter().filter(|input| declared.iter().any(|name| name == input.name()));
+        let optional: Vec<Declared<'_>> = given.map(|input| (input.name(), input.dtype())).collect();
+        let (signature, output_forms) = signature::read(&inputs, &optional, &outputs)?;
         Ok(Self {
             session: SharedSession::new(session),
             memory: CpuMemory::new()?,
@@ -47,7 +52,7 @@ impl Graph {
     /// `InvalidInput` where the data itself is at fault, else `Engine`.
     pub(crate) fn run(&self, views: &[InputView<'_>], options: &RunOptions) -> Result<Vec<Tensor>> {
         let is_given = |spec: &TensorSpec| views.iter().any(|view| *view.name == *spec.name);
-        if let Some(missing) = self.signature.inputs.iter().find(|spec| !is_given(spec)) {
+        if let Some(missing) = self.signature.inputs.iter().find(|spec| !spec.optional && !is_given(spec)) {
             return Err(Error::invalid_input(format!("input '{}' is missing", missing.name)));
         }
         let named: PerTensor<Named<'_, '_>> = views.iter().map(|view| self.named(view)).collect::<Result<_>>()?;

@@ -28,6 +28,8 @@ pub(crate) struct OnnxModel {
     /// Whether an instance has the first session for itself.
     is_taken: AtomicBool,
     memory_bytes: u64,
+    /// The inputs that the configuration names.
+    declared: Vec<String>,
 }
 
 impl OnnxModel {
@@ -41,11 +43,13 @@ impl OnnxModel {
         let is_on_cpu = devices.is_empty() || devices.contains(&Device::Cpu);
         let device = if is_on_cpu { Device::Cpu } else { devices[0] };
         let options = SessionOptions::new(groups.first());
+        let declared: Vec<String> = spec.config.inputs.iter().map(|input| input.name.to_string()).collect();
         Ok(Self {
-            first: open(environment, path, device, &options)?,
+            first: open(environment, path, device, &options, &declared)?,
             environment,
             library,
             options,
+            declared,
             device,
             is_taken: AtomicBool::new(false),
             memory_bytes: memory_bytes(path),
@@ -59,13 +63,19 @@ impl OnnxModel {
             return Ok(self.first.clone());
         }
         device.check(self.library)?;
-        open(self.environment, &self.path, device, &self.options)
+        open(self.environment, &self.path, device, &self.options, &self.declared)
     }
 }
 
-fn open(environment: &Environment, path: &Path, device: Device, options: &SessionOptions) -> Result<Arc<Graph>> {
+fn open(
+    environment: &Environment,
+    path: &Path,
+    device: Device,
+    options: &SessionOptions,
+    declared: &[String],
+) -> Result<Arc<Graph>> {
     let session = session::open(environment, path, device, options)?;
-    Ok(Arc::new(Graph::new(&session).map_err(|error: Error| error.context(path.display()))?))
+    Ok(Arc::new(Graph::new(&session, declared).map_err(|error: Error| error.context(path.display()))?))
 }
 
 impl Model for OnnxModel {

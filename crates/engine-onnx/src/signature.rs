@@ -21,12 +21,19 @@ pub(crate) enum OutputForm {
     MapRows,
 }
 
-/// Reads the signature, and the form of each of its outputs.
+/// Reads the signature, whose `optional` inputs may be left out, and the form of each of its outputs.
 ///
 /// # Errors
 /// `Unsupported` for an input that a request cannot carry, or if no output is left.
-pub(crate) fn read(inputs: &[Declared<'_>], outputs: &[Declared<'_>]) -> Result<(Signature, Vec<OutputForm>)> {
-    let inputs: Vec<TensorSpec> = inputs.iter().map(input).collect::<Result<_>>()?;
+pub(crate) fn read(
+    inputs: &[Declared<'_>],
+    optional: &[Declared<'_>],
+    outputs: &[Declared<'_>],
+) -> Result<(Signature, Vec<OutputForm>)> {
+    let mut inputs: Vec<TensorSpec> = inputs.iter().map(input).collect::<Result<_>>()?;
+    for one in optional {
+        inputs.push(TensorSpec { optional: true, ..input(one)? });
+    }
     let (mut specs, mut forms) = (Vec::new(), Vec::new());
     for &(name, value) in outputs {
         match output(name, value) {
@@ -92,7 +99,7 @@ mod tests {
     #[test]
     fn tensors_keep_type_shape_and_order() {
         let (x, y) = (tensor_type(TensorElementType::String, &[-1, 3]), tensor_type(TensorElementType::Bool, &[-1]));
-        let (signature, forms) = read(&[("x", &x)], &[("b", &y), ("a", &y)]).unwrap();
+        let (signature, forms) = read(&[("x", &x)], &[], &[("b", &y), ("a", &y)]).unwrap();
         assert_eq!(signature.inputs, [TensorSpec::new("x", DataType::Bytes, &[-1, 3])]);
         assert_eq!(signature.outputs[1], TensorSpec::new("a", DataType::Bool, &[-1]));
         assert_eq!(forms, [OutputForm::Tensor, OutputForm::Tensor]);
@@ -102,18 +109,18 @@ mod tests {
     #[test]
     fn one_fixed_first_dimension_rules_batching_out() {
         let (x, y) = (tensor_type(TensorElementType::Float32, &[-1]), tensor_type(TensorElementType::Int64, &[1]));
-        assert_eq!(read(&[("x", &x)], &[("y", &y)]).unwrap().0.batching, Batching::Fixed);
-        assert_eq!(read(&[], &[("x", &x)]).unwrap().0.batching, Batching::Fixed);
+        assert_eq!(read(&[("x", &x)], &[], &[("y", &y)]).unwrap().0.batching, Batching::Fixed);
+        assert_eq!(read(&[], &[], &[("x", &x)]).unwrap().0.batching, Batching::Fixed);
     }
 
     #[test]
     fn rows_of_maps_become_a_matrix_and_other_outputs_are_left_out() {
         let x = tensor_type(TensorElementType::Float32, &[-1, 4]);
         let outputs = [("p", &map(TensorElementType::Float32)), ("q", &map(TensorElementType::Float64)), ("x", &x)];
-        let (signature, forms) = read(&[("x", &x)], &outputs).unwrap();
+        let (signature, forms) = read(&[("x", &x)], &[], &outputs).unwrap();
         assert_eq!(signature.outputs[0], TensorSpec::new("p", DataType::Fp32, &[-1, -1]));
         assert_eq!(forms, [OutputForm::MapRows, OutputForm::Tensor]);
-        let alone = read(&[("x", &x)], &[("q", &map(TensorElementType::Float64))]).unwrap_err();
+        let alone = read(&[("x", &x)], &[], &[("q", &map(TensorElementType::Float64))]).unwrap_err();
         assert_eq!(alone.kind(), ErrorKind::Unsupported);
     }
 
@@ -121,7 +128,7 @@ mod tests {
     fn inputs_that_requests_cannot_carry_are_named() {
         let optional = ValueType::Optional(Box::new(tensor_type(TensorElementType::Float32, &[1])));
         for value in [map(TensorElementType::Float32), optional, tensor_type(TensorElementType::Complex64, &[1])] {
-            let error = read(&[("odd", &value)], &[]).unwrap_err();
+            let error = read(&[("odd", &value)], &[], &[]).unwrap_err();
             assert_eq!(error.kind(), ErrorKind::Unsupported);
             assert!(error.message().contains("'odd'"), "{error}");
         }

@@ -35,6 +35,8 @@ pub struct OnnxSummary {
     pub opsets: BTreeMap<String, i64>,
     /// What goes in; initializers that are listed as inputs are left out.
     pub inputs: Vec<OnnxValue>,
+    /// Those initializers: a request may give another value.
+    pub optional_inputs: Vec<OnnxValue>,
     /// What comes out.
     pub outputs: Vec<OnnxValue>,
     /// How often each operator stands, by domain and name, graphs within the graph included.
@@ -143,7 +145,8 @@ pub(crate) fn summarize_bytes(bytes: Bytes) -> Result<OnnxSummary> {
         producer: format!("{} {}", model.producer_name, model.producer_version).trim().to_owned(),
         opsets: model.opset_import.iter().map(|opset| (domain(&opset.domain), opset.version)).collect(),
         metadata: model.metadata_props.iter().map(|entry| (entry.key.clone(), entry.value.clone())).collect(),
-        inputs: inputs(graph),
+        inputs: inputs(graph, false),
+        optional_inputs: inputs(graph, true),
         outputs: graph.output.iter().map(value).collect(),
         file_bytes,
         ..OnnxSummary::default()
@@ -197,10 +200,10 @@ fn domain(name: &str) -> String {
     if name == "ai.onnx" { String::new() } else { name.to_owned() }
 }
 
-fn inputs(graph: &GraphProto) -> Vec<OnnxValue> {
+fn inputs(graph: &GraphProto, have_values: bool) -> Vec<OnnxValue> {
     let sparse = graph.sparse_initializer.iter().filter_map(|sparse| sparse.values.as_ref());
     let initialized: BTreeSet<&str> = graph.initializer.iter().chain(sparse).map(|tensor| &*tensor.name).collect();
-    graph.input.iter().filter(|input| !initialized.contains(&*input.name)).map(value).collect()
+    graph.input.iter().filter(|input| initialized.contains(&*input.name) == have_values).map(value).collect()
 }
 
 fn value(info: &ValueInfoProto) -> OnnxValue {

@@ -7,8 +7,8 @@ use std::num::NonZeroUsize;
 use std::sync::Arc;
 
 use salver_core::{
-    BatchRule, Batching, DataType, Dim, Error, InstanceGroup, IoConfig, ModelConfig, PartLimits, Result, Shape,
-    Signature, Task, TaskSpec, Tensor, TensorSpec,
+    BatchRule, Batching, DataType, Dim, Error, InstanceGroup, IoConfig, ModelConfig, PartLimits, Result,
+    SequenceBatching, Shape, Signature, Task, TaskSpec, Tensor, TensorSpec,
 };
 
 use crate::padding::Padding;
@@ -224,10 +224,10 @@ fn batching(graph: &Signature, config: &ModelConfig) -> Result<Batching> {
         }
         BatchRule::Derive { .. } => Ok(Batching::Fixed),
         BatchRule::Max(limit) => {
-            let fixed = graph.inputs.iter().chain(&graph.outputs).find(|spec| {
-                let declared = config.inputs.iter().chain(&config.outputs).any(|io| *io.name == *spec.name);
-                declared && spec.shape.first().is_some_and(|dim| *dim != Dim::Free)
-            });
+            let inputs = graph.inputs.iter().filter(|spec| is_shown(&spec.name, &config.inputs, config));
+            let outputs = graph.outputs.iter().filter(|spec| is_shown(&spec.name, &config.outputs, config));
+            let is_fixed = |spec: &&TensorSpec| spec.shape.first().is_some_and(|dim| *dim != Dim::Free);
+            let fixed = inputs.chain(outputs).find(is_fixed);
             match fixed {
                 None => Ok(Batching::Rows { limit: NonZeroUsize::new(limit) }),
                 Some(spec) => Err(Error::invalid_input(format!(
@@ -238,6 +238,18 @@ fn batching(graph: &Signature, config: &ModelConfig) -> Result<Batching> {
                 ))),
             }
         }
+    }
+}
+
+/// Whether a tensor of the graph is declared; where nothing is, all are but those that sequences fill.
+fn is_shown(name: &str, declared: &[IoConfig], config: &ModelConfig) -> bool {
+    let is_filled = |sequences: &SequenceBatching| {
+        sequences.controls.iter().any(|control| control.input == name)
+            || sequences.states.iter().any(|state| state.input == name || state.output == name)
+    };
+    match declared {
+        [] => !config.sequence_batching.as_deref().is_some_and(is_filled),
+        declared => declared.iter().any(|io| *io.name == *name),
     }
 }
 

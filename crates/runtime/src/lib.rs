@@ -418,8 +418,9 @@ impl Runtime {
 ///
 /// # Errors
 /// `InvalidInput` naming the input or output that does not.
-pub fn check_fit(graph: &Signature, config: &ModelConfig) -> Result<()> {
-    Interface::new(graph, config).map(drop)
+pub fn check_fit(model: &str, graph: &Signature, config: &ModelConfig) -> Result<()> {
+    let interface = Interface::new(graph, config)?;
+    warmup::check(model, &interface, &config.warmup)
 }
 
 /// Makes foreign text fit to be shown.

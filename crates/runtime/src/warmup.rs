@@ -12,6 +12,26 @@ use salver_core::{
 
 use crate::interface::Interface;
 
+/// Makes the inputs of a request, as the graph takes them.
+///
+/// # Errors
+/// `InvalidInput` for a request that does not fit the model.
+fn inputs(model: &str, interface: &Interface, request: &WarmupRequest) -> Result<Vec<Tensor>> {
+    let batch = interface.wire.is_batched().then_some(request.batch_size.max(1));
+    let inputs = request.inputs.iter().map(|input| tensor(input, batch)).collect::<Result<_>>();
+    inputs
+        .and_then(|inputs| interface.accept_sample(model, inputs))
+        .map_err(|error| error.context(format_args!("model_warmup '{}'", request.name)))
+}
+
+/// Checks every request without running any.
+///
+/// # Errors
+/// As [`inputs`].
+pub(crate) fn check(model: &str, interface: &Interface, requests: &[WarmupRequest]) -> Result<()> {
+    requests.iter().try_for_each(|request| inputs(model, interface, request).map(drop))
+}
+
 /// Runs every request as often as it asks for.
 ///
 /// # Errors
@@ -23,14 +43,10 @@ pub(crate) fn run(
     instance: &mut dyn Instance,
 ) -> Result<()> {
     for request in requests {
-        let context = || format!("model_warmup '{}'", request.name);
-        let batch = interface.wire.is_batched().then_some(request.batch_size.max(1));
-        let inputs = request.inputs.iter().map(|input| tensor(input, batch)).collect::<Result<_>>();
-        let inputs = inputs
-            .and_then(|inputs| interface.accept_sample(model, inputs))
-            .map_err(|error| error.context(context()))?;
+        let inputs = inputs(model, interface, request)?;
         for _ in 0..request.count.max(1) {
-            instance.run(Inputs::Direct(&inputs)).map_err(|error| error.context(context()))?;
+            let ran = instance.run(Inputs::Direct(&inputs));
+            ran.map_err(|error| error.context(format_args!("model_warmup '{}'", request.name)))?;
         }
     }
     Ok(())

@@ -44,7 +44,7 @@ fn check_fit(model: &mut ModelReport) {
         let Some(graph) = summarize(&spec.artifact).ok().and_then(|summary| signature(&spec, &summary)) else {
             continue;
         };
-        if let Err(error) = salver_runtime::check_fit(&graph, &spec.config) {
+        if let Err(error) = salver_runtime::check_fit(&spec.name, &graph, &spec.config) {
             model.refuse(&spec.artifact, "graph", error.message());
         }
     }

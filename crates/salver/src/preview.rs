@@ -9,7 +9,10 @@ use salver_tasks::Tasks;
 /// Returns what requests see of a graph that is served as it is.
 pub(crate) fn signature(spec: &ModelSpec, summary: &OnnxSummary) -> Signature {
     let tensors = |values: &[OnnxValue]| values.iter().filter_map(tensor).collect::<Vec<_>>();
-    let (inputs, outputs) = (tensors(&summary.inputs), tensors(&summary.outputs));
+    let (mut inputs, outputs) = (tensors(&summary.inputs), tensors(&summary.outputs));
+    let optional = tensors(&summary.optional_inputs).into_iter();
+    let optional = optional.filter(|input| spec.config.inputs.iter().any(|io| *io.name == *input.name));
+    inputs.extend(optional.map(|input| TensorSpec { optional: true, ..input }));
     let batching = match spec.config.batch {
         BatchRule::Never => Batching::Fixed,
         BatchRule::Derive { .. } => Batching::of(&inputs, &outputs),

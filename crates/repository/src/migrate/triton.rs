@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use salver_core::{Error, ModelEntry, ModelSource as _, ModelSpec, Result};
+use salver_core::{Error, ModelConfig, ModelEntry, ModelSource as _, ModelSpec, Result, SequenceState};
 
 use super::{ModelReport, Note, Report, Status, config, files as of_files, is_refused, located, shown};
 use crate::files::{self, FolderEntry, Numbering};
@@ -83,6 +83,7 @@ fn of_config(root: &Path, folder: &Path, name: &str) -> Vec<Note> {
 fn of_others(root: &Path, folder: &Path, specs: &[Arc<ModelSpec>]) -> Vec<Note> {
     let labels = |name: &str| specs.iter().flat_map(|spec| &spec.config.outputs).any(|io| io.label_filename == name);
     let has_warmup = specs.iter().any(|spec| !spec.config.warmup.is_empty());
+    let has_state_files = specs.iter().any(|spec| has_state_files(&spec.config));
     let mut notes = Vec::new();
     for entry in files::list(folder).unwrap_or_default() {
         let is_version = entry.is_folder && files::version_number(&entry.name, Numbering::Plain).is_some();
@@ -92,7 +93,7 @@ fn of_others(root: &Path, folder: &Path, specs: &[Arc<ModelSpec>]) -> Vec<Note> 
         let (status, what, why) = match entry.name.as_str() {
             name if labels(name) => (Status::Serves, "labels", ""),
             "warmup" if has_warmup => (Status::Serves, "warm-up data", ""),
-            "initial_state" => (Status::Serves, "initial states", ""),
+            "initial_state" if has_state_files => (Status::Serves, "initial states", ""),
             "configs" => {
                 let why = "other configurations are chosen by a load with a configuration (docs/protocols.md)";
                 (Status::Ignored, "folder", why)
@@ -103,4 +104,9 @@ fn of_others(root: &Path, folder: &Path, specs: &[Arc<ModelSpec>]) -> Vec<Note> 
         notes.push(Note::new(&shown(root, &entry.path), status, what, why));
     }
     notes
+}
+
+fn has_state_files(config: &ModelConfig) -> bool {
+    let has_file = |state: &SequenceState| state.initial.as_ref().is_some_and(|initial| initial.file.is_some());
+    config.sequence_batching.as_ref().is_some_and(|sequences| sequences.states.iter().any(has_file))
 }

@@ -16,7 +16,7 @@ use super::stream;
 use crate::answer::{Answer, Protocol, answer, log_failure};
 use crate::app::App;
 use crate::call::Call;
-use crate::http::oip::{extensions, index};
+use crate::http::oip::{extensions, index, no_cuda_region};
 use crate::settings;
 use crate::shared_memory::InUse;
 
@@ -288,11 +288,15 @@ impl GrpcInferenceService for OipGrpc {
         self.done(&id, outcome.map(|()| wire::SystemSharedMemoryUnregisterResponse {}))
     }
 
+    // There are no regions of CUDA: nothing can be registered. Clients that clear up are served.
     async fn cuda_shared_memory_status(
         &self,
-        _: Request<wire::CudaSharedMemoryStatusRequest>,
+        request: Request<wire::CudaSharedMemoryStatusRequest>,
     ) -> Reply<wire::CudaSharedMemoryStatusResponse> {
-        Err(not_offered("CUDA shared memory"))
+        match name_or_all(&request.get_ref().name) {
+            None => Ok(Response::new(wire::CudaSharedMemoryStatusResponse::default())),
+            Some(name) => Err(refusal(&no_cuda_region(name))),
+        }
     }
 
     async fn cuda_shared_memory_register(
@@ -306,7 +310,7 @@ impl GrpcInferenceService for OipGrpc {
         &self,
         _: Request<wire::CudaSharedMemoryUnregisterRequest>,
     ) -> Reply<wire::CudaSharedMemoryUnregisterResponse> {
-        Err(not_offered("CUDA shared memory"))
+        Ok(Response::new(wire::CudaSharedMemoryUnregisterResponse {}))
     }
 
     async fn trace_setting(&self, request: Request<wire::TraceSettingRequest>) -> Reply<wire::TraceSettingResponse> {

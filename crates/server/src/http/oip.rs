@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use axum::body::Body;
-use axum::extract::State;
+use axum::extract::{Path, State};
 use bytes::Bytes;
 use http::request::Parts;
 use http::{HeaderMap, Request, Response};
@@ -217,6 +217,21 @@ pub(super) async fn unload(State(app): AppState, target: Target, request: Reques
 
 pub(super) async fn no_cuda_regions() -> Response<Body> {
     plain_response(Reply::json(200, Bytes::from_static(b"[]")))
+}
+
+/// There is nothing to do, as for a region that was never registered.
+pub(super) async fn unregister_cuda() -> Response<Body> {
+    plain_response(Reply::json(200, Bytes::new()))
+}
+
+/// No region of CUDA is ever there.
+pub(crate) fn no_cuda_region(name: &str) -> Error {
+    let shown: String = name.chars().take(128).collect();
+    Error::not_found(format!("Unable to find cuda shared memory region: '{shown}'"))
+}
+
+pub(super) async fn no_cuda_status(Path(region): Path<String>) -> Response<Body> {
+    plain_response(oip_rest::encode_error(&no_cuda_region(&region)))
 }
 
 pub(super) async fn no_cuda_memory() -> Response<Body> {

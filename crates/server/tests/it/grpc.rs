@@ -93,8 +93,8 @@ async fn errors_have_their_status() {
     let mut wrong = request("echo", "");
     wrong.raw_input_contents = vec![Bytes::from_static(b"abc")];
     assert_eq!(client.model_infer(wrong).await.unwrap_err().code(), Code::InvalidArgument);
-    let regions = client.cuda_shared_memory_status(wire::CudaSharedMemoryStatusRequest::default()).await.unwrap_err();
-    assert_eq!(regions.code(), Code::Unimplemented);
+    let register = client.cuda_shared_memory_register(wire::CudaSharedMemoryRegisterRequest::default());
+    assert_eq!(register.await.unwrap_err().code(), Code::Unimplemented);
     assert_eq!(client.model_infer(request("echo", "")).await.unwrap().into_inner().outputs.len(), 1);
 }
 
