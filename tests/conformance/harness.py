@@ -49,7 +49,8 @@ class Server:
     """
 
     def __init__(
-        self, folder: Path, *args: object, env: dict[str, str] | None = None, ready: bool = True, under: Sequence[str] = ()
+        self, folder: Path, *args: object, env: dict[str, str] | None = None, ready: bool = True,
+        under: Sequence[str] = (), verb: str = "serve",
     ):
         if not BINARY.exists():
             raise FileNotFoundError(f"{BINARY} is not there: cargo build, or set SALVER_BIN")
@@ -60,7 +61,7 @@ class Server:
             environment.setdefault("ORT_DYLIB_PATH", str(library))
         environment.update(env or {})
         words = [str(a) for a in args]
-        command = [*under, str(BINARY), "serve", *words]
+        command = [*under, str(BINARY), verb, *words]
         for flag, value in (
             ("--http", "127.0.0.1:0"), ("--grpc", "127.0.0.1:0"),
             ("--data", folder / "data"), ("--log-format", "json"),
@@ -212,6 +213,13 @@ class Server:
         if self in RUNNING:
             RUNNING.remove(self)
         return code
+
+    def kill(self) -> None:
+        """SIGKILL: nothing is said and nothing is finished."""
+        self.process.kill()
+        self.process.wait()
+        if self in RUNNING:
+            RUNNING.remove(self)
 
     def stop(self) -> None:
         """SIGTERM, and exit code 0 is the only good one."""

@@ -39,6 +39,12 @@ Examples:
   salver new models/churn --task tabular          into a folder of models
   salver check mood && salver serve mood          see what it answers";
 
+const WORKER_EXAMPLES: &str = "\
+Examples:
+  salver serve models --job-workers 0             takes jobs in and works on none
+  salver worker models                            works on them, on the same machine
+  salver worker models --queue postgres://…       works on those of servers elsewhere";
+
 /// One binary between a trained model and the people who use its predictions.
 #[derive(Debug, Parser)]
 #[command(name = "salver", version, long_about = INTRO, after_help = EXAMPLES, arg_required_else_help = true)]
@@ -57,6 +63,14 @@ pub(crate) enum Action {
     /// models load meanwhile, and /v2/health/ready tells when all are there. Ctrl-C or SIGTERM
     /// finishes what is in flight and stops; a second one stops at once.
     Serve(Box<ServeOptions>),
+    /// Work on the jobs of a queue that servers share.
+    ///
+    /// Loads the same models as the servers that take the jobs in, and answers on an address of its
+    /// own for health and metrics only this machine sees, unless --http says otherwise. Give it the
+    /// servers' --queue, or on one machine their --data. Ctrl-C or SIGTERM lets jobs that run end
+    /// within --shutdown-grace-ms and gives the others back.
+    #[command(after_help = WORKER_EXAMPLES)]
+    Worker(Box<ServeOptions>),
     /// Make a model folder that serves at once, to put your own model into.
     ///
     /// Writes a model.toml whose comments explain each key, and a stand-in model that answers, with
@@ -528,5 +542,9 @@ pub(crate) struct CompletionsOptions {
 pub(crate) fn command() -> clap::Command {
     // Of a flag that is given twice the last one counts, so that scripts can append their own.
     let last_wins = |sub: clap::Command| sub.args_override_self(true);
-    with_env_names(Cli::command().mut_subcommands(last_wins))
+    // Nobody asks a worker, so its addresses are in nobody's way.
+    let aside = |sub: clap::Command| {
+        sub.mut_arg("http", |http| http.default_value("127.0.0.1:0")).mut_arg("grpc", |grpc| grpc.default_value("off"))
+    };
+    with_env_names(Cli::command().mut_subcommands(last_wins).mut_subcommand("worker", aside))
 }

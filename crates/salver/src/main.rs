@@ -57,6 +57,7 @@ fn run(args: &[OsString]) -> Result<ExitCode> {
     let done = |result: Result<()>| result.map(|()| ExitCode::SUCCESS);
     match &cli.action {
         Action::Serve(options) => done(block_on(options.threads, serve::run(options))),
+        Action::Worker(options) => done(block_on(options.threads, serve::run(options))),
         Action::Config(options) => done(config::run(&merged.settings, options.json)),
         Action::Predict(options) => done(block_on(None, predict::run(options))),
         Action::New(options) => done(new::run(options)),

@@ -17,7 +17,7 @@ use toml::Spanned;
 use toml::de::{DeString, DeTable, DeValue};
 
 /// The subcommands that take the server's settings.
-const COMMANDS: [&str; 2] = ["serve", "config"];
+const COMMANDS: [&str; 3] = ["serve", "worker", "config"];
 
 /// Where a value came from.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
