@@ -254,6 +254,8 @@ fn json(value: Value) -> Json {
         Value::Int(value) => value.map_or(Json::Null, Json::from),
         Value::Real(value) => Json::String(format!("{value:?}")),
         Value::Text(value) => value.map_or(Json::Null, |text| Json::String(text.to_string())),
+        // No column of the registry holds bytes: `Kind` has none.
+        Value::Blob(_) => Json::Null,
     }
 }
 

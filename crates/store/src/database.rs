@@ -17,7 +17,7 @@ use salver_core::{Error, ErrorKind, Result};
 use sqlx::any::{AnyConnectOptions, AnyPoolOptions};
 use sqlx::migrate::{MigrateError, Migration as SqlxMigration, MigrationType, Migrator};
 use sqlx::pool::PoolConnection;
-use sqlx::{Any, AnyPool, AssertSqlSafe, Executor, SqlSafeStr, Transaction};
+use sqlx::{Any, AnyPool, AssertSqlSafe, Connection as _, Executor, SqlSafeStr, Transaction};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 pub use self::sql::{Kind, Row, Sql, Value, sql};
@@ -50,8 +50,8 @@ pub struct Migration {
     pub version: i64,
     /// What it is about.
     pub description: &'static str,
-    /// Statements, with `{text}` for text that is compared by its bytes and `{serial}` for a key
-    /// that counts by itself.
+    /// Statements, with `{text}` for text that is compared by its bytes, `{bytes}` for bytes, `{serial}`
+    /// for a key that counts by itself and `{key}` for one of whole numbers that does not.
     pub sql: &'static str,
 }
 
@@ -121,11 +121,21 @@ impl Database {
     /// # Errors
     /// `Unsupported` where the database was written by a newer program.
     pub async fn migrate(&self, history: &[Migration]) -> Result<()> {
+        self.migrate_in(&Migrator::DEFAULT.table_name, history).await
+    }
+
+    /// As [`Database::migrate`], for one of several histories in the same database: each notes its steps
+    /// in a table of its own.
+    ///
+    /// # Errors
+    /// As [`Database::migrate`].
+    pub async fn migrate_in(&self, table: &str, history: &[Migration]) -> Result<()> {
         let steps = history.iter().map(|step| {
             let sql = AssertSqlSafe(self.dialect.fill_in(step.sql)).into_sql_str();
             SqlxMigration::new(step.version, step.description.into(), MigrationType::Simple, sql, false)
         });
-        let migrator = Migrator { migrations: steps.collect(), ..Migrator::DEFAULT };
+        let table_name = table.to_owned().into();
+        let migrator = Migrator { migrations: steps.collect(), table_name, ..Migrator::DEFAULT };
         let mut done = migrator.run(&self.pool).await;
         // PostgreSQL lets one server after the other do this. In SQLite the second to take a step
         // fails; then somebody took it, so there are no more failures of that kind than steps.
@@ -214,26 +224,42 @@ fn sqlite_url(path: &str) -> String {
 fn pool(url: &str, dialect: Dialect) -> Result<(AnyPoolOptions, AnyConnectOptions)> {
     sqlx::any::install_default_drivers();
     let options: AnyConnectOptions = url.parse().map_err(failed)?;
-    let pool = AnyPoolOptions::new().max_connections(MAX_CONNECTIONS).acquire_timeout(ACQUIRE_TIMEOUT).after_connect(
-        move |connection, _| {
+    let pool = AnyPoolOptions::new()
+        .max_connections(MAX_CONNECTIONS)
+        .acquire_timeout(ACQUIRE_TIMEOUT)
+        .after_connect(move |connection, _| {
             Box::pin(async move {
                 if dialect == Dialect::Sqlite {
                     connection.execute(SQLITE_SETUP).await?;
                 }
                 Ok(())
             })
-        },
-    );
+        })
+        // Where SQLite finds no room it ends a transaction by itself, which the driver does not notice:
+        // what came next on that connection would belong to a transaction that never ends.
+        .before_acquire(|connection, _| {
+            let is_free = !connection.is_in_transaction();
+            Box::pin(async move { Ok(is_free) })
+        });
     Ok((pool, options))
 }
 
 impl Dialect {
     fn fill_in(self, sql: &str) -> String {
-        let (text, serial) = match self {
-            Self::Sqlite => ("TEXT", "INTEGER PRIMARY KEY AUTOINCREMENT"),
-            Self::Postgres => ("TEXT COLLATE \"C\"", "BIGSERIAL PRIMARY KEY"),
+        // SQLite's writers take turns: whatever one reads is its own.
+        let parts = match self {
+            Self::Sqlite => ["TEXT", "BLOB", "INTEGER PRIMARY KEY AUTOINCREMENT", "INTEGER PRIMARY KEY", "", ""],
+            Self::Postgres => [
+                "TEXT COLLATE \"C\"",
+                "BYTEA",
+                "BIGSERIAL PRIMARY KEY",
+                "BIGINT PRIMARY KEY",
+                "FOR UPDATE",
+                "FOR UPDATE SKIP LOCKED",
+            ],
         };
-        sql.replace("{text}", text).replace("{serial}", serial)
+        let names = ["{text}", "{bytes}", "{serial}", "{key}", "{for update}", "{for update skip locked}"];
+        names.iter().zip(parts).fold(sql.to_owned(), |sql, (name, part)| sql.replace(name, part))
     }
 }
 
@@ -281,8 +307,8 @@ impl Session {
     /// `Conflict` where a key is there already; `Full` for a full disk; `NotReady` for a database
     /// that went away.
     pub async fn execute(&mut self, statement: Sql) -> Result<u64> {
-        let (text, values) = statement.into_parts();
-        let done = sqlx::query_with(AssertSqlSafe(text), values).execute(self.connection()).await;
+        let (text, values, is_kept) = statement.into_parts(self.dialect);
+        let done = sqlx::query_with(AssertSqlSafe(text), values).persistent(is_kept).execute(self.connection()).await;
         Ok(done.map_err(failed)?.rows_affected())
     }
 
@@ -291,8 +317,8 @@ impl Session {
     /// # Errors
     /// As [`Session::execute`].
     pub async fn all(&mut self, statement: Sql) -> Result<Vec<Row>> {
-        let (text, values) = statement.into_parts();
-        let rows = sqlx::query_with(AssertSqlSafe(text), values).fetch_all(self.connection()).await;
+        let (text, values, is_kept) = statement.into_parts(self.dialect);
+        let rows = sqlx::query_with(AssertSqlSafe(text), values).persistent(is_kept).fetch_all(self.connection()).await;
         Ok(rows.map_err(failed)?.into_iter().map(Row::new).collect())
     }
 
@@ -301,15 +327,16 @@ impl Session {
     /// # Errors
     /// As [`Session::execute`].
     pub async fn first(&mut self, statement: Sql) -> Result<Option<Row>> {
-        let (text, values) = statement.into_parts();
-        let row = sqlx::query_with(AssertSqlSafe(text), values).fetch_optional(self.connection()).await;
+        let (text, values, is_kept) = statement.into_parts(self.dialect);
+        let row =
+            sqlx::query_with(AssertSqlSafe(text), values).persistent(is_kept).fetch_optional(self.connection()).await;
         Ok(row.map_err(failed)?.map(Row::new))
     }
 
     /// Returns the rows one after the other, for answers that are too long to hold.
     pub fn stream(&mut self, statement: Sql) -> BoxStream<'_, Result<Row>> {
-        let (text, values) = statement.into_parts();
-        let rows = sqlx::query_with(AssertSqlSafe(text), values).fetch(self.connection());
+        let (text, values, is_kept) = statement.into_parts(self.dialect);
+        let rows = sqlx::query_with(AssertSqlSafe(text), values).persistent(is_kept).fetch(self.connection());
         rows.map(|row| row.map(Row::new).map_err(failed)).boxed()
     }
 
@@ -327,6 +354,10 @@ impl Session {
 
 /// Codes of SQLite and PostgreSQL for a disk without room.
 const FULL: [&str; 2] = ["13", "53100"];
+/// Codes of PostgreSQL for two transactions that wait for each other, or read what the other wrote.
+const ENTANGLED: [&str; 2] = ["40P01", "40001"];
+/// Codes for a database that is locked by somebody else, starts, stops, takes nobody in or only reads.
+const AWAY: [&str; 10] = ["5", "261", "517", "773", "6", "262", "57P01", "57P02", "57P03", "53300"];
 
 fn failed(error: sqlx::Error) -> Error {
     if let Some(database) = error.as_database_error() {
@@ -340,15 +371,24 @@ fn failed(error: sqlx::Error) -> Error {
         if database.code().is_some_and(|code| FULL.contains(&&*code)) {
             return Error::new(ErrorKind::Full, "there is no room left for the database").with_source(error);
         }
+        if database.code().is_some_and(|code| ENTANGLED.contains(&&*code)) {
+            let text = "somebody else changed the same at the same time; try again";
+            return Error::new(ErrorKind::Conflict, text).with_source(error);
+        }
+        if database.code().is_some_and(|code| AWAY.contains(&&*code)) {
+            return away(error);
+        }
     }
     match error {
-        sqlx::Error::PoolTimedOut | sqlx::Error::PoolClosed | sqlx::Error::Io(_) | sqlx::Error::Tls(_) => {
-            Error::not_ready("the database cannot be reached; try again shortly")
-                .with_retry_after(Duration::from_secs(1))
-                .with_source(error)
-        }
+        sqlx::Error::PoolTimedOut | sqlx::Error::PoolClosed | sqlx::Error::Io(_) | sqlx::Error::Tls(_) => away(error),
         other => {
             Error::new(ErrorKind::Engine, "the database refused a statement; the log tells more").with_source(other)
         }
     }
+}
+
+fn away(error: sqlx::Error) -> Error {
+    Error::not_ready("the database cannot be reached; try again shortly")
+        .with_retry_after(Duration::from_secs(1))
+        .with_source(error)
 }

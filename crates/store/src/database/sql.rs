@@ -1,10 +1,14 @@
 //! Statements with their values, and rows.
 
+use std::fmt::Write as _;
 use std::sync::Arc;
 
+use bytes::Bytes;
 use salver_core::{Error, ErrorKind, Result};
 use sqlx::any::{AnyArguments, AnyRow};
 use sqlx::{Any, Arguments as _, Decode, Row as _, Type};
+
+use super::Dialect;
 
 /// A value of a statement.
 #[derive(Debug, Clone, PartialEq)]
@@ -15,6 +19,8 @@ pub enum Value {
     Real(f64),
     /// A text, or none.
     Text(Option<Arc<str>>),
+    /// Bytes.
+    Blob(Bytes),
 }
 
 /// What a column holds.
@@ -82,16 +88,25 @@ impl From<&Option<String>> for Value {
     }
 }
 
+impl From<Bytes> for Value {
+    fn from(value: Bytes) -> Self {
+        Self::Blob(value)
+    }
+}
+
 /// A statement, put together of fixed pieces; whatever comes from outside is a value.
 #[derive(Debug, Clone)]
 pub struct Sql {
     text: String,
     values: Vec<Value>,
+    is_kept: bool,
 }
 
-/// Begins a statement; each `?` stands for a value.
+/// Begins a statement; each `?` stands for a value, `{for update}` for what holds the rows that are
+/// read until the transaction ends, and `{for update skip locked}` for the same without those that
+/// somebody else holds.
 pub fn sql(text: &'static str) -> Sql {
-    Sql { text: text.to_owned(), values: Vec::new() }
+    Sql { text: text.to_owned(), values: Vec::new(), is_kept: true }
 }
 
 impl Sql {
@@ -119,6 +134,7 @@ impl Sql {
     /// Appends another statement's text and values.
     #[must_use]
     pub fn join(mut self, other: Self) -> Self {
+        self.is_kept &= other.is_kept;
         self.text.push_str(&other.text);
         self.values.extend(other.values);
         self
@@ -131,9 +147,8 @@ impl Sql {
         self.values.extend(values.into_iter().map(Into::into));
         let count = self.values.len() - before;
         // An empty list is no SQL everywhere.
-        let marks = if count == 0 { "NULL".to_owned() } else { vec!["?"; count].join(", ") };
-        self.text.push('(');
-        self.text.push_str(&marks);
+        self.text.push_str(if count == 0 { "(NULL" } else { "(?" });
+        (1..count).for_each(|_| self.text.push_str(", ?"));
         self.text.push(')');
         self
     }
@@ -148,17 +163,22 @@ impl Sql {
         self
     }
 
-    /// Returns the text with numbered places, as both databases take them, and the values.
-    pub(super) fn into_parts(self) -> (String, AnyArguments) {
-        let mut text = String::with_capacity(self.text.len() + 2 * self.values.len());
-        let mut pieces = self.text.split('?');
-        text.extend(pieces.next());
-        let mut count = 0;
-        for piece in pieces {
-            count += 1;
-            text.push_str(&format!("${count}{piece}"));
-        }
-        debug_assert_eq!(count, self.values.len(), "as many values as places in: {text}");
+    /// Says that the text has another length each time, so that it is not worth keeping what the
+    /// database makes of it.
+    #[must_use]
+    pub fn once(mut self) -> Self {
+        self.is_kept = false;
+        self
+    }
+
+    /// Returns the text as the database takes it, the values, and whether to keep it prepared.
+    pub(super) fn into_parts(self, dialect: Dialect) -> (String, AnyArguments, bool) {
+        let text = match dialect {
+            // SQLite takes `$1` for a name, and looks for it among all names that came before.
+            Dialect::Sqlite => self.text,
+            Dialect::Postgres => numbered(&self.text, self.values.len()),
+        };
+        let text = if text.contains('{') { dialect.fill_in(&text) } else { text };
         let mut arguments = AnyArguments::default();
         for value in self.values {
             let added = match value {
@@ -166,11 +186,27 @@ impl Sql {
                 Value::Real(value) => arguments.add(value),
                 Value::Text(None) => arguments.add(None::<String>),
                 Value::Text(Some(text)) => arguments.add(text.to_string()),
+                Value::Blob(bytes) => arguments.add(&bytes[..]),
             };
-            debug_assert!(added.is_ok(), "numbers and texts can be values");
+            debug_assert!(added.is_ok(), "numbers, texts and bytes can be values");
         }
-        (text, arguments)
+        (text, arguments, self.is_kept)
     }
+}
+
+/// Writes `$1`, `$2`, … for each `?`.
+fn numbered(unnumbered: &str, n_values: usize) -> String {
+    let mut text = String::with_capacity(unnumbered.len() + 4 * n_values);
+    let mut pieces = unnumbered.split('?');
+    text.extend(pieces.next());
+    let mut count = 0;
+    for piece in pieces {
+        count += 1;
+        // Nothing can go wrong with writing to a text.
+        let _ = write!(text, "${count}{piece}");
+    }
+    debug_assert_eq!(count, n_values, "as many values as places in: {text}");
+    text
 }
 
 /// A row of an answer.
@@ -218,6 +254,14 @@ impl Row {
     /// As [`Row::text`].
     pub fn maybe_int(&self, column: &str) -> Result<Option<i64>> {
         self.get(column)
+    }
+
+    /// Returns bytes.
+    ///
+    /// # Errors
+    /// As [`Row::text`].
+    pub fn blob(&self, column: &str) -> Result<Bytes> {
+        self.get::<Vec<u8>>(column).map(Bytes::from)
     }
 
     /// Returns whatever a column of this kind holds.
