@@ -1,15 +1,18 @@
-//! What `salver predict --input` may be: JSON, a file, or standard input.
+//! What people type: the input of `salver predict`, which may be JSON, a file, or standard input, and
+//! the answer to a question.
 //!
 //! A CSV file becomes JSON rows here; everything else is sent as it is, and the model's own
 //! protocol says what is wrong with it.
 
-use std::io::Read as _;
+use std::io::{IsTerminal as _, Read as _};
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Result, bail, ensure};
 use bytes::Bytes;
 use salver_protocol::npy;
 use serde_json::{Map, Value};
+
+use crate::out;
 
 /// A body and its media type.
 #[derive(Debug, Clone, PartialEq)]
@@ -75,6 +78,18 @@ impl Input {
             Self::Csv(bytes) => Ok(serde_json::to_vec(&rows(&bytes, columns).context("CSV input")?)?.into()),
         }
     }
+}
+
+/// Asks at a terminal; everything but a yes is a no.
+///
+/// # Errors
+/// Where nobody is there: `--yes` is what lets a program `act`.
+pub(crate) fn confirmed(question: &str, act: &str) -> Result<bool> {
+    ensure!(std::io::stdin().is_terminal(), "nobody is there to ask; give --yes to {act}");
+    out::line(format!("{question} [y/N]"));
+    let mut answer = String::new();
+    std::io::stdin().read_line(&mut answer)?;
+    Ok(matches!(answer.trim(), "y" | "Y" | "yes"))
 }
 
 fn rows(bytes: &[u8], columns: &[String]) -> Result<Value> {

@@ -1,6 +1,6 @@
 //! Sizes, times and rates for people.
 
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 /// `1.5 MiB`, or exact bytes for little.
 pub(crate) fn bytes(count: u64) -> String {
@@ -37,6 +37,20 @@ pub(crate) fn long_time(time: Duration) -> String {
     }
 }
 
+/// Milliseconds since 1970.
+pub(crate) fn millis(time: SystemTime) -> i64 {
+    let since = time.duration_since(UNIX_EPOCH).unwrap_or_default();
+    i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
+}
+
+/// `2026-11-22T10:00:00Z`: milliseconds since 1970, as people and programs read them.
+pub(crate) fn time(millis: Option<i64>) -> String {
+    let Some(millis) = millis.and_then(|millis| u64::try_from(millis).ok()) else {
+        return String::new();
+    };
+    humantime::format_rfc3339_seconds(UNIX_EPOCH + Duration::from_millis(millis)).to_string()
+}
+
 /// `0`, `2.5`, `1234`: decimals only where they tell something.
 pub(crate) fn rate(per_second: f64) -> String {
     let decimals = usize::from(per_second > 0.0 && per_second < 100.0);
@@ -60,6 +74,12 @@ mod tests {
         assert_eq!(short, ["0.00 µs", "85.0 µs", "1.25 ms", "12.5 ms", "250 ms", "3.40 s", "60.0 s"]);
         let long = [7, 200, 18_720, 702_000].map(|s| long_time(Duration::from_secs(s)));
         assert_eq!(long, ["7 s", "3 min 20 s", "5 h 12 min", "8 d 3 h"]);
+    }
+
+    #[test]
+    fn points_in_time_are_dates() {
+        assert_eq!([Some(0), Some(-1), None].map(time), ["1970-01-01T00:00:00Z", "", ""]);
+        assert_eq!(millis(UNIX_EPOCH + Duration::from_secs(2)), 2000);
     }
 
     #[test]

@@ -11,9 +11,9 @@ use salver_protocol::paths::segment;
 use serde_json::{Value, json};
 
 use super::registered::{Registered, text_of};
-use super::tables::millis;
 use crate::cli::PushOptions;
 use crate::progress::Progress;
+use crate::units::millis;
 
 /// The experiment that pushed versions belong to.
 const EXPERIMENT: &str = "salver models push";

@@ -12,9 +12,11 @@ use salver_protocol::paths::segment;
 use salver_registry::names::{Stage, VersionRef, Which};
 use serde_json::{Value, json};
 
-use super::tables::{changes, millis, short, side_by_side, time};
+use super::tables::{changes, short, side_by_side};
+use crate::input::confirmed;
 use crate::out;
 use crate::progress::Progress;
+use crate::units::{millis, time};
 
 /// Speaks with one server's registry.
 pub(crate) struct Registered<'a> {
@@ -112,7 +114,7 @@ impl Registered<'_> {
             }
             Selector::Label(alias) => bail!("name the version instead of its alias '{alias}': it may move meanwhile"),
         };
-        if !yes && !confirmed(&format!("Delete {what}?"))? {
+        if !yes && !confirmed(&format!("Delete {what}?"), "delete")? {
             out::line("Nothing was deleted.");
             return Ok(());
         }
@@ -252,13 +254,4 @@ pub(super) fn text_of(text: &str) -> Result<String> {
         Some(file) => std::fs::read_to_string(file).with_context(|| format!("read {file}")),
         None => Ok(text.to_owned()),
     }
-}
-
-fn confirmed(question: &str) -> Result<bool> {
-    use std::io::{IsTerminal as _, stdin};
-    ensure!(stdin().is_terminal(), "nobody is there to ask; give --yes to delete");
-    out::line(format!("{question} [y/N]"));
-    let mut answer = String::new();
-    stdin().read_line(&mut answer)?;
-    Ok(matches!(answer.trim(), "y" | "Y" | "yes"))
 }

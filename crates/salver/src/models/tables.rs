@@ -1,11 +1,10 @@
-//! How `salver models` shows what the registry has: tables, differences, times.
-
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+//! How `salver models` shows what the registry has: tables and differences.
 
 use salver_repository::signature::{Change, Field};
 use serde_json::Value;
 
 use crate::out;
+use crate::units::time;
 
 /// Makes the table of registered models.
 pub(super) fn models_table(listed: &Value) -> Option<out::Rows> {
@@ -197,20 +196,6 @@ pub(super) fn short(value: &Value) -> String {
     }
 }
 
-/// Milliseconds since 1970.
-pub(super) fn millis(time: SystemTime) -> i64 {
-    let since = time.duration_since(UNIX_EPOCH).unwrap_or_default();
-    i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
-}
-
-/// A time as people and programs read it.
-pub(super) fn time(millis: Option<i64>) -> String {
-    let Some(millis) = millis.and_then(|millis| u64::try_from(millis).ok()) else {
-        return String::new();
-    };
-    humantime::format_rfc3339_seconds(UNIX_EPOCH + Duration::from_millis(millis)).to_string()
-}
-
 #[cfg(test)]
 mod tests {
     use serde_json::json;
@@ -222,7 +207,6 @@ mod tests {
         assert_eq!(short(&json!({ "stage": "Production", "none": null })), "stage=Production");
         assert_eq!(short(&Value::Null), "");
         assert_eq!(short(&json!({ "text": "é".repeat(100) })).chars().count(), 61);
-        assert_eq!(time(Some(0)), "1970-01-01T00:00:00Z");
     }
 
     #[test]

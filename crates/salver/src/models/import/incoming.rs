@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 use super::foreign::number;
 use super::source::SCHEME;
 use crate::models::push::Logged;
-use crate::models::tables::time;
+use crate::units::time;
 
 /// How the tags begin that say where a version came from.
 const TAGS: &str = "imported.";
