@@ -4,6 +4,7 @@
 
 mod bench;
 mod import;
+mod jobs;
 mod migrate;
 mod time;
 mod top;
@@ -14,6 +15,9 @@ use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
 
 pub(crate) use self::bench::{BenchOptions, BenchProtocol, RawShape};
 pub(crate) use self::import::ImportOptions;
+pub(crate) use self::jobs::{
+    DrainOptions, JobsAction, JobsOptions, ListOptions, PurgeOptions, ResultOptions, SubmitOptions,
+};
 pub(crate) use self::migrate::{MigrateFrom, MigrateOptions};
 pub(crate) use self::top::{TopOptions, TopSort};
 use crate::new::NewTask;
@@ -89,6 +93,11 @@ pub(crate) enum Action {
     Inspect(InspectOptions),
     /// Register, compare, promote, list, load and pin models of a running server.
     Models(ModelsOptions),
+    /// Hand in work that is done later, wait for it, and look after the queue of a running server.
+    ///
+    /// A job takes what `salver predict` takes, and outlives the request, this command and the server.
+    #[command(after_help = jobs::EXAMPLES)]
+    Jobs(JobsOptions),
     /// Clear away, save or bring back the registry, beside a running server or without one.
     Registry(RegistryOptions),
     /// Watch what each model of a running server does right now.

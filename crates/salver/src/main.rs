@@ -11,6 +11,7 @@ mod curl;
 mod demo;
 mod input;
 mod inspect;
+mod jobs;
 mod memory;
 mod migrate;
 mod models;
@@ -63,6 +64,7 @@ fn run(args: &[OsString]) -> Result<ExitCode> {
         Action::New(options) => done(new::run(options)),
         Action::Inspect(options) => done(inspect::run(options)),
         Action::Models(options) => done(block_on(Some(1), models::run(options))),
+        Action::Jobs(options) => block_on(Some(1), jobs::run(options)),
         Action::Registry(options) => done(block_on(Some(1), registry::run(options))),
         Action::Top(options) => done(block_on(Some(1), top::run(options))),
         Action::Check(options) => block_on(None, check::run(options)),

@@ -71,14 +71,14 @@ async fn from_server(input: Input, options: &PredictOptions) -> Result<Vec<u8>> 
 }
 
 /// The column names in a model's description.
-fn columns(description: &Value) -> Vec<String> {
+pub(crate) fn columns(description: &Value) -> Vec<String> {
     let inputs = description.get("inputs").and_then(Value::as_array).into_iter().flatten();
     let named = inputs.filter_map(|input| input.get("columns")?.as_array()).find(|columns| !columns.is_empty());
     named.into_iter().flatten().filter_map(Value::as_str).map(str::to_owned).collect()
 }
 
 /// Lays predictions out as a table, if they are rows of short values.
-fn table(answer: &Value) -> Option<out::Rows> {
+pub(crate) fn table(answer: &Value) -> Option<out::Rows> {
     let predictions = answer.get("predictions")?.as_array()?;
     let first = predictions.first()?.as_object()?;
     let by_label = |name: &str| name == "probabilities" && first[name].is_object();

@@ -7,7 +7,7 @@ mod exposition;
 mod figures;
 mod quantile;
 mod scrape;
-mod screen;
+pub(crate) mod screen;
 mod view;
 
 use std::time::{Duration, Instant, SystemTime};
