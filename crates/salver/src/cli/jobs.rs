@@ -34,8 +34,10 @@ Examples:
   salver jobs wait $id --timeout 10m || echo \"status $?\"
   salver jobs wait $id --json | jq .result
 
-Ends with status 0 where the job is done, 1 where it failed, was cancelled or has expired, and 2 where
-the time is up; the job goes on then.";
+It ends with status
+  0  where the job is done
+  1  where it failed, was cancelled or has expired
+  2  where the time is up; the job goes on";
 
 const PURGE_EXAMPLES: &str = "\
 Examples:
