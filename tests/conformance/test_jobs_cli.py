@@ -46,6 +46,8 @@ class Queue:
 
     def __init__(self, server):
         self.server = server
+        # Models may be there before the queue is.
+        server.until(lambda: server.get("/api/v1/jobs/queue").status_code != 503, "open for jobs")
 
     def run(self, *words, **options):
         return salver("jobs", *words, "--server", self.server.url, **options)
