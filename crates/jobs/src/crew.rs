@@ -164,8 +164,10 @@ impl Crew {
         let run = tokio::time::timeout(lease.time_limit, self.work.run(&lease, &done));
         let outcome = match run.await {
             Ok(Ok(answer)) => Outcome::Done(answer),
-            Ok(Err(error)) => outcome_of(&error),
-            Err(_) => Outcome::Troubled(format!("it took longer than its time limit of {:?}", lease.time_limit)),
+            Ok(Err(error)) if error.kind() != ErrorKind::Deadline => outcome_of(&error),
+            Ok(Err(_)) | Err(_) => {
+                Outcome::Troubled(format!("it took longer than its time limit of {:?}", lease.time_limit))
+            }
         };
         let name = name_of(&outcome);
         if self.finish(hold, outcome).await {

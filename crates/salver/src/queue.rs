@@ -9,6 +9,7 @@ use salver_jobs::{Bell, Crew, CrewOptions, Jobs, Millis, Observe, Queue, SqlQueu
 use salver_server::JobWork;
 use salver_store::{Database, make_folder};
 use salver_telemetry::{JobMetrics, Metrics};
+use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
@@ -18,10 +19,23 @@ use crate::wiring;
 /// How long to wait before a queue that cannot be opened is tried again.
 const TRY_AGAIN: Duration = Duration::from_secs(1);
 
-/// A queue that the settings name. Nothing is asked of it yet.
+/// How long the start waits for a queue: what is ready should take jobs.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// A queue that the settings name. It is being opened until [`OpenQueue::opened`].
 pub(crate) struct OpenQueue {
     queue: Arc<SqlQueue>,
     bell: Bell,
+    is_open: watch::Receiver<bool>,
+    _opening: AbortOnDrop,
+}
+
+struct AbortOnDrop(JoinHandle<()>);
+
+impl Drop for AbortOnDrop {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
 }
 
 impl OpenQueue {
@@ -45,7 +59,22 @@ impl OpenQueue {
                 Database::lazy(&format!("sqlite://{file}")).with_context(hint)?
             }
         };
-        Ok(Some(Self { queue: Arc::new(SqlQueue::new(database)), bell: Bell::default() }))
+        let queue = Arc::new(SqlQueue::new(database));
+        let (opened, is_open) = watch::channel(false);
+        let preparing = queue.clone();
+        let opening = AbortOnDrop(tokio::spawn(async move {
+            prepare(&preparing).await;
+            opened.send_replace(true);
+            // Whoever looks later is still to see it.
+            opened.closed().await;
+        }));
+        Ok(Some(Self { queue, bell: Bell::default(), is_open, _opening: opening }))
+    }
+
+    /// Waits a while until the queue is open.
+    pub(crate) async fn opened(&self) {
+        let mut is_open = self.is_open.clone();
+        let _ = tokio::time::timeout(PATIENCE, is_open.wait_for(|is_open| *is_open)).await;
     }
 
     /// Returns the queue for those who submit and ask.
@@ -66,33 +95,26 @@ impl OpenQueue {
             ..CrewOptions::default()
         };
         let crew = Crew::new(queue, Arc::new(work), self.bell.clone(), system_clock(), observer, crew_options);
-        let (queue, stopping) = (self.queue.clone(), stop.clone());
+        let (mut is_open, stopping) = (self.is_open.clone(), stop.clone());
         let task = tokio::spawn(async move {
-            if prepare(&queue, &stopping).await {
-                crew.run(stopping).await;
+            tokio::select! {
+                Ok(_) = is_open.wait_for(|is_open| *is_open) => {}
+                () = stopping.cancelled() => return,
             }
+            crew.run(stopping).await;
         });
         Working { stop, task }
     }
 }
 
-/// Brings the queue's tables up to date; false: told to stop before that worked.
-async fn prepare(queue: &SqlQueue, stop: &CancellationToken) -> bool {
+/// Brings the queue's tables up to date, as long as that takes.
+async fn prepare(queue: &SqlQueue) {
     let mut said = false;
-    loop {
-        let prepared = tokio::select! {
-            prepared = queue.prepare() => prepared,
-            () = stop.cancelled() => return false,
-        };
-        match prepared {
-            Ok(()) => return true,
-            Err(error) => {
-                if !std::mem::replace(&mut said, true) {
-                    tracing::error!(%error, cause = ?error, "the queue of jobs cannot be opened; trying on");
-                }
-                let _ = tokio::time::timeout(TRY_AGAIN, stop.cancelled()).await;
-            }
+    while let Err(error) = queue.prepare().await {
+        if !std::mem::replace(&mut said, true) {
+            tracing::error!(%error, cause = ?error, "the queue of jobs cannot be opened; trying on");
         }
+        tokio::time::sleep(TRY_AGAIN).await;
     }
 }
 

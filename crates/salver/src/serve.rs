@@ -120,6 +120,9 @@ impl Serving {
         if let Some(following) = &self.following {
             following.first_look(self.has_paths).await;
         }
+        if let Some((queue, ..)) = &self.queue {
+            queue.opened().await;
+        }
         self.runtime.start().await?;
         if let Some(following) = &self.following {
             following.serve();

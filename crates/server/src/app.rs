@@ -52,7 +52,7 @@ impl App {
         let hosts = Hosts::new(&options.allowed_hosts, addresses)?;
         let memory = Memory::new(options.limits.buffered_bytes);
         let regions = options.client_shared_memory.then(Regions::new).transpose()?;
-        let job_work = JobWork::new(services.infer.clone(), options.limits.protocol.clone());
+        let job_work = JobWork::new(services.infer.clone(), options.limits.protocol);
         Ok(Arc::new(Self {
             job_work,
             services,

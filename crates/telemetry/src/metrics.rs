@@ -88,7 +88,7 @@ impl Metrics {
         let cache = CacheMetrics::default();
         register_cache(&mut registry, &cache);
         let jobs = JobMetrics::new();
-        jobs.register(&mut registry);
+        register_jobs(&mut registry, &jobs);
         registry.register_collector(Box::new(Process::new()));
         Arc::new(Self { registry, models, state, requests, waiting, residency, cache, jobs })
     }
@@ -219,6 +219,14 @@ impl ModelFamilies {
             self.replaced.remove(&of.with_reason(reason));
         }
     }
+}
+
+fn register_jobs(registry: &mut Registry, jobs: &JobMetrics) {
+    registry.register(names::JOBS, "Jobs by state", jobs.depth.clone());
+    registry.register(names::JOBS_OLDEST, "Age of the oldest job that waits for a worker", jobs.oldest.clone());
+    registry.register(names::JOB_RUNS, "Runs of jobs by outcome", jobs.runs.clone());
+    registry.register(names::JOBS_LOST, "Jobs whose worker gave no sign of life", jobs.lost.clone());
+    registry.register(names::JOB_DURATION, "Runs of jobs, from hand-out to answer", jobs.duration.clone());
 }
 
 fn register_cache(registry: &mut Registry, cache: &CacheMetrics) {

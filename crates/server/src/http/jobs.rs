@@ -21,7 +21,7 @@ use salver_protocol::{Reply, oip_rest, plain};
 use serde_json::{Map, Value, json};
 
 use super::AppState;
-use super::exchange::{EventStream, INFERENCE_HEADER_LEN, manage_as, plain_response, reply_or};
+use super::exchange::{EventStream, INFERENCE_HEADER_LEN, manage_as, reply_or};
 use super::target::Target;
 use crate::app::App;
 
@@ -220,6 +220,11 @@ fn state(text: &str) -> Result<JobState> {
     })
 }
 
+/// Renders an error with the status of its kind: these routes are nobody else's.
+fn refusal(error: &Error) -> Reply {
+    Reply { status: error.kind().http_status(), ..oip_rest::encode_error(error) }
+}
+
 fn clip(text: &str) -> String {
     text.chars().take(64).flat_map(char::escape_debug).collect()
 }
@@ -312,14 +317,14 @@ async fn show(State(app): AppState, Path(id): Path<String>, request: Request<Bod
             _ => with_answer(jobs, &job).await,
         }
     };
-    reply_or(shown.await, oip_rest::encode_error)
+    reply_or(shown.await, refusal)
 }
 
 async fn result(State(app): AppState, Path(id): Path<String>) -> Response<Body> {
     let found = async { jobs(&app)?.answer(id.parse()?).await };
     match found.await {
         Ok(answer) => answered(answer),
-        Err(error) => reply_or(Err(error), oip_rest::encode_error),
+        Err(error) => reply_or(Err(error), refusal),
     }
 }
 
@@ -347,17 +352,17 @@ async fn list(State(app): AppState, request: Request<Body>) -> Response<Body> {
         let rows: Vec<_> = page.jobs.iter().map(render).collect();
         Ok(Reply::json_value(200, &json!({ "jobs": rows, "next_page_token": page.next })))
     };
-    reply_or(listed.await, oip_rest::encode_error)
+    reply_or(listed.await, refusal)
 }
 
 async fn cancel(State(app): AppState, Path(id): Path<String>) -> Response<Body> {
     let cancelled = async { Ok(Reply::json_value(200, &render(&jobs(&app)?.cancel(id.parse()?).await?))) };
-    reply_or(cancelled.await, oip_rest::encode_error)
+    reply_or(cancelled.await, refusal)
 }
 
 async fn replay(State(app): AppState, Path(id): Path<String>) -> Response<Body> {
     let replayed = async { Ok(Reply::json_value(202, &render(&jobs(&app)?.replay(id.parse()?).await?))) };
-    reply_or(replayed.await, oip_rest::encode_error)
+    reply_or(replayed.await, refusal)
 }
 
 async fn purge(State(app): AppState, request: Request<Body>) -> Response<Body> {
@@ -370,12 +375,12 @@ async fn purge(State(app): AppState, request: Request<Body>) -> Response<Body> {
         }
         Ok(Reply::json_value(200, &json!({ "purged": jobs(&app)?.purge(filter).await? })))
     };
-    reply_or(purged.await, oip_rest::encode_error)
+    reply_or(purged.await, refusal)
 }
 
 async fn stats(State(app): AppState) -> Response<Body> {
     let counted = async { Ok(Reply::json_value(200, &jobs(&app)?.stats().await?)) };
-    reply_or(counted.await, oip_rest::encode_error)
+    reply_or(counted.await, refusal)
 }
 
 async fn set_gate(State(app): AppState, Path(verb): Path<String>) -> Response<Body> {
@@ -388,7 +393,7 @@ async fn set_gate(State(app): AppState, Path(verb): Path<String>) -> Response<Bo
         };
         Ok(Reply::json_value(200, &jobs(&app)?.set_gate(gate).await?))
     };
-    reply_or(set.await, oip_rest::encode_error)
+    reply_or(set.await, refusal)
 }
 
 /// What a listener has heard.
@@ -414,7 +419,7 @@ async fn events(State(app): AppState, Path(id): Path<String>) -> Response<Body> 
     };
     let (jobs, job) = match begun.await {
         Ok(begun) => begun,
-        Err(error) => return reply_or(Err(error), oip_rest::encode_error),
+        Err(error) => return reply_or(Err(error), refusal),
     };
     let drain = app.shutdown.drain.clone();
     let told = stream::unfold(Some((job.id, None::<Heard>)), move |at| {

@@ -6,22 +6,20 @@ use std::time::Duration;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
-use prometheus_client::registry::Registry;
 
 use super::Metrics;
 use super::buckets::DURATION;
 use super::labels::{JobOutcomeLabels, JobStateLabels};
 use crate::histogram::AtomicHistogram;
-use crate::names;
 
 /// Handles of the queue of jobs. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct JobMetrics {
-    depth: Family<JobStateLabels, Gauge>,
-    oldest: Gauge<f64, AtomicU64>,
-    runs: Family<JobOutcomeLabels, Counter>,
-    lost: Counter,
-    duration: AtomicHistogram,
+    pub(super) depth: Family<JobStateLabels, Gauge>,
+    pub(super) oldest: Gauge<f64, AtomicU64>,
+    pub(super) runs: Family<JobOutcomeLabels, Counter>,
+    pub(super) lost: Counter,
+    pub(super) duration: AtomicHistogram,
 }
 
 impl JobMetrics {
@@ -33,14 +31,6 @@ impl JobMetrics {
             lost: Counter::default(),
             duration: AtomicHistogram::new(&DURATION),
         }
-    }
-
-    pub(super) fn register(&self, registry: &mut Registry) {
-        registry.register(names::JOBS, "Jobs by state", self.depth.clone());
-        registry.register(names::JOBS_OLDEST, "Age of the oldest job that waits for a worker", self.oldest.clone());
-        registry.register(names::JOB_RUNS, "Runs of jobs by outcome", self.runs.clone());
-        registry.register(names::JOBS_LOST, "Jobs whose worker gave no sign of life", self.lost.clone());
-        registry.register(names::JOB_DURATION, "Runs of jobs, from hand-out to answer", self.duration.clone());
     }
 
     /// Notes how many jobs are in a state.
