@@ -1,1 +1,135 @@
-//! To come.
+//! Several servers on one database, and what is left when one is gone.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use futures::future::join_all;
+use salver_jobs::{Beat, Hold, JobId, Outcome, Queue, SqlQueue, State};
+
+use crate::place::{NOW, Place, answer, bodies, done, job};
+
+contract!(
+    no_two_get_the_same_job,
+    each_answer_is_kept_once,
+    what_was_acknowledged_is_there_after_a_restart,
+    the_writer_ends_with_the_last_queue,
+    calls_that_wait_are_answered_after_the_last_queue_is_gone,
+);
+
+async fn no_two_get_the_same_job(place: Place) {
+    let submits = (0..600).map(|idx| place.queue.submit(job(&idx.to_string()), NOW));
+    join_all(submits).await.into_iter().for_each(|submitted| assert!(submitted.is_ok()));
+    let queues = [place.other().await, place.other().await, place.queue.clone()];
+    let workers = (0..12).map(|idx| {
+        let queue = queues[idx % 3].clone();
+        tokio::spawn(async move {
+            let mut holds: Vec<Hold> = Vec::new();
+            loop {
+                let leases = queue.claim(1 + idx % 7, false, NOW).await.unwrap();
+                if leases.is_empty() {
+                    return holds;
+                }
+                holds.extend(leases.iter().map(|lease| lease.hold));
+            }
+        })
+    });
+    let workers: Vec<_> = workers.collect();
+    let mut ids: Vec<JobId> =
+        join_all(workers).await.into_iter().flat_map(|holds| holds.unwrap()).map(|hold| hold.id).collect();
+    ids.sort();
+    ids.dedup();
+    // Under PostgreSQL a claim may pass over what another looks at, so some may be left.
+    ids.extend(place.claim(600).await.iter().map(|lease| lease.hold.id));
+    assert_eq!(ids.len(), 600);
+    assert_eq!(place.queue.stats().await.unwrap().running, 600);
+}
+
+/// A worker that is often taken for dead, and often does not notice.
+async fn unsteady(queue: SqlQueue, idx: usize, counted: Arc<parking_lot::Mutex<HashMap<JobId, Vec<String>>>>) {
+    let mut old: Vec<Hold> = Vec::new();
+    for round in 0..60 {
+        let leases = queue.claim(4, idx % 2 == 0, NOW).await.unwrap();
+        if round % 3 == idx % 3 {
+            let held = queue.held().await.unwrap();
+            queue.lose(held, NOW).await.unwrap();
+        }
+        let beats = leases.iter().map(|lease| Beat { hold: lease.hold, done: 1 }).collect();
+        queue.renew(beats).await.unwrap();
+        old.extend(leases.iter().map(|lease| lease.hold));
+        for (place, hold) in old.iter().enumerate().filter(|(place, _)| (place + round) % 2 == 0) {
+            let text = format!("{idx} {round} {place}");
+            if queue.finish(*hold, done(&text), NOW).await.unwrap() {
+                counted.lock().entry(hold.id).or_default().push(text);
+            }
+        }
+    }
+}
+
+async fn each_answer_is_kept_once(place: Place) {
+    let ids = join_all((0..40).map(|_| place.submit(job("a")))).await;
+    let counted = Arc::new(parking_lot::Mutex::new(HashMap::new()));
+    let other = place.other().await;
+    let workers = (0..4).map(|idx| {
+        let queue = if idx < 2 { place.queue.clone() } else { other.clone() };
+        tokio::spawn(unsteady(queue, idx, counted.clone()))
+    });
+    let workers: Vec<_> = workers.collect();
+    join_all(workers).await.into_iter().for_each(|worker| worker.unwrap());
+    let counted = counted.lock().clone();
+    for id in ids {
+        let kept = place.queue.answer(id).await.unwrap();
+        match counted.get(&id).map(Vec::as_slice) {
+            None => assert_eq!(kept, None),
+            Some([text]) => assert_eq!(kept, Some(answer(text))),
+            Some(more) => panic!("{id} was finished {} times", more.len()),
+        }
+    }
+    assert!(!counted.is_empty());
+}
+
+async fn what_was_acknowledged_is_there_after_a_restart(mut place: Place) {
+    let ids = place.submit_all(&["a", "b", "c", "d"]).await;
+    let leases = place.claim(3).await;
+    assert!(place.finish(leases[0].hold, done("x")).await);
+    assert!(place.finish(leases[1].hold, Outcome::Failed("no".into())).await);
+    place.queue.renew(vec![Beat { hold: leases[2].hold, done: 2 }]).await.unwrap();
+    let before = join_all(ids.iter().map(|id| place.get(*id))).await;
+    place.reopen().await;
+    assert_eq!(join_all(ids.iter().map(|id| place.get(*id))).await, before);
+    assert_eq!(place.queue.answer(ids[0]).await.unwrap(), Some(answer("x")));
+    // A worker that outlived the server goes on.
+    assert!(place.finish(leases[2].hold, done("y")).await);
+    assert_eq!(bodies(&place.claim(9).await), ["d"]);
+}
+
+async fn the_writer_ends_with_the_last_queue(place: Place) {
+    let metrics = tokio::runtime::Handle::current().metrics();
+    let other = place.other().await;
+    let clone = other.clone();
+    drop(other);
+    clone.submit(job("a"), NOW).await.unwrap();
+    let before = metrics.num_alive_tasks();
+    drop(clone);
+    tokio::time::timeout(std::time::Duration::from_secs(20), async {
+        while metrics.num_alive_tasks() >= before {
+            tokio::task::yield_now().await;
+        }
+    })
+    .await
+    .expect("the end of a task");
+}
+
+async fn calls_that_wait_are_answered_after_the_last_queue_is_gone(place: Place) {
+    let other = place.other().await;
+    let submits: Vec<_> = (0..50)
+        .map(|_| {
+            let queue = other.clone();
+            tokio::spawn(async move { queue.submit(job("a"), NOW).await })
+        })
+        .collect();
+    drop(other);
+    for submitted in join_all(submits).await {
+        let id = crate::place::new(submitted.unwrap().unwrap());
+        assert_eq!(place.state(id).await, State::Queued);
+    }
+}
