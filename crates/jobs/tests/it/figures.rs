@@ -1,6 +1,8 @@
 //! How fast it is. Run it by hand: `cargo test --release -p salver-jobs --test it -- --ignored --nocapture
 //! figures`.
 
+#![expect(clippy::print_stdout, reason = "figures are to be read")]
+
 use std::time::Instant;
 
 use futures::future::join_all;
