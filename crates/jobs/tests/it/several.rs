@@ -4,7 +4,10 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use futures::future::join_all;
+use salver_core::ErrorKind;
 use salver_jobs::{Beat, Hold, JobId, Outcome, Queue, SqlQueue, State};
+
+use salver_store::database::sql;
 
 use crate::place::{NOW, Place, answer, bodies, done, job};
 
@@ -132,4 +135,40 @@ async fn calls_that_wait_are_answered_after_the_last_queue_is_gone(place: Place)
         let id = crate::place::new(submitted.unwrap().unwrap());
         assert_eq!(place.state(id).await, State::Queued);
     }
+}
+
+/// What breaks meanwhile may have been kept or not; what was acknowledged was.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn connections_that_break_lose_nothing_that_was_acknowledged() {
+    let Some(place) = Place::postgres().await else { return };
+    let callers: Vec<_> = (0..8)
+        .map(|_| {
+            let queue = place.queue.clone();
+            tokio::spawn(async move {
+                let mut taken = Vec::new();
+                for _ in 0..200 {
+                    match queue.submit(job("a"), NOW).await {
+                        Ok(submitted) => taken.push(crate::place::new(submitted)),
+                        Err(refusal) => assert_eq!(refusal.kind(), ErrorKind::NotReady, "{refusal:?}"),
+                    }
+                }
+                taken
+            })
+        })
+        .collect();
+    let mut session = place.database().await.read().await.unwrap();
+    let mut n_broken = 0;
+    while callers.iter().any(|caller| !caller.is_finished()) {
+        let others = sql("SELECT COUNT(pg_terminate_backend(pid)) AS n FROM pg_stat_activity \
+                          WHERE datname = current_database() AND pid <> pg_backend_pid()");
+        n_broken += session.first(others).await.unwrap().unwrap().int("n").unwrap();
+        tokio::task::yield_now().await;
+    }
+    assert!(n_broken > 0);
+    for taken in join_all(callers).await {
+        for id in taken.unwrap() {
+            assert_eq!(place.state(id).await, State::Queued);
+        }
+    }
+    place.submit(job("b")).await;
 }
