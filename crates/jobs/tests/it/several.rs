@@ -14,6 +14,7 @@ use crate::place::{NOW, Place, answer, bodies, done, job};
 contract!(
     no_two_get_the_same_job,
     each_answer_is_kept_once,
+    of_two_servers_that_end_a_job_one_does,
     what_was_acknowledged_is_there_after_a_restart,
     the_writer_ends_with_the_last_queue,
     calls_that_wait_are_answered_after_the_last_queue_is_gone,
@@ -39,11 +40,12 @@ async fn no_two_get_the_same_job(place: Place) {
     let workers: Vec<_> = workers.collect();
     let mut ids: Vec<JobId> =
         join_all(workers).await.into_iter().flat_map(|holds| holds.unwrap()).map(|hold| hold.id).collect();
-    ids.sort();
-    ids.dedup();
     // Under PostgreSQL a claim may pass over what another looks at, so some may be left.
     ids.extend(place.claim(600).await.iter().map(|lease| lease.hold.id));
     assert_eq!(ids.len(), 600);
+    ids.sort();
+    ids.dedup();
+    assert_eq!(ids.len(), 600, "some were handed out twice");
     assert_eq!(place.queue.stats().await.unwrap().running, 600);
 }
 
@@ -88,6 +90,25 @@ async fn each_answer_is_kept_once(place: Place) {
         }
     }
     assert!(!counted.is_empty());
+}
+
+async fn of_two_servers_that_end_a_job_one_does(place: Place) {
+    let other = place.other().await;
+    for round in 0..10 {
+        join_all((0..60).map(|_| place.submit(job("a")))).await;
+        let holds: Vec<Hold> = place.claim(60).await.iter().map(|lease| lease.hold).collect();
+        let end = |queue: SqlQueue| {
+            let holds = holds.clone();
+            tokio::spawn(async move {
+                let failed = || Outcome::Failed("no".into());
+                let ended = holds.iter().map(|hold| queue.finish(*hold, failed(), NOW));
+                join_all(ended).await.into_iter().map(|ended| ended.unwrap()).collect::<Vec<bool>>()
+            })
+        };
+        let (one, two) = (end(place.queue.clone()), end(other.clone()));
+        let pairs = one.await.unwrap().into_iter().zip(two.await.unwrap());
+        assert!(pairs.into_iter().all(|(one, two)| one != two), "round {round}");
+    }
 }
 
 async fn what_was_acknowledged_is_there_after_a_restart(mut place: Place) {
