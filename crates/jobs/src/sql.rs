@@ -11,6 +11,8 @@ mod rows;
 mod schema;
 mod standing;
 mod submit;
+#[cfg(test)]
+mod tests;
 mod upkeep;
 mod writer;
 

@@ -17,6 +17,10 @@ const MOST_JOBS: usize = 1000;
 /// Once the jobs of one call carry this many bytes, it gets no further one.
 const ENOUGH_BYTES: i64 = 16 << 20;
 
+/// The jobs that are next, behind the columns of each.
+pub(super) const NEXT: &str = ", model, form, time_limit, size FROM jobs WHERE state = 1 ORDER BY priority, seq LIMIT ? \
+                               {for update skip locked}";
+
 /// Somebody who wants jobs.
 pub(super) struct Wish {
     pub(super) most: usize,
@@ -86,10 +90,7 @@ async fn candidates(session: &mut Session, most: usize, asks: &[Ask<Wish, Vec<Le
     if most == 0 {
         return Ok(Vec::new());
     }
-    let statement = rows::select(rows::COLUMNS).then(
-        ", model, form, time_limit, size FROM jobs WHERE state = 1 ORDER BY priority, seq LIMIT ? \
-         {for update skip locked}",
-    );
+    let statement = rows::select(rows::COLUMNS).then(NEXT);
     let mut found = Vec::new();
     let mut unreadable = Vec::new();
     for row in session.all(statement.bind(most as i64)).await? {

@@ -1,15 +1,16 @@
 //! The tables, and how they came to be. A released step is never changed; what changes is added.
 //!
 //! The rows of `jobs` are small; what may be long lies beside them, by the job's number. There is one
-//! index for each question that is asked often. Most hold only the jobs in one state: so a question
-//! costs what its answer is long, however many other jobs there are.
+//! index for each question that is asked often, so that a question costs what its answer is long,
+//! however many other jobs there are. Each begins with the state, even where it holds only jobs in
+//! that one: else SQLite takes `jobs_by_state` and sorts what it finds.
 
 use salver_store::database::Migration;
 
 /// The table that notes which steps were taken: the registry may live in the same database.
 pub(super) const TABLE: &str = "_job_migrations";
 
-/// The history of the schema. `State::code` says which number means which state.
+/// The history of the schema. `rows::code` says which number means which state.
 pub(super) const HISTORY: &[Migration] = &[Migration {
     version: 1,
     description: "jobs, their bodies, answers, events and callbacks",
@@ -50,10 +51,10 @@ CREATE TABLE jobs (
 CREATE UNIQUE INDEX jobs_by_key ON jobs (owner, idempotency_key) WHERE idempotency_key IS NOT NULL;
 CREATE INDEX jobs_by_state ON jobs (state, seq);
 CREATE INDEX jobs_by_model ON jobs (model, seq);
-CREATE INDEX jobs_to_claim ON jobs (priority, seq) WHERE state = 1;
-CREATE INDEX jobs_to_begin ON jobs (not_before) WHERE state = 0;
-CREATE INDEX jobs_to_expire ON jobs (expires) WHERE state IN (3, 4, 5, 6);
-CREATE INDEX jobs_to_forget ON jobs (ended) WHERE state = 7;
+CREATE INDEX jobs_to_claim ON jobs (state, priority, seq) WHERE state = 1;
+CREATE INDEX jobs_to_begin ON jobs (state, not_before) WHERE state = 0;
+CREATE INDEX jobs_to_expire ON jobs (state, expires) WHERE expires IS NOT NULL;
+CREATE INDEX jobs_to_forget ON jobs (state, ended) WHERE state = 7;
 
 CREATE TABLE job_bodies (
     job {key},

@@ -6,10 +6,18 @@ use salver_store::database::{Session, Sql, sql};
 use super::rows::{self, CHUNK};
 use super::standing::{Standing, count};
 use super::writer::Ask;
-use crate::types::{Callback, Cleared, JobId, Millis};
+use crate::types::{Callback, Cleared, JobId, Millis, State};
 
 /// Jobs of one kind that one call clears away, so that no transaction takes long.
 pub(super) const MOST_CLEARED: usize = 500;
+
+/// Scheduled jobs whose time has come.
+pub(super) const TO_BEGIN: &str =
+    "SELECT seq FROM jobs WHERE state = 0 AND not_before <= ? ORDER BY not_before LIMIT ?";
+/// Jobs that ended in one state and whose answers expire.
+pub(super) const TO_EXPIRE: &str = "SELECT seq FROM jobs WHERE state = ? AND expires <= ? ORDER BY expires LIMIT ?";
+/// Expired jobs that ended long ago.
+pub(super) const TO_FORGET: &str = "SELECT seq FROM jobs WHERE state = 7 AND ended < ? ORDER BY ended LIMIT ?";
 
 /// A moment, and how long jobs that ended are remembered.
 pub(super) struct Clear {
@@ -45,15 +53,17 @@ pub(super) async fn clear(session: &mut Session, asks: &mut [Ask<Clear, Cleared>
 }
 
 async fn begin(session: &mut Session, now: Millis) -> Result<u64> {
-    let due = "SELECT seq FROM jobs WHERE state = 0 AND not_before <= ? ORDER BY not_before LIMIT ?";
-    let jobs = some(session, sql(due).bind(now)).await?;
+    let jobs = some(session, sql(TO_BEGIN).bind(now), MOST_CLEARED).await?;
     rows::remove(session, "UPDATE jobs SET state = 1 WHERE seq IN ", &jobs).await?;
     Ok(jobs.len() as u64)
 }
 
 async fn expire(session: &mut Session, now: Millis) -> Result<u64> {
-    let due = "SELECT seq FROM jobs WHERE state IN (3, 4, 5, 6) AND expires <= ? ORDER BY expires LIMIT ?";
-    let jobs = some(session, sql(due).bind(now)).await?;
+    let mut jobs = Vec::new();
+    for state in [State::Done, State::Failed, State::Dead, State::Cancelled] {
+        let most = MOST_CLEARED - jobs.len();
+        jobs.extend(some(session, sql(TO_EXPIRE).bind(rows::code(state)).bind(now), most).await?);
+    }
     rows::remove(session, "DELETE FROM job_answers WHERE job IN ", &jobs).await?;
     rows::remove(session, "DELETE FROM job_bodies WHERE job IN ", &jobs).await?;
     rows::remove(session, "UPDATE jobs SET state = 7 WHERE seq IN ", &jobs).await?;
@@ -62,14 +72,13 @@ async fn expire(session: &mut Session, now: Millis) -> Result<u64> {
 
 /// Jobs whose answers have not expired stay: their submitters were told until when.
 async fn forget(session: &mut Session, before: Millis) -> Result<u64> {
-    let old = "SELECT seq FROM jobs WHERE state = 7 AND ended < ? ORDER BY ended LIMIT ?";
-    let jobs = some(session, sql(old).bind(before)).await?;
+    let jobs = some(session, sql(TO_FORGET).bind(before), MOST_CLEARED).await?;
     take_away(session, &jobs).await?;
     Ok(jobs.len() as u64)
 }
 
-async fn some(session: &mut Session, statement: Sql) -> Result<Vec<i64>> {
-    let statement = statement.bind(MOST_CLEARED as i64).then(" {for update skip locked}");
+async fn some(session: &mut Session, statement: Sql, most: usize) -> Result<Vec<i64>> {
+    let statement = statement.bind(most as i64).then(" {for update skip locked}");
     session.all(statement).await?.iter().map(|row| row.int("seq")).collect()
 }
 

@@ -139,8 +139,13 @@ async fn try_often(database: &Database, batch: &mut Batch) -> Result<()> {
     let mut tried = 1;
     loop {
         match try_once(database, batch).await {
-            Err(error) if error.kind() == ErrorKind::Conflict && tried < MOST_TRIES => tried += 1,
-            done => return done,
+            Err(error) if error.kind() != ErrorKind::Conflict => return Err(error),
+            Err(error) if tried == MOST_TRIES => {
+                let text = "others change the same jobs all the time; try again shortly";
+                return Err(Error::not_ready(text).with_source(error));
+            }
+            Err(_) => tried += 1,
+            Ok(()) => return Ok(()),
         }
     }
 }

@@ -14,6 +14,5 @@ mod full;
 mod intake;
 mod listing;
 mod model;
-mod plans;
 mod running;
 mod several;

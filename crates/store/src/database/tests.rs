@@ -95,3 +95,23 @@ async fn a_lazy_database_is_not_ready_before_its_schema_is_there() {
     database.migrate(HISTORY).await.unwrap();
     database.read().await.unwrap();
 }
+
+#[tokio::test]
+async fn a_connection_that_found_no_room_is_not_used_again() {
+    let (_folder, database) = opened().await;
+    let mut session = database.write().await.unwrap();
+    session.execute(sql("PRAGMA max_page_count = 1")).await.unwrap();
+    let long = "x".repeat(100_000);
+    let insert = || sql("INSERT INTO things (name) VALUES (?)");
+    let refusal = session.execute(insert().bind(long.as_str())).await.unwrap_err();
+    assert_eq!(refusal.kind(), ErrorKind::Full);
+    // SQLite has ended the transaction by itself.
+    assert!(session.execute(sql("ROLLBACK")).await.is_err());
+    drop(session);
+    for name in ["a", "b"] {
+        let mut session = database.write().await.unwrap();
+        session.execute(insert().bind(name)).await.unwrap();
+        session.commit().await.unwrap();
+    }
+    assert_eq!(names(&database).await, ["a", "b"]);
+}

@@ -48,3 +48,37 @@ async fn names_are_held_in_postgres() {
     let Some(postgres) = Postgres::shared() else { return };
     who_holds_a_name_sees_what_others_wrote(&postgres.database()).await;
 }
+
+/// Bytes come back, two histories share a database, and rows that somebody holds are passed over.
+async fn what_a_queue_needs(url: &str) {
+    let servers = [Database::open(url).await.unwrap(), Database::open(url).await.unwrap()];
+    servers[0].migrate(HISTORY).await.unwrap();
+    let other = [Migration { version: 1, description: "bytes", sql: "CREATE TABLE parts (id {key}, bytes {bytes})" }];
+    servers[0].migrate_in("_other", &other).await.unwrap();
+    servers[1].migrate_in("_other", &other).await.unwrap();
+    let bytes = bytes::Bytes::from_iter(0..=255u8);
+    let mut session = servers[0].write().await.unwrap();
+    let rows = (1..=600i64).map(|id| [id.into(), bytes.clone().into()]);
+    session.execute(sql("INSERT INTO parts (id, bytes) VALUES ").rows(rows).once()).await.unwrap();
+    session.commit().await.unwrap();
+    let next = || sql("SELECT id, bytes FROM parts ORDER BY id LIMIT 1 {for update skip locked}");
+    let mut session = servers[0].write().await.unwrap();
+    let row = session.first(next()).await.unwrap().unwrap();
+    assert_eq!((row.int("id").unwrap(), row.blob("bytes").unwrap()), (1, bytes));
+    if url.starts_with("postgres") {
+        let mut session = servers[1].write().await.unwrap();
+        assert_eq!(session.first(next()).await.unwrap().unwrap().int("id").unwrap(), 2);
+    }
+}
+
+#[tokio::test]
+async fn sqlite_does_what_a_queue_needs() {
+    let folder = tempfile::tempdir().unwrap();
+    what_a_queue_needs(&format!("sqlite://{}", folder.path().join("a.db").display())).await;
+}
+
+#[tokio::test]
+async fn postgres_does_what_a_queue_needs() {
+    let Some(postgres) = Postgres::shared() else { return };
+    what_a_queue_needs(&postgres.database()).await;
+}
