@@ -72,6 +72,8 @@ fn check(config: proto::ModelConfig, name: &str) -> Checked<ModelConfig> {
     Ok(ModelConfig {
         inputs: tensors::inputs(&config.input)?,
         outputs: tensors::outputs(&config.output)?,
+        batch_inputs: Vec::new(),
+        batch_outputs: Vec::new(),
         version_policy: version_policy(config.version_policy.as_ref())?,
         instance_groups: instances::instance_groups(&config)?,
         batch,
