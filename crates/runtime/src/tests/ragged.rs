@@ -3,7 +3,7 @@
 use proptest::prelude::*;
 use salver_core::{
     BatchInput, BatchInputKind, BatchOutput, Batching, DataType, Dim, InstanceGroup, IoConfig, NumberType, Signature,
-    TensorSpec,
+    TensorSpec, WarmupData, WarmupInput, WarmupRequest,
 };
 use tokio::task::JoinHandle;
 
@@ -175,6 +175,84 @@ async fn wanted_outputs_come_alone_and_in_their_order() {
         let response = fixture.runtime.infer(request, Context::default()).await.unwrap();
         assert_eq!(values_of(&response), values);
     }
+}
+
+#[tokio::test]
+async fn reshapes_are_undone_on_both_sides() {
+    let mut spec = ragged_spec(1);
+    let reshaped = |name: &str, is_ragged| IoConfig { reshape: Some(vec![Dim::Free]), ..io(name, &[1, -1], is_ragged) };
+    spec.config.inputs[0] = reshaped("x", true);
+    spec.config.outputs[1] = reshaped("twice", false);
+    let fixture = Fixture::start(summing(), vec![spec], RuntimeOptions::default()).await;
+    let mut request = ragged_request(2, 3, 1.);
+    let x = request.inputs[0].clone().reshape([2, 1, 3].into()).unwrap();
+    request.inputs[0] = x;
+    let response = fixture.runtime.infer(request, Context::default()).await.unwrap();
+    assert_eq!(values_of(&response), expected(2, 3, 1.));
+    assert_eq!(&**response.outputs[1].shape(), [2, 1, 3]);
+}
+
+#[tokio::test]
+async fn a_model_without_batches_takes_flat_requests_one_by_one() {
+    let mut spec = ragged_spec(1);
+    spec.config.batch = BatchRule::Never;
+    spec.config.inputs = vec![io("x", &[-1, 2], true)];
+    spec.config.outputs = vec![io("sum", &[1, 1], false), io("twice", &[-1, 2], false)];
+    spec.config.batch_inputs.truncate(1);
+    let signature = Signature {
+        inputs: vec![TensorSpec::new("x", DataType::Fp32, &[-1]), TensorSpec::new("ends", DataType::Int32, &[-1])],
+        outputs: vec![
+            TensorSpec::new("sum", DataType::Fp32, &[-1, 1]),
+            TensorSpec::new("twice", DataType::Fp32, &[-1]),
+        ],
+        batching: Batching::Rows { limit: None },
+    };
+    let compute = |_: usize, inputs: &[Tensor]| {
+        let x = inputs[0].to_vec::<f32>().unwrap();
+        assert_eq!((inputs[1].to_vec::<i32>().unwrap(), &**inputs[0].shape()), (vec![x.len() as i32], &[x.len()][..]));
+        let doubled: Vec<f32> = x.iter().map(|value| value * 2.).collect();
+        Ok(vec![tensor("sum", &[1, 1], &[x.iter().sum::<f32>()]), tensor("twice", &[x.len()], &doubled)])
+    };
+    let engine = FakeEngine::new().computing(signature, Arc::new(compute));
+    let fixture = Fixture::start(engine, vec![spec], RuntimeOptions::default()).await;
+    let mut request = ragged_request(2, 2, 1.);
+    request.inputs.truncate(1);
+    let response = fixture.runtime.infer(request, Context::default()).await.unwrap();
+    assert_eq!(values_of(&response), [10., 2., 4., 6., 8.]);
+    assert_eq!(&**response.outputs[1].shape(), [2, 2]);
+}
+
+#[tokio::test]
+async fn a_warm_up_gets_what_the_server_makes() {
+    let mut spec = ragged_spec(1);
+    let input = |name: &str, extent| WarmupInput {
+        name: name.to_owned(),
+        dtype: DataType::Fp32,
+        dims: vec![extent],
+        data: WarmupData::Zeros,
+    };
+    let inputs = vec![input("x", 5), input("p", 1)];
+    spec.config.warmup = vec![WarmupRequest { name: "w".to_owned(), batch_size: 3, count: 1, inputs }];
+    let fixture = Fixture::start(summing(), vec![spec], RuntimeOptions::default()).await;
+    assert_eq!(fixture.engine.batch_rows(), [3]);
+    assert_eq!(values_of(&ask(&fixture, 1, 2, 1.).await.unwrap().unwrap()), expected(1, 2, 1.));
+}
+
+#[tokio::test]
+async fn what_cannot_be_ragged_too_does_not_load() {
+    let refused = |change: fn(&mut ModelSpec), engine: FakeEngine, expected: &'static str| async move {
+        let mut spec = ragged_spec(1);
+        change(&mut spec);
+        let fixture = Fixture::start(engine, vec![spec], RuntimeOptions::default()).await;
+        let reasons: Vec<String> = fixture.runtime.index().into_iter().map(|status| status.reason).collect();
+        assert!(reasons.iter().any(|reason| reason.contains(expected)), "{reasons:?}");
+    };
+    refused(|_| {}, summing().repeating(2), "generator cannot have allow_ragged_batch").await;
+    let pad = |spec: &mut ModelSpec| {
+        let padding = salver_core::Padding { inputs: [("x".to_owned(), 0.)].into(), ..Default::default() };
+        spec.config.dynamic_batching = Some(DynamicBatching { padding: Some(padding), ..DynamicBatching::default() });
+    };
+    refused(pad, summing(), "neither with batching.padding nor with sequence_batching").await;
 }
 
 proptest! {
