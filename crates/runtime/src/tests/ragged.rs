@@ -286,6 +286,9 @@ proptest! {
                 prop_assert_eq!(values_of(&answer.await.unwrap().unwrap()), alone);
             }
             prop_assert!(fixture.engine.batch_rows().iter().all(|&rows| rows <= MAX_ROWS));
+            // Each row ran once alone and once with others: a batch that failed would have been halved.
+            let n_rows: usize = sizes.iter().map(|(rows, ..)| rows).sum();
+            prop_assert_eq!(fixture.engine.batch_rows().iter().sum::<usize>(), 2 * n_rows);
             fixture.runtime.shutdown().await;
             Ok(())
         })?;
