@@ -138,7 +138,10 @@ impl Ragged {
         let graph = declared.graph;
         let own = graph.inputs.iter().zip(&self.inputs).filter(|(_, input)| !matches!(input, Input::Made(_)));
         let inputs = own.map(|(spec, input)| match input {
-            Input::Flat(_) => TensorSpec { shape: declared.shape(declared.io(&spec.name)), ..spec.clone() },
+            // Also where the graph has a value for it: every request adds its elements.
+            Input::Flat(_) => {
+                TensorSpec { shape: declared.shape(declared.io(&spec.name)), optional: false, ..spec.clone() }
+            }
             Input::Rows(_) | Input::Made(_) => spec.clone(),
         });
         let output = |(idx, spec): (usize, &TensorSpec)| {

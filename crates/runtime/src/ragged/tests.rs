@@ -134,6 +134,10 @@ fn requests_are_held_against_their_own_shapes() {
     assert_eq!(shapes, [vec![-1, -1, 2], vec![-1, 1], vec![-1, -1, 2], vec![-1, 1]]);
     assert!(ragged.is_flat("x") && !ragged.is_flat("p") && !ragged.is_flat("BATCH_ITEM_SHAPE"));
     assert!(Ragged::new(&graph(), &ModelConfig::default()).unwrap().is_none());
+    let mut graph = graph();
+    graph.inputs.iter_mut().for_each(|spec| spec.optional = true);
+    let (_, requests) = Ragged::new(&graph, &config()).unwrap().unwrap();
+    assert_eq!(requests.inputs.iter().map(|spec| spec.optional).collect::<Vec<_>>(), [false, true]);
 }
 
 #[test]
