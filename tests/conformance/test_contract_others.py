@@ -791,7 +791,7 @@ SERVED = {
       instance_group [ { name: "g" count: 2 kind: KIND_CPU passive: false host_policy: "h" rate_limiter { resources { name: "r" count: 1 } } } ]""",
     "model_kind": EIGHT + "instance_group [ { count: 1 kind: KIND_MODEL }, { kind: KIND_AUTO } ]",
     "single_answer": EIGHT + "model_transaction_policy { decoupled: false } ",
-    "marked": io(INPUT0="data_type: TYPE_FP32 dims: [ 16 ] optional: true allow_ragged_batch: true format: FORMAT_NONE is_shape_tensor: false"),
+    "marked": io(INPUT0="data_type: TYPE_FP32 dims: [ 16 ] optional: true allow_ragged_batch: false format: FORMAT_NONE is_shape_tensor: false"),
     "only_a_limit": "max_batch_size: 3",
     "only_a_platform": 'platform: "onnxruntime_onnx"',
     "only_inputs": "max_batch_size: 8\n" + IO.splitlines()[0],
@@ -910,7 +910,7 @@ def test_groups_warm_up_and_marks_are_shown(configured):
     assert (request["name"], request["batch_size"]) == ("w", 2)
     assert request["inputs"]["INPUT0"] == {"data_type": "TYPE_FP32", "dims": [16], "input_data_file": "row"}
     marked = config_of(configured, "marked")["input"][0]
-    assert (marked["optional"], marked["allow_ragged_batch"]) == (True, True)
+    assert (marked["optional"], marked["allow_ragged_batch"]) == (True, False)
     threads = config_of(configured, "threads_of_its_own")["parameters"]
     assert threads["intra_op_thread_count"] == threads["inter_op_thread_count"] == {"string_value": "2"}
     assert config_of(configured, "cached")["response_cache"] == {"enable": True}
@@ -1106,17 +1106,13 @@ def test_no_more_runs_at_a_time_than_there_are_instances(start, tmp_path):
     server.stop()
 
 
-def test_ragged_inputs_run_beside_each_other_unpadded(start, repository):
-    folder = repository("identity_fp32")
-    path = folder / "identity_fp32" / "config.pbtxt"
-    path.write_text("""max_batch_size: 8 dynamic_batching { max_queue_delay_microseconds: 1000 }
-      input { name: "INPUT0" data_type: TYPE_FP32 dims: -1 allow_ragged_batch: true }
-      output { name: "OUTPUT0" data_type: TYPE_FP32 dims: -1 }""")
-    server = start(folder)
+def test_ragged_inputs_run_together_unpadded(start):
+    server = start(MODELS / "ragged" / "ragged_sums")
 
     def one(i):
         row = [float(i)] * (1 + i % 5)
-        return server.post("/v2/models/identity_fp32/infer", body(row)).json()["outputs"][0]["data"] == row
+        answer = server.post("/v2/models/ragged_sums/infer", body(row, name="VALUES")).json()["outputs"]
+        return [output["data"] for output in answer] == [[sum(row)], [value * 2 for value in row]]
 
     assert all(crowd(one, 40))
     server.stop()

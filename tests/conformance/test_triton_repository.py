@@ -113,7 +113,15 @@ dynamic_batching {
   ]
 }
 """, {1: TWO}),
-    "ragged": (PLATFORM + "max_batch_size: 8\n" + RAGGED + "dynamic_batching { }\n", {1: ROWS}),
+    "ragged": (PLATFORM + "max_batch_size: 8\n" + RAGGED + """dynamic_batching { }
+batch_output [
+  {
+    target_name: "y"
+    kind: BATCH_SCATTER_WITH_INPUT_SHAPE
+    source_input: "x"
+  }
+]
+""", {1: FLATTENED}),
     "warmed": (PLATFORM + "max_batch_size: 8\n" + XY + """model_warmup [
   {
     name: "zeros"
@@ -194,7 +202,7 @@ REFUSED = {
     source_input: "x"
   }
 ]
-""", ROWS, "batch_input"),
+""", ROWS, 'source_input: "x"'),
     "flattened": (PLATFORM + "max_batch_size: 8\n" + RAGGED, FLATTENED, None),
     "decoupled": (PLATFORM + "max_batch_size: 8\n" + XY + "model_transaction_policy {\n  decoupled: true\n}\n",
                   plus(1), "decoupled: true"),
@@ -333,7 +341,7 @@ def test_a_refusal_is_that_of_the_server(found, server, name):
 
 @pytest.mark.parametrize("name, word", [
     ("plan", "tensorrt"), ("script", "--allow-python"), ("saved", "tf2onnx"), ("torch", "torch.onnx"),
-    ("pipeline", "merge_models"), ("bounded", "within the graph"), ("decoupled", "model in Python"),
+    ("pipeline", "merge_models"), ("decoupled", "model in Python"),
 ])  # fmt: skip
 def test_there_is_a_way_out(found, name, word):
     (model,) = [model for model in found["models"] if model["name"] == name]
@@ -342,7 +350,7 @@ def test_there_is_a_way_out(found, name, word):
 
 NOTED = {
     "priorities": {("serves", "dynamic_batching"), ("serves", "instance_group"), ("serves", "max_batch_size")},
-    "ragged": {("serves", "input: x"), ("serves", "dynamic_batching")},
+    "ragged": {("serves", "input: x"), ("serves", "dynamic_batching"), ("serves", "batch_output")},
     "warmed": {
         ("serves", "model_warmup: zeros"), ("serves", "model_warmup: random"), ("serves", "model_warmup: recorded"),
         ("serves", "warm-up data"),

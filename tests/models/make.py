@@ -380,6 +380,142 @@ input [ { name: "INPUT" data_type: TYPE_INT32 dims: [ 1 ] } ]
         write(root / name / "config.pbtxt", head % 4 + "sequence_batching {\n" + strategy + "}\n")
 
 
+def ragged(root: Path) -> None:
+    """Models that take the elements of all requests one after the other, and what tells them apart."""
+    int32, number = TensorProto.INT32, "TYPE_INT32"
+    head = """platform: "onnxruntime_onnx"
+max_batch_size: 8
+dynamic_batching { }
+"""
+    values = 'input [ { name: "VALUES" data_type: TYPE_FP32 dims: [ -1 ] allow_ragged_batch: true } ]\n'
+    flat = (FLOAT, ["all"])
+    made = """batch_input [
+  {
+    kind: %s
+    target_name: "%s"
+    data_type: %s
+    source_input: "VALUES"
+  }
+]
+"""
+    scatter = """batch_output [
+  {
+    target_name: "%s"
+    kind: BATCH_SCATTER_WITH_INPUT_SHAPE
+    source_input: "VALUES"
+  }
+]
+"""
+
+    # The sum up to where a request ends, less that up to where it begins; and all values doubled, cut
+    # back to the requests.
+    name = "ragged_sums"
+    write_model(
+        root / name / "1" / "model.onnx",
+        [
+            node("CumSum", ["VALUES", "axis"], ["sums"]),
+            node("Concat", ["zero", "sums"], ["upto"], axis=0),
+            node("Gather", ["upto", "BOUNDS"], ["at"]),
+            node("Slice", ["at", "one", "last", "axes"], ["ends"]),
+            node("Slice", ["at", "none", "minus", "axes"], ["starts"]),
+            node("Sub", ["ends", "starts"], ["totals"]),
+            node("Unsqueeze", ["totals", "one"], ["TOTAL"]),
+            node("Mul", ["VALUES", "two"], ["DOUBLED"]),
+        ],
+        {"VALUES": flat, "BOUNDS": (int32, ["bounds"])},
+        {"TOTAL": (FLOAT, ["batch", 1]), "DOUBLED": flat},
+        {
+            "axis": np.array(0, np.int64), "zero": f32([0.0]), "one": np.array([1], np.int64),
+            "none": np.array([0], np.int64), "minus": np.array([-1], np.int64), "two": f32([2.0]),
+            "last": np.array([2**31], np.int64), "axes": np.array([0], np.int64),
+        },
+    )
+    write(
+        root / name / "config.pbtxt",
+        "# Sums of requests of any length, and their values doubled.\n"
+        + head + values
+        + 'output [\n  { name: "TOTAL" data_type: TYPE_FP32 dims: [ 1 ] },\n'
+        '  { name: "DOUBLED" data_type: TYPE_FP32 dims: [ -1 ] }\n]\n'
+        + made % ("BATCH_ACCUMULATED_ELEMENT_COUNT_WITH_ZERO", "BOUNDS", number) + scatter % "DOUBLED",
+    )
+
+    # What the graph was told, one row for each request.
+    kinds = {
+        "count": ("BATCH_ELEMENT_COUNT", number, int32),
+        "count_fp32": ("BATCH_ELEMENT_COUNT", "TYPE_FP32", FLOAT),
+        "ends": ("BATCH_ACCUMULATED_ELEMENT_COUNT", number, int32),
+        "ends_fp32": ("BATCH_ACCUMULATED_ELEMENT_COUNT", "TYPE_FP32", FLOAT),
+    }
+    for short, (kind, config_type, onnx_type) in kinds.items():
+        name = f"ragged_{short}"
+        write_model(
+            root / name / "1" / "model.onnx",
+            [
+                node("Unsqueeze", ["MADE", "one"], ["TOLD"]),
+                node("Identity", ["VALUES"], ["SAME"]),
+            ],
+            {"MADE": (onnx_type, ["requests"]), "VALUES": flat},
+            {"TOLD": (onnx_type, ["batch", 1]), "SAME": flat},
+            {"one": np.array([1], np.int64)},
+        )
+        write(
+            root / name / "config.pbtxt",
+            head + values
+            + f'output [ {{ name: "TOLD" data_type: {config_type} dims: [ 1 ] }},\n'
+            '         { name: "SAME" data_type: TYPE_FP32 dims: [ -1 ] } ]\n'
+            + made % (kind, "MADE", config_type) + scatter % "SAME",
+        )
+
+    # Each row as long as the longest request of its batch; rows of different shapes, whose shapes come
+    # with them; and an input beside them that is batched along rows as always.
+    name = "ragged_shapes"
+    write_model(
+        root / name / "1" / "model.onnx",
+        [
+            node("Shape", ["LONGEST"], ["longest"]),
+            node("Mul", ["SCALE", "zero"], ["zeros"]),
+            node("Cast", ["longest"], ["longest_32"], to=int32),
+            node("Cast", ["zeros"], ["zeros_32"], to=int32),
+            node("Add", ["zeros_32", "longest_32"], ["LONG"]),
+            node("Identity", ["ITEMS"], ["ITEM"]),
+            node("Reshape", ["FLATTENED", "pairs"], ["PAIR"]),
+            node("Mul", ["SCALE", "two"], ["SCALED"]),
+            node("Identity", ["WORDS"], ["SAME"]),
+        ],
+        {
+            "SCALE": (FLOAT, ["batch", 1]), "WORDS": (TensorProto.STRING, ["all"]), "ITEMS": (int32, ["batch", 2]),
+            "FLATTENED": (int32, ["both"]), "LONGEST": (FLOAT, ["longest"]),
+        },
+        {
+            "LONG": (int32, ["batch", 1]), "ITEM": (int32, ["batch", 2]), "PAIR": (int32, ["batch", 2]),
+            "SCALED": (FLOAT, ["batch", 1]), "SAME": (TensorProto.STRING, ["all"]),
+        },
+        {"zero": f32([0.0]), "two": f32([2.0]), "pairs": np.array([-1, 2], np.int64)},
+    )
+    blocks = [
+        ("BATCH_ITEM_SHAPE", "ITEMS", number), ("BATCH_ITEM_SHAPE_FLATTEN", "FLATTENED", number),
+        ("BATCH_MAX_ELEMENT_COUNT_AS_SHAPE", "LONGEST", "TYPE_FP32"),
+    ]
+    batch_inputs = "".join(
+        f'batch_input {{ kind: {kind} target_name: "{target}" data_type: {config_type} source_input: "WORDS" }}\n'
+        for kind, target, config_type in blocks
+    )
+    outputs = "".join(
+        f'output {{ name: "{output}" data_type: {config_type} dims: [ {dims} ] }}\n'
+        for output, config_type, dims in (
+            ("LONG", number, "1"), ("ITEM", number, "2"), ("PAIR", number, "2"), ("SCALED", "TYPE_FP32", "1"),
+            ("SAME", "TYPE_STRING", "-1, -1"),
+        )
+    )
+    write(
+        root / name / "config.pbtxt",
+        head
+        + 'input { name: "WORDS" data_type: TYPE_STRING dims: [ -1, -1 ] allow_ragged_batch: true }\n'
+        'input { name: "SCALE" data_type: TYPE_FP32 dims: [ 1 ] }\n' + outputs + batch_inputs
+        + 'batch_output { target_name: "SAME" source_input: "WORDS" }\n',
+    )
+
+
 def tfserving(root: Path) -> None:
     for version, add in ((1, 2), (2, 3)):
         write_model(
@@ -564,7 +700,8 @@ output [ { name: "OUTPUT0" data_type: TYPE_FP32 dims: [ 16 ] } ]
 
 def main() -> None:
     for folder, make in (
-        ("triton", triton), ("sequences", sequences), ("tfserving", tfserving), ("sklearn", sklearn_files), ("broken", broken),
+        ("triton", triton), ("sequences", sequences), ("ragged", ragged), ("tfserving", tfserving),
+        ("sklearn", sklearn_files), ("broken", broken),
     ):
         shutil.rmtree(HERE / folder, ignore_errors=True)
         make(HERE / folder)

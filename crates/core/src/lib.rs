@@ -16,6 +16,7 @@ mod error;
 mod infer;
 mod name;
 mod python;
+mod ragged;
 mod sequence;
 mod shape;
 mod signature;
@@ -38,6 +39,7 @@ pub use futures::stream::BoxStream;
 pub use infer::{Infer, InferRequest, InferResponse, ModelInfo, Observe, Parameter, Parameters, Timings};
 pub use name::{ModelName, ModelRef, Selector};
 pub use python::{Predictor, PythonEnvironment, PythonSpec, PythonTensor};
+pub use ragged::{BatchInput, BatchInputKind, BatchOutput, NumberType};
 pub use sequence::{
     ControlKind, FalseTrue, InitialState, SequenceBatching, SequenceControl, SequenceState, SequenceStrategy,
 };

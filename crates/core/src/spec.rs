@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
-use crate::{DataType, Dim, Error, ModelName, PythonSpec, Result, SequenceBatching, TaskSpec};
+use crate::{BatchInput, BatchOutput, DataType, Dim, Error, ModelName, PythonSpec, Result, SequenceBatching, TaskSpec};
 
 /// One version of a model, ready to be loaded.
 #[derive(Debug, Clone)]
@@ -66,6 +66,10 @@ pub struct ModelConfig {
     pub inputs: Vec<IoConfig>,
     /// Declared outputs, those offered; empty: as in the graph.
     pub outputs: Vec<IoConfig>,
+    /// Inputs that the server makes from the requests of a batch.
+    pub batch_inputs: Vec<BatchInput>,
+    /// Outputs that are cut by the shape of an input.
+    pub batch_outputs: Vec<BatchOutput>,
     /// Which versions of the folder are served.
     pub version_policy: VersionPolicy,
     /// Parallel executions; empty: derived from the machine.
@@ -129,7 +133,8 @@ pub struct IoConfig {
     pub optional: bool,
     /// `format` as written, such as `FORMAT_NONE`.
     pub format: String,
-    /// Accepted and shown; requests are not ragged-batched.
+    /// Whether the graph takes the elements of all requests of a batch one after the other, in a flat
+    /// tensor. `dims` is the shape within requests.
     pub allow_ragged_batch: bool,
     /// Accepted and shown.
     pub is_shape_tensor: bool,
@@ -384,6 +389,8 @@ impl Default for ModelConfig {
             batch: BatchRule::Derive { limit: None },
             inputs: Vec::new(),
             outputs: Vec::new(),
+            batch_inputs: Vec::new(),
+            batch_outputs: Vec::new(),
             version_policy: VersionPolicy::default(),
             instance_groups: Vec::new(),
             dynamic_batching: Some(DynamicBatching::unconfigured()),

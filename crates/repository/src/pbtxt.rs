@@ -1,11 +1,12 @@
 //! Triton's `config.pbtxt` to a [`ModelConfig`], with every check that needs no graph.
 //!
-//! What Salver does not do (ensembles, decoupled answers of ONNX, batch inputs) is refused by
-//! name. Fields that only tune or label Triton itself are checked for spelling and then left alone.
+//! What Salver does not do (ensembles, decoupled answers of ONNX) is refused by name. Fields that only
+//! tune or label Triton itself are checked for spelling and then left alone.
 
 mod batching;
 mod instances;
 mod parameters;
+mod ragged;
 mod review;
 mod sequences;
 mod tensors;
@@ -69,9 +70,13 @@ fn check(config: proto::ModelConfig, name: &str) -> Checked<ModelConfig> {
         let message = "response_cache has to be left out: the answers of sequence_batching depend on earlier requests";
         return Err(Fault::invalid("response_cache", message));
     }
+    let (inputs, outputs) = (tensors::inputs(&config.input)?, tensors::outputs(&config.output)?);
+    ragged::check_inputs(&config)?;
     Ok(ModelConfig {
-        inputs: tensors::inputs(&config.input)?,
-        outputs: tensors::outputs(&config.output)?,
+        batch_inputs: ragged::batch_inputs(&config.batch_input, &inputs)?,
+        batch_outputs: ragged::batch_outputs(&config.batch_output, &inputs, &outputs)?,
+        inputs,
+        outputs,
         version_policy: version_policy(config.version_policy.as_ref())?,
         instance_groups: instances::instance_groups(&config)?,
         batch,
@@ -108,19 +113,16 @@ fn check_identity(config: &proto::ModelConfig, name: &str) -> Checked<()> {
 
 fn check_unsupported(config: &proto::ModelConfig) -> Checked<()> {
     let decoupled = config.model_transaction_policy.as_ref().is_some_and(|policy| policy.decoupled);
-    let features = [
-        ("ensemble_scheduling", matches!(config.scheduling_choice, Some(SchedulingChoice::EnsembleScheduling(_)))),
-        ("batch_input", !config.batch_input.is_empty()),
-        ("batch_output", !config.batch_output.is_empty()),
-    ];
     if decoupled {
         let message = "model_transaction_policy.decoupled is not offered for ONNX, whose models give one answer; a \
                        model in Python gives several where its predict is a generator";
         return Err(Fault::unsupported("model_transaction_policy.decoupled", message));
     }
-    match features.into_iter().find(|(_, used)| *used) {
-        Some((feature, _)) => Err(Fault::unsupported(feature, format!("{feature} is not offered"))),
-        None => Ok(()),
+    match config.scheduling_choice {
+        Some(SchedulingChoice::EnsembleScheduling(_)) => {
+            Err(Fault::unsupported("ensemble_scheduling", "ensemble_scheduling is not offered"))
+        }
+        _ => Ok(()),
     }
 }
 

@@ -12,6 +12,7 @@ use salver_core::{
 };
 
 use crate::padding::Padding;
+use crate::ragged::Ragged;
 use crate::sequence::Filling;
 
 /// Rows of a merged batch where nothing else is said.
@@ -28,6 +29,8 @@ pub(crate) struct Interface {
     pub(crate) padding: Option<Padding>,
     /// What the server adds to the requests of a stateful model; none: it is not one.
     pub(crate) filling: Option<Filling>,
+    /// How requests of different shapes lie in flat tensors; none: they do not.
+    pub(crate) ragged: Option<Ragged>,
     /// What stands before and behind the wire side; none: requests are its tensors.
     pub(crate) task: Option<Arc<dyn Task>>,
     /// The first part of the task's example, where parts have one shape.
@@ -51,6 +54,8 @@ impl Interface {
     /// # Errors
     /// `InvalidInput` naming the input or output that does not fit the graph.
     pub(crate) fn new(graph: &Signature, config: &ModelConfig) -> Result<Self> {
+        let (ragged, requests) = Ragged::new(graph, config)?.unzip();
+        let graph = requests.as_ref().unwrap_or(graph);
         let batching = batching(graph, config)?;
         let batched = matches!(batching, Batching::Rows { .. });
         let filling = config.sequence_batching.as_ref();
@@ -62,9 +67,13 @@ impl Interface {
         let wire = Signature { inputs, outputs, batching };
         let declared = config.dynamic_batching.as_ref().and_then(|batching| batching.padding.as_ref());
         let padding = declared.map(|declared| Padding::new(&wire, declared)).transpose()?;
+        if ragged.is_some() && (padding.is_some() || filling.is_some()) {
+            let message = "allow_ragged_batch goes neither with batching.padding nor with sequence_batching";
+            return Err(Error::unsupported(message));
+        }
         let config = effective_config(&wire, config);
         let (inputs, outputs) = (input_maps, output_maps);
-        Ok(Self { wire, config, padding, filling, task: None, sample: Vec::new(), inputs, outputs })
+        Ok(Self { wire, config, padding, filling, ragged, task: None, sample: Vec::new(), inputs, outputs })
     }
 
     /// Checks a request's inputs and turns them into the graph's: its order and shapes.
@@ -93,7 +102,7 @@ impl Interface {
         checked.into_iter().map(reshape).collect()
     }
 
-    /// As [`Self::accept`], with what the server adds to the request of a sequence: for runs that are
+    /// As [`Self::accept`], with what the server adds to a request before it runs: for runs that are
     /// nobody's.
     ///
     /// # Errors
@@ -101,9 +110,10 @@ impl Interface {
     pub(crate) fn accept_sample(&self, model: &str, inputs: Vec<Tensor>) -> Result<Vec<Tensor>> {
         let rows = inputs.first().map_or(1, Tensor::rows);
         let inputs = self.accept(model, inputs)?;
-        match &self.filling {
-            None => Ok(inputs),
-            Some(filling) => filling.fill_sample(&inputs, if self.wire.is_batched() { rows } else { 1 }),
+        match (&self.filling, &self.ragged) {
+            (None, None) => Ok(inputs),
+            (None, Some(ragged)) => ragged.fill_alone(&inputs),
+            (Some(filling), _) => filling.fill_sample(&inputs, if self.wire.is_batched() { rows } else { 1 }),
         }
     }
 
@@ -158,6 +168,7 @@ impl Interface {
     /// `Unsupported` naming what cannot go with that.
     pub(crate) fn decouple(&mut self, task: &TaskSpec) -> Result<()> {
         let with = match task {
+            _ if self.ragged.is_some() => "allow_ragged_batch".to_owned(),
             TaskSpec::Tensor | TaskSpec::Rows if !self.config.response_cache => {
                 self.config.decoupled = true;
                 self.config.dynamic_batching = None;
@@ -184,8 +195,16 @@ impl Interface {
 
     /// Whether every request has the same row shapes, so that any two can be merged.
     pub(crate) fn has_fixed_rows(&self) -> bool {
-        let fixed = |spec: &TensorSpec| !spec.optional && !spec.shape.iter().skip(1).any(|dim| *dim == Dim::Free);
+        let fixed = |spec: &TensorSpec| {
+            let is_fixed = !spec.shape.iter().skip(1).any(|dim| *dim == Dim::Free);
+            !spec.optional && (is_fixed || self.is_flat(&spec.name))
+        };
         self.wire.inputs.iter().all(fixed)
+    }
+
+    /// Whether requests may differ in the shape of this input and share a batch without padding.
+    pub(crate) fn is_flat(&self, input: &str) -> bool {
+        self.ragged.as_ref().is_some_and(|ragged| ragged.is_flat(input))
     }
 }
 

@@ -27,6 +27,7 @@ mod pieces;
 mod places;
 mod policy;
 mod queue;
+mod ragged;
 mod reconcile;
 mod recovery;
 mod residency;

@@ -25,6 +25,7 @@ use crate::slot::Slot;
 use crate::statistics::Execution;
 
 mod pieces;
+mod ragged;
 mod steps;
 
 /// A request that waits for a runner.
@@ -182,7 +183,10 @@ impl Runner {
         if let [Entry { payload: Job { outlet: Some(outlet), .. }, .. }] = group {
             return self.run_pieces(slot, &group[0], outlet);
         }
-        self.guarded(slot, |instance| execute(instance, group, padding, slot))
+        match &slot.interface.ragged {
+            None => self.guarded(slot, |instance| execute(instance, group, padding, slot)),
+            Some(ragged) => self.guarded(slot, |instance| ragged::execute(instance, group, ragged, slot)),
+        }
     }
 
     /// Lets `run` have the instance, under the eyes of the watch; a panic is an error.
@@ -273,22 +277,34 @@ fn merged(
     padding: Option<&Padding>,
     slot: &Slot,
 ) -> Result<(Vec<Vec<Tensor>>, Instant, Instant)> {
-    let (assembled, merged) = match assemble::layout(members, padding) {
+    let (merged, assembled) = run_merged(instance, members, padding, slot)?;
+    let ran = Instant::now();
+    Ok((assemble::split(&merged, members, padding)?, assembled, ran))
+}
+
+/// Runs several requests as one batch. Returns its outputs, and when the batch was assembled.
+fn run_merged(
+    instance: &mut dyn Instance,
+    members: &[Member<'_>],
+    padding: Option<&Padding>,
+    slot: &Slot,
+) -> Result<(Vec<Tensor>, Instant)> {
+    match assemble::layout(members, padding) {
         Some(layout) => {
             let buffer = instance.input_buffer(&layout)?;
             let padded = assemble::stage(members, padding, &layout, buffer)?;
             if padding.is_some() {
                 slot.metrics.observe_padding(padded.elements, padded.padding);
             }
-            (Instant::now(), instance.run(Inputs::Staged(&layout))?)
+            let assembled = Instant::now();
+            Ok((instance.run(Inputs::Staged(&layout))?, assembled))
         }
         None => {
             let inputs = assemble::merge(members)?;
-            (Instant::now(), instance.run(Inputs::Direct(&inputs))?)
+            let assembled = Instant::now();
+            Ok((instance.run(Inputs::Direct(&inputs))?, assembled))
         }
-    };
-    let ran = Instant::now();
-    Ok((assemble::split(&merged, members, padding)?, assembled, ran))
+    }
 }
 
 fn member(entry: &Entry<Job>) -> Member<'_> {

@@ -370,6 +370,9 @@ impl Slot {
         let padding = self.interface.padding.as_ref();
         let of = |spec: &salver_core::TensorSpec| {
             let tensor = inputs.iter().find(|tensor| *tensor.name() == spec.name)?;
+            if self.interface.is_flat(&spec.name) {
+                return None;
+            }
             match padding.filter(|padding| padding.of_input(&spec.name).is_some()) {
                 None => Some(tensor.shape().with_rows(0)),
                 Some(padding) => {

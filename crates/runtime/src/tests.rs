@@ -10,6 +10,7 @@ use super::*;
 
 mod overload;
 mod pieces;
+mod ragged;
 mod recovery;
 mod refresh;
 mod scheduling;

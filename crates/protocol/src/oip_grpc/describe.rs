@@ -4,8 +4,9 @@ use std::borrow::Cow;
 use std::collections::BTreeMap;
 
 use salver_core::{
-    DurationStat, DynamicBatching, InstanceGroup, IoConfig, LoadOverride, ModelConfig, ModelInfo, ModelStatistics,
-    ModelStatus, OverrideFile, QueuePolicy, Result, TensorSpec, VersionPolicy, WarmupData, WarmupInput, WarmupRequest,
+    BatchInput, BatchOutput, DurationStat, DynamicBatching, InstanceGroup, IoConfig, LoadOverride, ModelConfig,
+    ModelInfo, ModelStatistics, ModelStatus, OverrideFile, QueuePolicy, Result, TensorSpec, VersionPolicy, WarmupData,
+    WarmupInput, WarmupRequest,
 };
 
 use super::inference::{self as wire, model_repository_parameter, model_warmup, repository_index_response};
@@ -137,6 +138,8 @@ pub fn model_config(name: &str, config: &ModelConfig) -> wire::ModelConfigRespon
         max_batch_size: Some(max_batch_size(config.batch)),
         input: config.inputs.iter().map(input).collect(),
         output: config.outputs.iter().map(output).collect(),
+        batch_input: config.batch_inputs.iter().map(batch_input).collect(),
+        batch_output: config.batch_outputs.iter().map(batch_output).collect(),
         optimization: optimization(config),
         instance_group: config.instance_groups.iter().map(instance_group).collect(),
         default_model_filename: config.default_model_filename.clone(),
@@ -194,6 +197,23 @@ fn output(io: &IoConfig) -> wire::ModelOutput {
         label_filename: io.label_filename.clone(),
         is_shape_tensor: io.is_shape_tensor,
         ..wire::ModelOutput::default()
+    }
+}
+
+fn batch_input(input: &BatchInput) -> wire::BatchInput {
+    wire::BatchInput {
+        kind: wire::batch_input::Kind::from_str_name(input.kind.as_str()).unwrap_or_default() as i32,
+        target_name: input.targets.clone(),
+        data_type: data_type(Some(input.numbers.dtype())),
+        source_input: vec![input.source.clone()],
+    }
+}
+
+fn batch_output(output: &BatchOutput) -> wire::BatchOutput {
+    wire::BatchOutput {
+        target_name: output.targets.clone(),
+        kind: wire::batch_output::Kind::BatchScatterWithInputShape as i32,
+        source_input: vec![output.source.clone()],
     }
 }
 

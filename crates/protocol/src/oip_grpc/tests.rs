@@ -323,6 +323,25 @@ fn the_config_names_types_and_kinds() {
 }
 
 #[test]
+fn the_config_shows_what_the_server_makes_for_ragged_inputs() {
+    use salver_core::{BatchInput, BatchInputKind, BatchOutput, NumberType};
+
+    for kind in BatchInputKind::ALL {
+        let targets = vec!["N".to_owned()];
+        let input = BatchInput { kind, targets, numbers: NumberType::Int32, source: "X".to_owned() };
+        let config = ModelConfig { batch_inputs: vec![input], ..Default::default() };
+        let shown = model_config("m", &config).config.unwrap().batch_input.remove(0);
+        assert_eq!((shown.kind().as_str_name(), shown.data_type()), (kind.as_str(), inference::DataType::TypeInt32));
+        assert_eq!((shown.target_name, shown.source_input), (vec!["N".to_owned()], vec!["X".to_owned()]));
+    }
+    let output = BatchOutput { targets: vec!["Y".to_owned()], source: "X".to_owned() };
+    let config = ModelConfig { batch_outputs: vec![output], ..Default::default() };
+    let shown = model_config("m", &config).config.unwrap().batch_output.remove(0);
+    assert_eq!(shown.kind().as_str_name(), BatchOutput::KIND);
+    assert_eq!((shown.target_name, shown.source_input), (vec!["Y".to_owned()], vec!["X".to_owned()]));
+}
+
+#[test]
 fn load_requests_bring_a_configuration_and_files_along() {
     use bytes::Bytes;
     use model_repository_parameter::ParameterChoice as Choice;

@@ -1,8 +1,8 @@
 //! Writes what a server and its models are: health, metadata, configuration, statistics.
 
 use salver_core::{
-    BatchRule, BatchStat, Dim, DurationStat, DynamicBatching, IoConfig, ModelConfig, ModelInfo, ModelStatistics,
-    QueuePolicy, TensorSpec, VersionPolicy, WarmupData, WarmupInput, WarmupRequest,
+    BatchInput, BatchOutput, BatchRule, BatchStat, Dim, DurationStat, DynamicBatching, IoConfig, ModelConfig,
+    ModelInfo, ModelStatistics, QueuePolicy, TensorSpec, VersionPolicy, WarmupData, WarmupInput, WarmupRequest,
 };
 use serde_json::{Map, Value, json};
 
@@ -111,8 +111,8 @@ pub fn model_config(name: &str, config: &ModelConfig) -> Reply {
         "max_batch_size": max_batch_size(config.batch),
         "input": config.inputs.iter().map(input).collect::<Vec<_>>(),
         "output": config.outputs.iter().map(output).collect::<Vec<_>>(),
-        "batch_input": [],
-        "batch_output": [],
+        "batch_input": config.batch_inputs.iter().map(batch_input).collect::<Vec<_>>(),
+        "batch_output": config.batch_outputs.iter().map(batch_output).collect::<Vec<_>>(),
         "optimization": optimization(config),
         "instance_group": instance_groups(config),
         "default_model_filename": config.default_model_filename,
@@ -207,6 +207,19 @@ fn output(io: &IoConfig) -> Value {
     let mut output = declared(io);
     output.insert("label_filename".to_owned(), json!(io.label_filename));
     Value::Object(output)
+}
+
+fn batch_input(input: &BatchInput) -> Value {
+    json!({
+        "kind": input.kind.as_str(),
+        "target_name": input.targets,
+        "data_type": oip::config_type(input.numbers.dtype()),
+        "source_input": [input.source],
+    })
+}
+
+fn batch_output(output: &BatchOutput) -> Value {
+    json!({"target_name": output.targets, "kind": BatchOutput::KIND, "source_input": [output.source]})
 }
 
 /// What inputs and outputs have in common.

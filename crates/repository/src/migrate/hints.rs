@@ -41,7 +41,6 @@ pub(super) fn of_fault(path: &str, message: &str) -> &'static str {
         }
         "ensemble_scheduling" => ENSEMBLE,
         "model_transaction_policy" => "a model in Python may answer with several rows at once",
-        "batch_input" | "batch_output" => "compute it within the graph, or send it as an input",
         _ => "",
     }
 }

@@ -37,18 +37,17 @@ pub(crate) fn review(text: &str, name: &str) -> Result<Review> {
     whole.transcode_from(&config).map_err(unfit)?;
     let mut left = Left { config: whole.clone(), indexes: BTreeMap::new() };
     let (mut faults, mut blamed) = (Vec::new(), BTreeSet::new());
+    let mut excused: BTreeSet<&str> = BTreeSet::new();
     for _ in 0..MAX_FAULTS {
         let Err(fault) = check(left.config.transcode_to().map_err(unfit)?, name) else {
             break;
         };
         let (outer, element) = outermost(fault.path());
         let path = left.as_written(fault.path());
-        // Without the field, what depends on it may be blamed in its place.
-        if outer == "max_batch_size" {
-            blamed.insert("dynamic_batching".to_owned());
-        }
+        let is_excused = excused.contains(outer);
+        excused.extend(dependents(outer));
         let taken_out = left.take_out(outer, element);
-        if blamed.insert(element_of(&path)) {
+        if blamed.insert(element_of(&path)) && !is_excused {
             faults.push((path, fault.into_error()));
         }
         if !taken_out {
@@ -56,6 +55,16 @@ pub(crate) fn review(text: &str, name: &str) -> Result<Review> {
         }
     }
     Ok(Review { config: whole, lines, faults })
+}
+
+/// Returns what may be blamed in the place of a field that was taken out, because it depends on it.
+fn dependents(outer: &str) -> &'static [&'static str] {
+    match outer {
+        "max_batch_size" => &["dynamic_batching"],
+        "input" => &["batch_input", "batch_output"],
+        "output" => &["batch_output"],
+        _ => &[],
+    }
 }
 
 /// What nobody has blamed yet.

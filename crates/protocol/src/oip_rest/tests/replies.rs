@@ -180,6 +180,29 @@ fn the_config_is_spelled_as_in_the_file_with_its_defaults() {
 }
 
 #[test]
+fn the_config_shows_what_the_server_makes_for_ragged_inputs() {
+    use salver_core::{BatchInput, BatchInputKind, BatchOutput, NumberType};
+
+    let targets = vec!["ENDS".to_owned()];
+    let kind = BatchInputKind::AccumulatedElementCount;
+    let input = BatchInput { kind, targets, numbers: NumberType::Fp32, source: "X".to_owned() };
+    let output = BatchOutput { targets: vec!["Y".to_owned()], source: "X".to_owned() };
+    let config = ModelConfig { batch_inputs: vec![input], batch_outputs: vec![output], ..Default::default() };
+    let reply = body(&model_config("m", &config));
+    assert_eq!(
+        reply["batch_input"],
+        json!([{
+            "kind": "BATCH_ACCUMULATED_ELEMENT_COUNT", "target_name": ["ENDS"], "data_type": "TYPE_FP32",
+            "source_input": ["X"],
+        }])
+    );
+    assert_eq!(
+        reply["batch_output"],
+        json!([{"target_name": ["Y"], "kind": "BATCH_SCATTER_WITH_INPUT_SHAPE", "source_input": ["X"]}])
+    );
+}
+
+#[test]
 fn the_config_shows_threads_accelerators_and_policies_under_tritons_names() {
     let group = |kind: &str, accelerator: &str| InstanceGroup {
         kind: kind.to_owned(),
