@@ -102,7 +102,9 @@ impl Submission {
 /// can pass for two.
 fn digest(model: &str, content: &Content, options: &Options) -> String {
     let Options { priority, not_before, time_limit, retries, result_ttl, callback_url } = options;
-    let choices = format!("{priority} {not_before:?} {time_limit:?} {retries} {result_ttl:?} {callback_url:?}");
+    // A delay is counted from each submission, so the moment is another one when it is repeated.
+    let is_put_off = not_before.is_some();
+    let choices = format!("{priority} {is_put_off} {time_limit:?} {retries} {result_ttl:?} {callback_url:?}");
     let Content { form, content_type, header_len, body } = content;
     let kind = format!("{} {content_type:?} {header_len:?}", form.as_str());
     let mut hasher = blake3::Hasher::new();
