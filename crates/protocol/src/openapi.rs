@@ -63,6 +63,7 @@ fn tags() -> Value {
         { "name": "openai", "description": "OpenAI's embeddings." },
         { "name": "mlflow", "description": "MLflow's scoring server, for the default model." },
         { "name": "admin", "description": "What is in memory, and what shall be." },
+        { "name": "jobs", "description": "Work that outlives its request." },
         { "name": "registry", "description": "Registered models, their versions and stages, and who changed them." },
         { "name": "server", "description": "The server itself." },
     ])

@@ -1,6 +1,7 @@
 //! The routes, protocol by protocol.
 
 mod admin;
+mod jobs;
 mod openai;
 mod registry;
 mod shared_memory;
@@ -30,7 +31,7 @@ pub(super) fn all() -> Value {
         openai::all(),
         mlflow(),
     ];
-    let others = [v2::settings(), admin::all(), registry::all(), server()];
+    let others = [jobs::all(), v2::settings(), admin::all(), registry::all(), server()];
     inference.into_iter().chain(others).flatten().for_each(|operation| operation.add_to(&mut paths));
     Value::Object(paths)
 }

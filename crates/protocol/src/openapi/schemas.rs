@@ -1,5 +1,6 @@
 //! The shapes that the routes share: bodies, parameters, headers, error replies.
 
+mod jobs;
 mod openai;
 mod plain;
 mod registry;
@@ -34,7 +35,7 @@ fn count() -> Value {
 pub(super) fn schemas() -> Value {
     let mut all = Map::new();
     let inference = [shared(), plain::schemas(), v2(), statistics(), repository(), v1(), openai::schemas(), mlflow()];
-    for group in inference.into_iter().chain([triton::schemas(), admin(), registry::schemas()]) {
+    for group in inference.into_iter().chain([triton::schemas(), admin(), registry::schemas(), jobs::schemas()]) {
         if let Value::Object(group) = group {
             all.extend(group);
         }
@@ -353,8 +354,10 @@ pub(super) fn parameters() -> Value {
         "requestId": in_header("x-request-id", "Names the request in logs and in the reply.", json!({ "type": "string", "maxLength": 128 })),
         "inferenceHeaderLength": in_header("Inference-Header-Content-Length", "Bytes of the JSON part of a binary body.", count()),
     });
-    if let (Value::Object(all), Value::Object(more)) = (&mut all, registry::parameters()) {
-        all.extend(more);
+    for more in [registry::parameters(), jobs::parameters()] {
+        if let (Value::Object(all), Value::Object(more)) = (&mut all, more) {
+            all.extend(more);
+        }
     }
     all
 }
@@ -375,7 +378,9 @@ pub(super) fn responses() -> Value {
         (408, "The body came too slowly."),
         (409, "Something else is there by now, or in the way; the text says what."),
         (413, "The body is larger than the server allows."),
+        (410, "It is gone; the text says why."),
         (415, "The body is compressed in a way that the server does not read."),
+        (422, "The idempotency key belongs to another job."),
         (429, "The model's queue is full."),
         (499, "The caller went away."),
         (500, "The engine failed."),
