@@ -311,7 +311,7 @@ def test_the_queue_is_paused_drained_and_opened(held):
     assert post(held.server, "/models/held/jobs", {"x": [[1]]}).status_code == 503
     gate("resume")
     assert ended(held.server, held.submit(2))["status"] == "done"
-    assert gate("open-sesame").status_code == 404
+    assert gate("open-sesame").status_code == 400
 
 
 def test_more_than_may_wait_is_refused(held):

@@ -385,13 +385,14 @@ async fn stats(State(app): AppState) -> Response<Body> {
 
 async fn set_gate(State(app): AppState, Path(verb): Path<String>) -> Response<Body> {
     let set = async {
+        let jobs = jobs(&app)?;
         let gate = match verb.as_str() {
             "resume" => Gate::Open,
             "pause" => Gate::Paused,
             "drain" => Gate::Draining,
-            _ => return Err(Error::not_found("expected /api/v1/jobs/queue/pause, …/resume or …/drain")),
+            _ => return Err(Error::invalid_input("expected /api/v1/jobs/queue/pause, …/resume or …/drain")),
         };
-        Ok(Reply::json_value(200, &jobs(&app)?.set_gate(gate).await?))
+        Ok(Reply::json_value(200, &jobs.set_gate(gate).await?))
     };
     reply_or(set.await, refusal)
 }

@@ -84,7 +84,7 @@ fn queue() -> Vec<Operation> {
             "Holds jobs back, lets them go, or takes no more in.",
         )
         .json_reply(200, "The counts.", "JobQueue", counts())
-        .errors("Error", &[404, 501, 503]),
+        .errors("Error", &[400, 501, 503]),
     ]
 }
 
