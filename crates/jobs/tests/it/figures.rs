@@ -1,5 +1,5 @@
-//! How fast it is. Run it by hand: `cargo test --release -p salver-jobs --test it -- --ignored --nocapture
-//! figures`.
+//! How fast it is. Run it by hand: `cargo test --release -p salver-jobs --test it -- --nocapture figures`
+//! with SALVER_JOB_FIGURES=1; it takes minutes.
 
 #![expect(clippy::print_stdout, reason = "figures are to be read")]
 
@@ -97,15 +97,23 @@ async fn figures(place: Place) {
     measure(&place, "with as many scheduled, too").await;
 }
 
+fn are_wanted() -> bool {
+    std::env::var_os("SALVER_JOB_FIGURES").is_some()
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-#[ignore = "takes minutes"]
 async fn figures_of_sqlite() {
+    if !are_wanted() {
+        return;
+    }
     figures(Place::sqlite().await).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-#[ignore = "takes minutes"]
 async fn figures_of_postgres() {
+    if !are_wanted() {
+        return;
+    }
     let Some(place) = Place::postgres().await else { return };
     figures(place).await;
 }

@@ -56,9 +56,10 @@ async fn a_full_database_loses_nothing_that_was_acknowledged() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-#[ignore = "SALVER_SMALL_DISK has to name a folder on a disk of a few megabytes"]
 async fn a_small_disk_fills_up_and_loses_nothing_that_was_acknowledged() {
-    let folder = TempDir::new_in(std::env::var_os("SALVER_SMALL_DISK").unwrap()).unwrap();
+    // A folder on a disk of a few megabytes, which takes root to make: without it, see the test above.
+    let Some(disk) = std::env::var_os("SALVER_SMALL_DISK") else { return };
+    let folder = TempDir::new_in(disk).unwrap();
     let database = Database::sqlite(&folder.path().join("jobs.db")).await.unwrap();
     let queue = SqlQueue::open(database).await.unwrap();
     let mut taken = Vec::new();

@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use super::super::operation::{Operation, binary, example, text};
+use super::super::operation::{Operation, binary, text};
 use super::{BINARY, JSON};
 
 const BASE: &str = "/api/v1/jobs";
