@@ -24,13 +24,21 @@ pub struct JobMetrics {
 
 impl JobMetrics {
     pub(super) fn new() -> Self {
-        Self {
+        let new = Self {
             depth: Family::default(),
             oldest: Gauge::default(),
             runs: Family::default(),
             lost: Counter::default(),
             duration: AtomicHistogram::new(&DURATION),
+        };
+        // Shown from the start, so that they can be watched for a change.
+        for state in ["scheduled", "queued", "running", "dead"] {
+            new.depth(state, 0);
         }
+        for outcome in ["done", "failed", "troubled", "given_back"] {
+            drop(new.runs.get_or_create(&JobOutcomeLabels { outcome }));
+        }
+        new
     }
 
     /// Notes how many jobs are in a state.
