@@ -2,11 +2,12 @@
 //!
 //! Waking a worker costs more than such a model takes. Instead the first request that finds nobody
 //! at it leads: it lets everything go first that is ready on its thread, so that the requests of
-//! other connections join, and then runs what waits as one batch. The requests of each core are a
+//! other connections join, and then runs what waits as one batch. Where nobody has joined for a
+//! while it goes ahead, and only now and then looks again: to step back wakes another thread. The requests of each core are a
 //! crew with a line and a leader of their own: cores that share a line take turns at it, and wake
 //! each other's requests, which costs more than all that is done for them here.
 
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
@@ -25,6 +26,11 @@ use crate::waiting::Line;
 /// Runs longer than this are left to workers: meanwhile no socket is read on the thread.
 const LONGEST: Duration = Duration::from_micros(150);
 
+/// After so many runs in a row of one request each, none is expected to join.
+const ALONE_AFTER: u32 = 32;
+/// One in so many of those that expect nobody lets others join all the same.
+const LOOK_EVERY: u32 = 8;
+
 /// Whether a slot's requests may run the model themselves, and those that do.
 pub(crate) struct Inline {
     placement: Placement,
@@ -40,6 +46,8 @@ pub(crate) struct Inline {
 pub(crate) struct Crew {
     idx: usize,
     state: Mutex<State>,
+    /// Runs in a row that had one request.
+    n_alone: AtomicU32,
 }
 
 struct State {
@@ -144,10 +152,16 @@ fn has_many_threads() -> bool {
     runtime.is_ok_and(|runtime| runtime.runtime_flavor() == tokio::runtime::RuntimeFlavor::MultiThread)
 }
 
+/// Everything that is ready on this thread goes first, and the sockets are looked at once: the
+/// requests that are there by now join the batch.
+async fn let_others_join() {
+    tokio::task::yield_now().await;
+}
+
 impl Crew {
     fn new(idx: usize) -> Self {
         let state = State { queue: Queue::new(), n_arrived: 0, is_led: false, runners: Vec::new() };
-        Self { idx, state: Mutex::new(state) }
+        Self { idx, state: Mutex::new(state), n_alone: AtomicU32::new(0) }
     }
 
     /// Puts a request into the line; returns its id, and whether it is to lead.
@@ -165,14 +179,24 @@ impl Crew {
     /// Runs what waits, until nothing does or somebody else leads.
     pub(crate) async fn lead(&self, slot: &Slot) {
         let mut lead = Lead { slot, crew: self, is_over: false };
-        let mut leads = true;
-        while leads {
-            // Everything that is ready on this thread goes first, and the sockets are looked at
-            // once: the requests that are there by now join the batch.
-            tokio::task::yield_now().await;
-            leads = lead.run();
+        if self.expects_company() {
+            let_others_join().await;
+        }
+        while lead.run() {
+            let_others_join().await;
         }
         lead.is_over = true;
+    }
+
+    fn expects_company(&self) -> bool {
+        let n_alone = self.n_alone.load(Ordering::Relaxed);
+        n_alone < ALONE_AFTER || n_alone.is_multiple_of(LOOK_EVERY)
+    }
+
+    /// Notes how many requests a run had.
+    fn ran(&self, n_requests: usize) {
+        let n_alone = if n_requests == 1 { self.n_alone.load(Ordering::Relaxed).wrapping_add(1) } else { 0 };
+        self.n_alone.store(n_alone, Ordering::Relaxed);
     }
 
     /// Takes a batch and a runner; none: nobody waits any more.
@@ -230,6 +254,7 @@ impl Lead<'_> {
             crew.hand_over(slot, batch);
             return false;
         };
+        crew.ran(batch.len());
         let started = Instant::now();
         if runner.run_batch(slot, &mut batch) == After::GivenUp {
             // Whoever gave the run up counted it as over.
@@ -246,5 +271,26 @@ impl Drop for Lead<'_> {
         if !self.is_over {
             self.crew.hand_over(self.slot, Vec::new());
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_is_always_alone_seldom_waits_for_others_and_who_was_joined_does() {
+        let crew = Crew::new(0);
+        for _ in 0..ALONE_AFTER {
+            assert!(crew.expects_company());
+            crew.ran(1);
+        }
+        let looks = (0..10 * LOOK_EVERY).filter(|_| {
+            crew.ran(1);
+            crew.expects_company()
+        });
+        assert_eq!(looks.count(), 10);
+        crew.ran(2);
+        assert!(crew.expects_company());
     }
 }
