@@ -59,7 +59,7 @@ def test_a_model_that_needs_python_is_kept_and_says_so(server):
     assert reply.status_code == 200, reply.text
     server.until(
         lambda: any(
-            row["name"] == "needs-python" and "python" in row["reason"].lower()
+            row["name"] == "needs-python" and "python" in (row["reason"] or "").lower()
             for row in requests.get(f"{server.url}/api/v1/models", timeout=PATIENCE_S).json()["models"]
         ),
         "the reason why it is not served",
