@@ -28,6 +28,7 @@ common.use_environment()
 
 sys.path.insert(0, str(ROOT / "benches/peers"))
 
+import jobs
 import many
 import peers
 import registry
@@ -454,6 +455,48 @@ def shared_memory(settings):
     return row
 
 
+# --- Jobs ---------------------------------------------------------------------------------------
+
+
+def jobs_against_celery(settings):
+    """Jobs of a tiny model, from the first submission to the last stored result, against Celery with Redis"""
+    row = Row()
+    common.record(["benches/jobs.py", "peers"])
+    figures, skipped = jobs.against_celery(settings.long_pairs, 1 if settings.quick else 5)
+    for name, of in figures.items():
+        if "ratio" in of:
+            row.at_least(f"{name}: Salver / Celery", of["ratio"], 10, digits=1)
+        text = f"{of['rate'].text(0)}; submitting {of['submit_rate'].text(0)}"
+        row.figure(f"{name}: jobs/s", text)
+    for name, why in skipped.items():
+        row.figure(name, f"SKIPPED: {why}", "none", False)
+    return row
+
+
+def jobs_idle(settings):
+    """From the submission of a job to its result, on an idle queue"""
+    row = Row()
+    common.record(["benches/jobs.py", "idle"])
+    times = jobs.on_idle(30 if settings.quick else 1_000)
+    row.at_most("submission to result, SQLite: median, ms", times.median, 15, digits=1)
+    row.figure("quartiles; p99, ms", f"{times.lower:.1f} to {times.upper:.1f}; {times.at(0.99):.1f} (n={times.n})")
+    return row
+
+
+def jobs_million(settings):
+    """A queue of a million jobs"""
+    row = Row()
+    common.record(["benches/jobs.py", "million"])
+    of = jobs.with_a_million(20_000 if settings.quick else 1_000_000, 1 if settings.quick else 5)
+    row.figure("queued jobs; time to fill, s", f"{of['jobs']:,}; {of['fill_seconds']:,.0f}")
+    for what in ("submit", "take"):
+        row.at_most(f"{what}: cost beside a short queue", of[f"{what}_cost"], 2)
+        row.figure(f"{what}: jobs/s on a short queue; on the long one", f"{of['short'][what]:,.0f}; {of['long'][what]:,.0f}")
+    row.at_most("resident memory of the server with all of them queued", of["resident_mb"], 300, " MB", digits=0)
+    row.figure("its peak; on disk", f"{of['peak_mb']:,.0f} MB; {of['disk_mb']:,.0f} MB")
+    return row
+
+
 # --- Models in Python ---------------------------------------------------------------------------
 
 
@@ -562,6 +605,9 @@ ROWS = {
     "shm": shared_memory,
     "python": python_echo,
     "restart": python_restart,
+    "jobs": jobs_against_celery,
+    "jobs-idle": jobs_idle,
+    "jobs-million": jobs_million,
     "start": start,
     "registry": registry_at_size,
     "artifact": artifact,

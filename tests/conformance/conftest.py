@@ -7,6 +7,7 @@ import pytest
 from harness import DEMO, MODELS, RUNNING, Server
 from mlflow_server import client, postgres, restart, tracking  # noqa: F401 (fixtures)
 from perf_analyzer import Hung
+from redis_server import redis  # noqa: F401 (fixture)
 
 
 @pytest.fixture(scope="session")

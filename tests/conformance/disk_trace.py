@@ -60,7 +60,7 @@ def tracer(to: Path) -> list[str]:
 
     The command stays the child of whoever starts it; strace is only beside it (-D).
     """
-    options = ["-f", "-D", "-q", "-y", "-xx", "-s", str(64 << 20), "--seccomp-bpf", "-e", "signal=none"]
+    options = ["-f", "-D", "-q", "-y", "-xx", "-s", str(64 << 20), "--seccomp-bpf", "-e", "signal=kill"]
     return ["strace", *options, "-e", f"trace={','.join(CALLS)}", "-o", str(to)]
 
 

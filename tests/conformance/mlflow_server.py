@@ -170,8 +170,8 @@ class Postgres:
             probe.bind(("127.0.0.1", 0))
             self.port = probe.getsockname()[1]
         # No Unix socket: its usual folder belongs to a cluster of the system.
-        settings = f"-p {self.port} -c listen_addresses=127.0.0.1 -c unix_socket_directories='' -c fsync=off"
-        self._call("pg_ctl", "-D", self.folder, "-w", "-t", str(PATIENCE_S), "-l", self.folder / "log", "-o", settings, "start")
+        self.settings = f"-p {self.port} -c listen_addresses=127.0.0.1 -c unix_socket_directories='' -c fsync=off"
+        self._start()
 
     def database(self) -> str:
         """The address of a database that is new."""
@@ -179,8 +179,25 @@ class Postgres:
         self._call("createdb", "-h", "127.0.0.1", "-p", str(self.port), "-U", "salver", name)
         return f"postgres://salver@127.0.0.1:{self.port}/{name}"
 
+    def kill(self) -> None:
+        """SIGKILL for the process that the others belong to; they notice by themselves."""
+        os.kill(int((self.folder / "postmaster.pid").read_text().split()[0]), signal.SIGKILL)
+
+    def start_again(self) -> None:
+        """After `kill`: as soon as the last of the old processes has let go of the memory that they share."""
+        end = time.monotonic() + PATIENCE_S
+        while True:
+            try:
+                return self._start()
+            except RuntimeError:
+                assert time.monotonic() < end, (self.folder / "log").read_text()[-4000:]
+                time.sleep(0.1)
+
     def stop(self) -> None:
         self._call("pg_ctl", "-D", self.folder, "-w", "-m", "immediate", "stop")
+
+    def _start(self) -> None:
+        self._call("pg_ctl", "-D", self.folder, "-w", "-t", str(PATIENCE_S), "-l", self.folder / "log", "-o", self.settings, "start")
 
     def _call(self, program: str, *args: object) -> None:
         command = [str(self.binaries / program), *map(str, args)]

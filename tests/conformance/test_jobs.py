@@ -271,6 +271,14 @@ def test_results_expire_and_say_so(server):
         assert reply.status_code == 410 and "expired" in reply.text
 
 
+def test_what_is_kept_for_no_day_is_forgotten_when_its_answer_goes(start):
+    server = start(MODELS / "tfserving" / "half_plus_two", "--job-keep-days", "0")
+    job = submit(server, "half_plus_two", {"x": [1.0]}, result_ttl="1ms")
+    server.until(lambda: status(server, job).status_code == 404, "forgotten")
+    kept = submit(server, "half_plus_two", {"x": [1.0]})
+    assert ended(server, kept)["status"] == "done"
+
+
 def test_jobs_are_listed_in_pages_and_removed(held):
     held = held("--job-workers", "1")
     ids = [held.submit(number) for number in range(1, 6)]

@@ -16,11 +16,13 @@ SEED = int(os.environ.get("SALVER_CRASH_SEED", 16))
 MODEL = MODELS / "tfserving" / "half_plus_two"
 
 
-@pytest.fixture(params=["sqlite", "postgres"])
+@pytest.fixture(params=["sqlite", "postgres", "redis"])
 def queue(request, tmp_path):
     if request.param == "sqlite":
         return f"sqlite://{tmp_path / 'jobs.db'}"
-    return request.getfixturevalue("postgres").database()
+    if request.param == "postgres":
+        return request.getfixturevalue("postgres").database()
+    return request.getfixturevalue("redis").queue()
 
 
 class Fleet:
@@ -69,8 +71,26 @@ def ask(fleet, method, path, **options):
 
 @pytest.mark.timeout(1800)
 def test_every_job_ends_once_whoever_is_killed(queue, tmp_path):
-    random_places = random.Random(SEED)
     fleet = Fleet(tmp_path, queue, workers=3)
+    every_job_ends_once(fleet, [lambda place=place: fleet.kill(place) for place in range(len(fleet.command))])
+
+
+@pytest.mark.timeout(1800)
+def test_every_job_ends_once_where_redis_is_killed_too(redis, tmp_path):
+    fleet = Fleet(tmp_path, redis.queue(), workers=3)
+
+    def kill_redis():
+        redis.kill()
+        # Somebody asks meanwhile, and is told that it is not there.
+        reply = requests.get(f"{fleet.url}/api/v1/jobs/queue", timeout=PATIENCE_S)
+        assert reply.status_code == 503, reply.text
+        redis.start()
+
+    every_job_ends_once(fleet, [kill_redis, kill_redis, lambda: fleet.kill(0), lambda: fleet.kill(1)])
+
+
+def every_job_ends_once(fleet, kills):
+    random_kills = random.Random(SEED)
     expected, over = {}, threading.Event()
 
     def submit():
@@ -92,7 +112,7 @@ def test_every_job_ends_once_whoever_is_killed(queue, tmp_path):
         before = done(fleet)
         until(lambda: done(fleet) >= min(before + 5, JOBS) or over.is_set())
         if killed < KILLS:
-            fleet.kill(random_places.randrange(len(fleet.command)))
+            random_kills.choice(kills)()
             killed += 1
     submitter.join(PATIENCE_S)
     assert len(expected) == JOBS, "each submission made one job"

@@ -22,6 +22,7 @@ use serde_json::Value;
 use crate::base::BaseUrl;
 use crate::cache;
 use crate::deadline::{millis_left, within};
+use crate::jobs::{self, SubmittedJob};
 use crate::known::Known;
 use crate::metadata;
 use crate::registry::Asks;
@@ -64,6 +65,14 @@ impl HttpReply {
         }
         let retry_after = self.headers.get(RETRY_AFTER).and_then(|value| value.to_str().ok());
         Err(from_http(self.status, &self.body, retry_after))
+    }
+
+    /// Reads the job that a prediction was left to; none: the reply is the answer.
+    ///
+    /// # Errors
+    /// `Engine` for a reply that is neither.
+    pub fn job(&self) -> Result<Option<SubmittedJob>> {
+        (self.status == 202).then(|| jobs::read(self)).transpose()
     }
 
     /// Reads the body as JSON.
@@ -120,6 +129,7 @@ impl HttpClient {
     }
 
     /// Asks for predictions the plain way: `body` is the natural JSON for the model, or an `.npy` file.
+    /// A model may leave what is not in its cache to a job: see [`HttpReply::job`].
     ///
     /// # Errors
     /// The kind of the server's status, with its message.
@@ -261,6 +271,9 @@ impl HttpClient {
         let encoded = oip_rest::encode_request(&request, self.form)?;
         let headers = context_headers(ctx, encoded.header_len)?;
         let reply = self.send(Method::POST, &path, headers, encoded.body).await?.success()?;
+        if let Some(job) = reply.job()? {
+            return Err(job.not_yet());
+        }
         let header_len = match reply.headers.get(HEADER_LEN) {
             Some(value) => Some(oip_rest::parse_header_len(value.to_str().unwrap_or_default())?),
             None => None,

@@ -64,6 +64,8 @@ pub struct JobOptions {
     pub retries: Option<u32>,
     /// How long its answer is kept.
     pub result_ttl: Option<Duration>,
+    /// Where to tell that it has ended.
+    pub callback_url: Option<String>,
     /// Names the submission: one that is repeated under the same key makes no second job.
     pub idempotency_key: Option<String>,
 }
@@ -200,6 +202,7 @@ impl JobOptions {
         query.add_time("time_limit", self.time_limit);
         query.add("retries", self.retries);
         query.add_time("result_ttl", self.result_ttl);
+        query.add("callback_url", self.callback_url.as_deref());
         query
     }
 }
@@ -242,7 +245,7 @@ fn path_of(id: &str, rest: &str) -> String {
     format!("/api/v1/jobs/{}{rest}", paths::segment(id))
 }
 
-fn read<T: DeserializeOwned>(reply: &HttpReply) -> Result<T> {
+pub(crate) fn read<T: DeserializeOwned>(reply: &HttpReply) -> Result<T> {
     serde_json::from_value::<T>(reply.json().unwrap_or(Value::Null)).map_err(|error| {
         Error::engine(format!("the server's reply about jobs is not understood: {error}")).with_source(error)
     })
@@ -259,10 +262,14 @@ mod tests {
             delay: Some(Duration::from_millis(1500)),
             retries: Some(0),
             result_ttl: Some(Duration::from_secs(7 * 86_400)),
+            callback_url: Some("https://a/?b=c&d".to_owned()),
             idempotency_key: Some("not in the query".to_owned()),
             ..JobOptions::default()
         };
-        assert_eq!(options.query().0, "?priority=1&delay=1500ms&retries=0&result_ttl=604800000ms");
+        assert_eq!(
+            options.query().0,
+            "?priority=1&delay=1500ms&retries=0&result_ttl=604800000ms&callback_url=https%3A%2F%2Fa%2F%3Fb%3Dc%26d"
+        );
         assert_eq!(JobOptions::default().query().0, "");
         let filter = JobFilter {
             states: vec![JobState::Dead, JobState::Failed],

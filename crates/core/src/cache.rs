@@ -21,6 +21,16 @@ pub enum CacheUse {
     Bypass,
 }
 
+/// What a model's own settings make of a question whose answer is not in the cache.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum OnMiss {
+    /// It is computed while its caller waits.
+    #[default]
+    Compute,
+    /// Callers that can be given a job are: see [`Infer::infer_or_defer`](crate::Infer::infer_or_defer).
+    Job,
+}
+
 /// Where an answer came from, for a model whose answers are cached.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum CacheOutcome {

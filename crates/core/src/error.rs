@@ -94,6 +94,7 @@ impl ErrorKind {
 #[derive(Clone)]
 pub struct Error {
     kind: ErrorKind,
+    is_of_lost_batch: bool,
     message: Cow<'static, str>,
     retry_after: Option<Duration>,
     source: Option<Arc<dyn std::error::Error + Send + Sync>>,
@@ -102,7 +103,7 @@ pub struct Error {
 impl Error {
     /// Makes an error of `kind`; `message` names what was wrong, where, and what was expected.
     pub fn new(kind: ErrorKind, message: impl Into<Cow<'static, str>>) -> Self {
-        Self { kind, message: message.into(), retry_after: None, source: None }
+        Self { kind, is_of_lost_batch: false, message: message.into(), retry_after: None, source: None }
     }
 
     /// Makes an [`ErrorKind::InvalidInput`].
@@ -149,6 +150,13 @@ impl Error {
         self
     }
 
+    /// Notes that the engine was lost under several requests, of which this one may have done nothing wrong.
+    #[must_use]
+    pub fn of_lost_batch(mut self) -> Self {
+        self.is_of_lost_batch = true;
+        self
+    }
+
     /// Puts `context` and a colon before the message.
     #[must_use]
     pub fn context(mut self, context: impl fmt::Display) -> Self {
@@ -164,6 +172,11 @@ impl Error {
     /// Returns the message that a client may see.
     pub fn message(&self) -> &str {
         &self.message
+    }
+
+    /// Whether the engine was lost under this request and others: it is not known whose fault that is.
+    pub fn is_of_lost_batch(&self) -> bool {
+        self.is_of_lost_batch
     }
 
     /// Returns how long to wait before another try, if that is known.

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use futures::future::BoxFuture;
 use futures::stream::{self, BoxStream};
 
-use crate::{CacheOutcome, Context, ModelRef, Result, Signature, Tensor};
+use crate::{CacheKey, CacheOutcome, Context, ModelRef, Result, Signature, Tensor};
 
 /// Named tensors for a model.
 #[derive(Debug, Clone)]
@@ -38,6 +38,26 @@ pub struct InferResponse {
     pub timings: Timings,
     /// Where the answer came from; none: the model's answers are not cached.
     pub cache: Option<CacheOutcome>,
+}
+
+/// What became of a request whose caller can be given a job.
+#[derive(Debug, Clone)]
+pub enum Inferred {
+    /// It was answered.
+    Now(InferResponse),
+    /// Its answer is not in the cache, and the model has such computed in the background.
+    Later(Deferred),
+}
+
+/// A question that a job is to answer, so that its answer is in the cache.
+#[derive(Debug, Clone)]
+pub struct Deferred {
+    /// The version that was asked.
+    pub model: Arc<ModelInfo>,
+    /// The question: the same for equal inputs to equal versions, on every server.
+    pub question: CacheKey,
+    /// How long an answer may be used; none: until it has to make room.
+    pub ttl: Option<Duration>,
 }
 
 /// Where the time of one request went.
@@ -110,6 +130,18 @@ pub trait Observe: fmt::Debug + Send + Sync {
 pub trait Infer: Send + Sync + 'static {
     /// Runs one request and answers before its deadline. Dropping the future cancels it.
     fn infer(&self, request: InferRequest, ctx: Context) -> BoxFuture<'_, Result<InferResponse>>;
+
+    /// Runs one request, unless its answer is to be computed by a job that the caller hands out
+    /// ([`OnMiss::Job`](crate::OnMiss)). A request that contradicts the model is refused right here.
+    fn infer_or_defer(&self, request: InferRequest, ctx: Context) -> BoxFuture<'_, Result<Inferred>> {
+        Box::pin(async move { self.infer(request, ctx).await.map(Inferred::Now) })
+    }
+
+    /// Whether [`Self::infer_or_defer`] may leave a question to a job.
+    fn may_defer(&self, model: &ModelRef) -> bool {
+        let _ = model;
+        false
+    }
 
     /// Runs one request and gives its answers as they come: one, except of a decoupled model. Ends
     /// with the first error. Dropping the stream cancels the request.

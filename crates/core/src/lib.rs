@@ -25,7 +25,7 @@ mod staging;
 mod task;
 mod tensor;
 
-pub use cache::{CacheKey, CacheOutcome, CacheUse, SharedCache, SharedEntry};
+pub use cache::{CacheKey, CacheOutcome, CacheUse, OnMiss, SharedCache, SharedEntry};
 pub use context::{Class, Context};
 pub use control::{
     BatchStat, DurationStat, MemoryUse, ModelControl, ModelState, ModelStatistics, ModelStatus, ResidentModel,
@@ -36,7 +36,9 @@ pub use engine::{BatchLayout, Engine, InputLayout, Inputs, Instance, Interrupt, 
 pub use error::{Error, ErrorKind, Result};
 pub use futures::future::BoxFuture;
 pub use futures::stream::BoxStream;
-pub use infer::{Infer, InferRequest, InferResponse, ModelInfo, Observe, Parameter, Parameters, Timings};
+pub use infer::{
+    Deferred, Infer, InferRequest, InferResponse, Inferred, ModelInfo, Observe, Parameter, Parameters, Timings,
+};
 pub use name::{ModelName, ModelRef, Selector};
 pub use python::{Predictor, PythonEnvironment, PythonSpec, PythonTensor};
 pub use ragged::{BatchInput, BatchInputKind, BatchOutput, NumberType};

@@ -8,7 +8,9 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
-use crate::{BatchInput, BatchOutput, DataType, Dim, Error, ModelName, PythonSpec, Result, SequenceBatching, TaskSpec};
+use crate::{
+    BatchInput, BatchOutput, DataType, Dim, Error, ModelName, OnMiss, PythonSpec, Result, SequenceBatching, TaskSpec,
+};
 
 /// One version of a model, ready to be loaded.
 #[derive(Debug, Clone)]
@@ -89,6 +91,8 @@ pub struct ModelConfig {
     pub response_cache: bool,
     /// How long a cached answer may be used; none: until it has to make room.
     pub cache_ttl: Option<Duration>,
+    /// What becomes of a question whose answer is not in the cache.
+    pub on_miss: OnMiss,
     /// The longest that one run may take before its batch fails and its instance is replaced;
     /// none: any time.
     pub run_timeout: Option<Duration>,
@@ -400,6 +404,7 @@ impl Default for ModelConfig {
             parameters: BTreeMap::new(),
             response_cache: false,
             cache_ttl: None,
+            on_miss: OnMiss::Compute,
             run_timeout: Some(Self::DEFAULT_RUN_TIMEOUT),
             warmup: Vec::new(),
         }

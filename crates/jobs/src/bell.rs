@@ -19,6 +19,8 @@ pub struct Bell(Arc<Inner>);
 struct Inner {
     /// There may be a job to run.
     work: Notify,
+    /// A job has ended, and somebody may be waiting for a message.
+    ended: Notify,
     /// Those who wait for something to happen to a job.
     watchers: Mutex<HashMap<JobId, Watchers>>,
 }
@@ -38,6 +40,17 @@ impl Bell {
     /// Waits for [`Bell::work`], but no longer than `most`.
     pub(crate) async fn heard_work(&self, most: Duration) {
         let _ = tokio::time::timeout(most, self.0.work.notified()).await;
+    }
+
+    /// Says that a job has ended.
+    pub fn ended(&self, id: JobId) {
+        self.0.ended.notify_one();
+        self.changed(id);
+    }
+
+    /// Waits for [`Bell::ended`], but no longer than `most`.
+    pub(crate) async fn heard_end(&self, most: Duration) {
+        let _ = tokio::time::timeout(most, self.0.ended.notified()).await;
     }
 
     /// Says that something happened to a job.

@@ -8,8 +8,10 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use futures::future::join_all;
 use parking_lot::Mutex;
 use salver_core::{Error, ErrorKind};
+use tokio::sync::Notify;
 use tokio::task::{AbortHandle, JoinSet};
 use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
@@ -28,13 +30,20 @@ const LONGEST_WAIT: Duration = Duration::from_secs(5);
 const CLEAR_INTERVAL: Duration = Duration::from_secs(1);
 /// How often figures are read.
 const STATS_INTERVAL: Duration = Duration::from_secs(5);
+/// How long a crew that stops waits for an answer to what it asked before.
+const LAST_CLAIM: Duration = Duration::from_secs(1);
+/// How long it tries to give jobs back.
+const GIVING_BACK: Duration = Duration::from_secs(5);
+
+#[cfg(test)]
+mod tests;
 
 /// How a crew works.
 #[derive(Debug, Clone)]
 pub struct CrewOptions {
     /// The most jobs at a time; 0: others work, and this process keeps watch and order.
     pub jobs: usize,
-    /// A job whose worker gives no sign of life for this long is given to another.
+    /// A job of this crew is given to another when it gave no sign of life for this long.
     pub lease: Duration,
     /// How often the queue is looked at for jobs that other processes took in.
     pub poll: Duration,
@@ -47,7 +56,7 @@ pub struct CrewOptions {
 impl Default for CrewOptions {
     fn default() -> Self {
         Self {
-            jobs: 32,
+            jobs: 64,
             lease: Duration::from_secs(15),
             poll: Duration::from_millis(200),
             grace: Duration::from_secs(20),
@@ -62,6 +71,8 @@ pub trait Observe: Send + Sync + 'static {
     fn ended(&self, outcome: &'static str, took: Duration);
     /// Workers were lost with this many jobs.
     fn lost(&self, jobs: u64);
+    /// An attempt to tell somebody of an end: `sent`, `failed`, or `given_up` with the last one.
+    fn told(&self, outcome: &'static str);
     /// What stands in the queue.
     fn stats(&self, stats: &crate::types::Stats, now: Millis);
 }
@@ -75,12 +86,16 @@ pub struct Crew {
     observer: Arc<dyn Observe>,
     options: CrewOptions,
     running: Mutex<HashMap<Hold, Running>>,
+    /// Rung when a run is over.
+    room: Notify,
 }
 
 struct Running {
     done: Done,
     abort: AbortHandle,
     is_alone: bool,
+    /// The run is over, and how it ended is being written down.
+    is_over: bool,
 }
 
 impl Crew {
@@ -93,7 +108,8 @@ impl Crew {
         observer: Arc<dyn Observe>,
         options: CrewOptions,
     ) -> Arc<Self> {
-        Arc::new(Self { queue, work, bell, clock, observer, options, running: Mutex::default() })
+        let (running, room) = (Mutex::default(), Notify::new());
+        Arc::new(Self { queue, work, bell, clock, observer, options, running, room })
     }
 
     /// Works until told to stop; returns when every job it held has ended or gone back.
@@ -112,15 +128,22 @@ impl Crew {
         }
         while !stop.is_cancelled() {
             while jobs.try_join_next().is_some() {}
-            let room = self.room(jobs.len());
+            let room = self.room().await;
             if room == 0 {
                 tokio::select! {
                     _ = jobs.join_next() => {}
+                    () = self.room.notified() => {}
                     () = stop.cancelled() => {}
                 }
                 continue;
             }
-            match self.queue.claim(room, jobs.is_empty(), (self.clock)()).await {
+            let claim = self.queue.claim(room, jobs.is_empty(), self.options.lease, (self.clock)());
+            let claimed = tokio::select! {
+                claimed = claim => claimed,
+                // What a claim that is dropped would have brought stays in the queue.
+                () = long_after(&stop) => break,
+            };
+            match claimed {
                 Ok(leases) if leases.is_empty() => {
                     wait = FIRST_WAIT;
                     tokio::select! {
@@ -144,10 +167,30 @@ impl Crew {
         }
     }
 
-    /// How many more jobs there may be; none beside one that is to be alone.
-    fn room(&self, n_jobs: usize) -> usize {
-        let is_alone = self.running.lock().values().any(|running| running.is_alone);
-        if is_alone { 0 } else { self.options.jobs.saturating_sub(n_jobs) }
+    /// How many more jobs there may be. Those that end at about the same time are replaced together:
+    /// to take a job costs a sync of the queue, however many it is.
+    async fn room(&self) -> usize {
+        let mut room = self.room_now();
+        while (1..self.options.jobs).contains(&room) {
+            tokio::task::yield_now().await;
+            let before = std::mem::replace(&mut room, self.room_now());
+            if room <= before {
+                break;
+            }
+        }
+        room
+    }
+
+    /// None beside a job that is to be alone. Those whose run is over leave their place to others while
+    /// the queue writes down how they ended, so that one sync serves both; as many as may run.
+    fn room_now(&self) -> usize {
+        let running = self.running.lock();
+        if running.values().any(|running| running.is_alone) {
+            return 0;
+        }
+        let n_working = running.values().filter(|running| !running.is_over).count();
+        let most = self.options.jobs;
+        most.saturating_sub(n_working).min((2 * most).saturating_sub(running.len()))
     }
 
     fn begin(self: &Arc<Self>, lease: Lease, jobs: &mut JoinSet<()>) {
@@ -156,7 +199,7 @@ impl Crew {
         // Held meanwhile, so that it is not taken off before it is on.
         let mut running = self.running.lock();
         let abort = jobs.spawn(self.clone().run_one(lease, done.clone(), leaving));
-        running.insert(hold, Running { done, abort, is_alone });
+        running.insert(hold, Running { done, abort, is_alone, is_over: false });
     }
 
     async fn run_one(self: Arc<Self>, lease: Lease, done: Done, _leaving: Leaving) {
@@ -169,11 +212,15 @@ impl Crew {
                 Outcome::Troubled(format!("it took longer than its time limit of {:?}", lease.time_limit))
             }
         };
+        if let Some(running) = self.running.lock().get_mut(&hold) {
+            running.is_over = true;
+        }
+        self.room.notify_one();
         let name = name_of(&outcome);
         if self.finish(hold, outcome).await {
             self.observer.ended(name, started.elapsed());
         }
-        self.bell.changed(hold.id);
+        self.bell.ended(hold.id);
     }
 
     /// Says how a run ended, as long as it takes until the queue has heard it or the hold is gone.
@@ -204,10 +251,9 @@ impl Crew {
         }
         let left: Vec<Hold> = self.running.lock().keys().copied().collect();
         jobs.shutdown().await;
-        for hold in left {
-            // Where that fails, the watch of another crew finds them.
-            let _ = self.queue.finish(hold, Outcome::GivenBack, (self.clock)()).await;
-        }
+        let back = left.into_iter().map(|hold| self.queue.finish(hold, Outcome::GivenBack, (self.clock)()));
+        // Where that fails or takes too long, the watch of another crew finds them.
+        let _ = tokio::time::timeout(GIVING_BACK, join_all(back)).await;
     }
 
     async fn give_signs(self: Arc<Self>) {
@@ -239,7 +285,7 @@ impl Crew {
 
     async fn keep_watch(self: Arc<Self>) {
         let interval = self.options.lease / 5;
-        let mut silence = Silence::new(self.options.lease, interval);
+        let mut silence = Silence::new(interval);
         let mut ticks = tokio::time::interval(interval);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
@@ -297,6 +343,12 @@ impl Drop for Leaving {
     }
 }
 
+/// Ends a while after it was told to stop.
+async fn long_after(stop: &CancellationToken) {
+    stop.cancelled().await;
+    tokio::time::sleep(LAST_CLAIM).await;
+}
+
 async fn until(over: CancellationToken, task: impl Future<Output = ()>) {
     tokio::select! {
         () = over.cancelled() => {}
@@ -307,6 +359,9 @@ async fn until(over: CancellationToken, task: impl Future<Output = ()>) {
 /// Whether a failure may pass: what the job itself contradicts does not.
 fn outcome_of(error: &Error) -> Outcome {
     let reason = error.to_string();
+    if error.is_of_lost_batch() {
+        return Outcome::Lost(reason);
+    }
     match error.kind() {
         ErrorKind::InvalidInput
         | ErrorKind::TooLarge
@@ -331,6 +386,7 @@ fn name_of(outcome: &Outcome) -> &'static str {
         Outcome::Done(_) => "done",
         Outcome::Failed(_) => "failed",
         Outcome::Troubled(_) => "troubled",
+        Outcome::Lost(_) => "lost",
         Outcome::GivenBack => "given_back",
     }
 }

@@ -1,20 +1,40 @@
 //! The queue as those see it who submit and ask.
 
+use std::num::NonZeroU64;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use parking_lot::Mutex;
 use salver_core::{Error, ErrorKind, Result};
 
 use crate::bell::Bell;
+use crate::bound::Bound;
+use crate::callbacks::Messenger;
 use crate::clock::Clock;
 use crate::queue::Queue;
+use crate::quota::Quota;
 use crate::types::{Answer, Filter, Gate, Job, JobId, NewJob, Page, Stats, Submitted};
 
 /// How often a job is looked at that another process may work on.
 const LOOK: Duration = Duration::from_millis(250);
-/// How long figures are believed for the quota.
+/// How long the figures of one caller are believed.
 const BELIEVED: Duration = Duration::from_secs(1);
+
+/// What is taken in.
+#[derive(Debug, Clone)]
+pub struct JobsOptions {
+    /// About the most jobs that have not ended.
+    pub most: u64,
+    /// About the most of them of one caller; none: as many as all may have.
+    pub most_per_caller: Option<NonZeroU64>,
+    /// Who tells others that a job has ended; none: nobody is told.
+    pub messenger: Option<Arc<dyn Messenger>>,
+}
+
+impl Default for JobsOptions {
+    fn default() -> Self {
+        Self { most: 1_000_000, most_per_caller: None, messenger: None }
+    }
+}
 
 /// A queue, and who is to be woken. Cheap to clone.
 #[derive(Clone)]
@@ -22,14 +42,16 @@ pub struct Jobs {
     queue: Arc<dyn Queue>,
     bell: Bell,
     clock: Clock,
-    most: u64,
-    unfinished: Arc<Mutex<Option<(Instant, u64)>>>,
+    options: JobsOptions,
+    bound: Arc<Bound>,
+    quota: Option<Arc<Quota>>,
 }
 
 impl Jobs {
-    /// Takes at most about `most` jobs that have not ended.
-    pub fn new(queue: Arc<dyn Queue>, bell: Bell, clock: Clock, most: u64) -> Self {
-        Self { queue, bell, clock, most, unfinished: Arc::default() }
+    /// Takes in what the options say.
+    pub fn new(queue: Arc<dyn Queue>, bell: Bell, clock: Clock, options: JobsOptions) -> Self {
+        let quota = options.most_per_caller.map(|most| Arc::new(Quota::new(most.get(), BELIEVED)));
+        Self { queue, bell, clock, bound: Arc::new(Bound::new(options.most)), options, quota }
     }
 
     /// Returns who wakes workers and callers.
@@ -40,9 +62,17 @@ impl Jobs {
     /// Takes a job in.
     ///
     /// # Errors
-    /// `Overloaded` where too many wait; those of [`Queue::submit`].
-    pub async fn submit(&self, job: NewJob) -> Result<Submitted> {
-        self.check_quota().await?;
+    /// `Overloaded` where too many wait; `InvalidInput` for an address that nobody is told at; those of
+    /// [`Queue::submit`].
+    pub async fn submit(&self, mut job: NewJob) -> Result<Submitted> {
+        if let Some(url) = &job.options.callback_url {
+            job.options.callback_url = Some(self.messenger()?.check(url)?);
+        }
+        let count = async { self.queue.stats().await.map(|stats| stats.scheduled + stats.queued + stats.running) };
+        self.bound.take(count).await?;
+        if let Some(quota) = &self.quota {
+            quota.take(&*self.queue, &job.caller).await?;
+        }
         let submitted = self.queue.submit(job, (self.clock)()).await?;
         if matches!(submitted, Submitted::New(_)) {
             self.bell.work();
@@ -50,24 +80,13 @@ impl Jobs {
         Ok(submitted)
     }
 
-    async fn check_quota(&self) -> Result<()> {
-        let known = (*self.unfinished.lock()).filter(|(at, _)| at.elapsed() < BELIEVED);
-        let (at, count) = match known {
-            Some(known) => known,
-            None => {
-                let stats = self.queue.stats().await?;
-                (Instant::now(), stats.scheduled + stats.queued + stats.running)
-            }
-        };
-        if count >= self.most {
-            return Err(Error::new(
-                ErrorKind::Overloaded,
-                format!("{count} jobs wait or run, and {} may; submit again once some have ended", self.most),
+    fn messenger(&self) -> Result<&dyn Messenger> {
+        self.options.messenger.as_deref().ok_or_else(|| {
+            Error::invalid_input(
+                "callback_url: this server sends no messages, because it has no secret to sign them with; whoever runs it \
+                 sets --callback-secret (SALVER_CALLBACK_SECRET)",
             )
-            .with_retry_after(BELIEVED));
-        }
-        *self.unfinished.lock() = Some((at, count + 1));
-        Ok(())
+        })
     }
 
     /// Returns what is known of a job.
@@ -124,7 +143,7 @@ impl Jobs {
     /// `NotFound` where there is none of this id, `Conflict` for one that has ended otherwise.
     pub async fn cancel(&self, id: JobId) -> Result<Job> {
         let job = self.queue.cancel(id, (self.clock)()).await?.ok_or_else(|| unknown(id))?;
-        self.bell.changed(id);
+        self.bell.ended(id);
         match job.state {
             crate::State::Cancelled => Ok(job),
             state => Err(Error::new(ErrorKind::Conflict, format!("job {id} has ended already: it is {state}"))),

@@ -1,6 +1,7 @@
 //! The contract of every queue.
 
 use std::fmt;
+use std::time::Duration;
 
 use salver_core::{BoxFuture, Result};
 
@@ -15,30 +16,42 @@ use crate::types::{
 /// write; once the job was handed to another, or was cancelled, an older token changes nothing. So a
 /// job runs at least once and its answer is kept exactly once.
 ///
-/// A worker gives signs of life. Who watches counts them by its own steady clock (`sweep.rs`), so a
+/// A worker gives signs of life. Who watches counts them by its own steady clock (`watch.rs`), so a
 /// wall clock that jumps ends no lease and keeps none. Wall clocks decide only when a scheduled job
 /// may begin and when an answer expires.
 ///
 /// # Errors
 /// Of every call: `Full` where there is no room, `NotReady` where the queue cannot be reached.
 pub trait Queue: fmt::Debug + Send + Sync + 'static {
+    /// Brings what the queue needs up to date. Calls may answer `NotReady` until it has succeeded once.
+    ///
+    /// # Errors
+    /// `Unsupported` where a newer program wrote what is there.
+    fn prepare(&self) -> BoxFuture<'_, Result<()>>;
+
     /// Takes a job in.
     ///
     /// # Errors
     /// `NotReady` while the queue drains.
     fn submit(&self, job: NewJob, now: Millis) -> BoxFuture<'_, Result<Submitted>>;
 
+    /// Counts the jobs of a caller that have not ended, up to `most`: it costs no more than that many.
+    fn unfinished(&self, caller: &str, most: u64) -> BoxFuture<'_, Result<u64>>;
+
     /// Hands out up to `most` jobs: by priority, then in the order in which they came.
     ///
     /// A job that is to run alone is handed out by itself and only where `is_idle` says that the
     /// worker has nothing else; where it is the next one, no other job goes out before it to a busy
-    /// worker.
-    fn claim(&self, most: usize, is_idle: bool, now: Millis) -> BoxFuture<'_, Result<Vec<Lease>>>;
+    /// worker. They are held as long as there is a sign of life within each `lease`.
+    ///
+    /// A call that is dropped hands out nothing: what it would have brought goes back.
+    fn claim(&self, most: usize, is_idle: bool, lease: Duration, now: Millis) -> BoxFuture<'_, Result<Vec<Lease>>>;
 
     /// Notes signs of life; says for each whether the hold still counts.
     fn renew(&self, beats: Vec<Beat>) -> BoxFuture<'_, Result<Vec<bool>>>;
 
     /// Notes how a run ended; false: the hold does not count any more, and nothing has changed.
+    /// [`Outcome::Lost`] is what [`Queue::lose`] does.
     fn finish(&self, hold: Hold, outcome: Outcome, now: Millis) -> BoxFuture<'_, Result<bool>>;
 
     /// Returns every job that somebody holds.
@@ -85,6 +98,10 @@ pub trait Queue: fmt::Debug + Send + Sync + 'static {
     /// Returns up to `most` messages that are due at `now`, and puts each off until `again`, so that
     /// nobody else sends it meanwhile.
     fn callbacks(&self, most: usize, now: Millis, again: Millis) -> BoxFuture<'_, Result<Vec<Callback>>>;
+
+    /// Notes that a message that [`Queue::callbacks`] returned was not tried after all, and is due then:
+    /// that time does not count as an attempt.
+    fn put_off(&self, id: JobId, until: Millis) -> BoxFuture<'_, Result<()>>;
 
     /// Notes that a message arrived or is given up (`again` is none), or is to be sent again then.
     fn called_back(&self, id: JobId, again: Option<Millis>, note: String, now: Millis) -> BoxFuture<'_, Result<()>>;

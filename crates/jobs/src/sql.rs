@@ -9,7 +9,6 @@ mod claim;
 mod read;
 mod rows;
 mod schema;
-mod standing;
 mod submit;
 #[cfg(test)]
 mod tests;
@@ -17,16 +16,18 @@ mod upkeep;
 mod writer;
 
 use std::fmt;
+use std::time::Duration;
 
 use salver_core::{BoxFuture, Result};
 use salver_store::Database;
 
 use self::batch::{Cancel, Finish, Loss};
 use self::claim::Wish;
-use self::submit::{Replay, Submission};
-use self::upkeep::{Clear, Due, MOST_CLEARED, Note};
+use self::submit::Replay;
+use self::upkeep::{Clear, Due, MOST_CLEARED, Note, PutOff};
 use self::writer::Writer;
 use crate::queue::Queue;
+use crate::submission::Submission;
 use crate::types::{
     Answer, Beat, Callback, Cleared, Filter, Gate, Held, Hold, Job, JobId, Lease, Millis, NewJob, Outcome, Page, Stats,
     Submitted,
@@ -57,21 +58,17 @@ impl SqlQueue {
     }
 
     /// Takes a database that may not be there yet: calls answer `NotReady` until
-    /// [`SqlQueue::prepare`] has succeeded once.
+    /// [`Queue::prepare`] has succeeded once.
     pub fn new(database: Database) -> Self {
         Self { writer: Writer::spawn(database.clone()), database }
-    }
-
-    /// Brings the schema up to date.
-    ///
-    /// # Errors
-    /// As [`SqlQueue::open`].
-    pub async fn prepare(&self) -> Result<()> {
-        self.database.migrate_in(schema::TABLE, schema::HISTORY).await
     }
 }
 
 impl Queue for SqlQueue {
+    fn prepare(&self) -> BoxFuture<'_, Result<()>> {
+        Box::pin(self.database.migrate_in(schema::TABLE, schema::HISTORY))
+    }
+
     fn submit(&self, job: NewJob, now: Millis) -> BoxFuture<'_, Result<Submitted>> {
         Box::pin(async move {
             let submission = Submission::new(job, now)?;
@@ -79,8 +76,13 @@ impl Queue for SqlQueue {
         })
     }
 
-    fn claim(&self, most: usize, is_idle: bool, now: Millis) -> BoxFuture<'_, Result<Vec<Lease>>> {
-        Box::pin(self.writer.ask(Wish { most, is_idle, now }, |batch| &mut batch.claims))
+    fn unfinished(&self, caller: &str, most: u64) -> BoxFuture<'_, Result<u64>> {
+        let caller = caller.to_owned();
+        Box::pin(async move { read::unfinished(&self.database, &caller, most).await })
+    }
+
+    fn claim(&self, most: usize, is_idle: bool, lease: Duration, now: Millis) -> BoxFuture<'_, Result<Vec<Lease>>> {
+        Box::pin(self.writer.ask(Wish { most, is_idle, lease, now }, |batch| &mut batch.claims))
     }
 
     fn renew(&self, beats: Vec<Beat>) -> BoxFuture<'_, Result<Vec<bool>>> {
@@ -151,6 +153,10 @@ impl Queue for SqlQueue {
 
     fn callbacks(&self, most: usize, now: Millis, again: Millis) -> BoxFuture<'_, Result<Vec<Callback>>> {
         Box::pin(self.writer.ask(Due { most, now, again }, |batch| &mut batch.dues))
+    }
+
+    fn put_off(&self, id: JobId, until: Millis) -> BoxFuture<'_, Result<()>> {
+        Box::pin(self.writer.ask(PutOff { id, until }, |batch| &mut batch.put_offs))
     }
 
     fn called_back(&self, id: JobId, again: Option<Millis>, note: String, now: Millis) -> BoxFuture<'_, Result<()>> {

@@ -123,10 +123,15 @@ pub struct NewJob {
     pub total: u64,
     /// How it is to be treated.
     pub options: Options,
-    /// Who submits it; quotas and idempotency keys are each one's own.
+    /// Whose idempotency keys there are: each owner has keys of their own.
     pub owner: String,
+    /// Who submits it: whose unfinished jobs are counted.
+    pub caller: String,
     /// Names the submission, so that one that is repeated makes no second job.
     pub idempotency_key: Option<String>,
+    /// The job whose key this submission takes over, if that one has it and has ended; else it changes
+    /// nothing. So of many that replace the same job one makes the new one, which the others get.
+    pub replaces: Option<JobId>,
 }
 
 /// What became of a submission.
@@ -338,7 +343,10 @@ pub enum Outcome {
     Failed(String),
     /// For a reason that may pass: it runs again as often as it may.
     Troubled(String),
-    /// It did not begin; it goes back as if nothing had happened.
+    /// What it ran on was lost with it and others, for this reason. Whose fault that was is not known:
+    /// it runs again, alone.
+    Lost(String),
+    /// Its worker stops; it goes back as if nothing had happened.
     GivenBack,
 }
 
@@ -358,6 +366,8 @@ pub struct Held {
     pub hold: Hold,
     /// How many signs of life there were.
     pub beats: i64,
+    /// How long there may be none, as its worker said when it took the job.
+    pub lease: Duration,
 }
 
 /// Whether jobs come in and go out.

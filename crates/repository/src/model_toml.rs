@@ -18,7 +18,7 @@ mod text;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use salver_core::{DynamicBatching, Error, InstanceGroup, ModelConfig, ModelName, Result};
+use salver_core::{DynamicBatching, Error, InstanceGroup, ModelConfig, ModelName, OnMiss, Result};
 use toml::Spanned;
 
 use self::fault::Fault;
@@ -61,6 +61,19 @@ pub(crate) struct Manifest {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Caching {
     ttl: Option<Duration>,
+    on_miss: OnMiss,
+}
+
+impl Caching {
+    fn new(cache: &schema::Cache) -> Self {
+        Self {
+            ttl: cache.ttl_s.as_ref().map(|ttl| Duration::from_secs(ttl.get().into())),
+            on_miss: match cache.on_miss {
+                schema::OnMiss::Compute => OnMiss::Compute,
+                schema::OnMiss::Job => OnMiss::Job,
+            },
+        }
+    }
 }
 
 /// Reads the text of a `model.toml`.
@@ -92,9 +105,7 @@ impl Manifest {
                 None => Some(ModelConfig::DEFAULT_RUN_TIMEOUT),
                 Some(limit) => Some(limit).filter(|limit| !limit.is_zero()),
             },
-            cache: file
-                .cache
-                .map(|cache| Caching { ttl: cache.ttl_s.map(|ttl| Duration::from_secs(ttl.get().into())) }),
+            cache: file.cache.as_ref().map(Caching::new),
             task,
             name: file.name.map(Spanned::into_inner),
             engine: file.engine.map(Spanned::into_inner),
@@ -112,6 +123,7 @@ impl Manifest {
             default_model_filename: filename.to_owned(),
             response_cache: self.cache.is_some(),
             cache_ttl: self.cache.and_then(|cache| cache.ttl),
+            on_miss: self.cache.map(|cache| cache.on_miss).unwrap_or_default(),
             run_timeout: self.run_timeout,
             ..ModelConfig::default()
         }

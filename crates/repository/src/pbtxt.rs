@@ -12,7 +12,7 @@ mod sequences;
 mod tensors;
 mod warmup;
 
-use salver_core::{BatchRule, DynamicBatching, ModelConfig, Result, VersionPolicy};
+use salver_core::{BatchRule, DynamicBatching, ModelConfig, OnMiss, Result, VersionPolicy};
 
 pub(crate) use self::review::{outermost, review};
 
@@ -86,6 +86,7 @@ fn check(config: proto::ModelConfig, name: &str) -> Checked<ModelConfig> {
         default_model_filename: model_filename(config.default_model_filename)?,
         response_cache: is_cached,
         cache_ttl: None,
+        on_miss: OnMiss::Compute,
         run_timeout: parameters::run_timeout(&config.parameters)?,
         warmup: warmup::requests(&config.model_warmup)?,
         parameters: config.parameters.into_iter().map(|(key, value)| (key, value.string_value)).collect(),

@@ -19,8 +19,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use salver_core::{
-    CacheKey, CacheOutcome, CacheUse, Class, Context, DurationStat, Error, ErrorKind, InferRequest, InferResponse,
-    ModelInfo, ModelSpec, ModelStatistics, Result, SharedCache, Tensor, Timings,
+    CacheKey, CacheOutcome, CacheUse, Class, Context, Deferred, DurationStat, Error, ErrorKind, InferRequest,
+    InferResponse, Inferred, ModelInfo, ModelSpec, ModelStatistics, OnMiss, Result, SharedCache, Tensor, Timings,
 };
 use salver_telemetry::{CacheResult, Metrics, ModelCacheMetrics, Outcome, Timing};
 use tokio::sync::{Semaphore, SemaphorePermit};
@@ -100,7 +100,7 @@ impl ResponseCache {
 /// What is known of a version's files before the engine reads them.
 pub(crate) struct Loading {
     cache: Arc<ResponseCache>,
-    /// None where answers are not shared.
+    /// None where answers are neither shared nor left to jobs.
     files: Option<digest::Files>,
 }
 
@@ -108,9 +108,12 @@ impl Loading {
     /// Looks at the files of a version whose answers are to be kept; none for any other. Blocking.
     pub(crate) fn begin(cache: Option<&Arc<ResponseCache>>, spec: &ModelSpec) -> Option<Self> {
         let cache = cache.filter(|_| spec.config.response_cache)?.clone();
-        let files = cache.shared.as_ref().and_then(|_| {
-            let read = digest::Files::read(&spec.name, &spec.artifact, spec.task.file());
-            read.inspect_err(|error| tracing::warn!(model = %spec.name, %error, "answers are not shared")).ok()
+        let is_told_apart = cache.shared.is_some() || spec.config.on_miss == OnMiss::Job;
+        let files = is_told_apart.then(|| digest::Files::read(&spec.name, &spec.artifact, spec.task.file()));
+        let files = files.and_then(|read| {
+            let warn =
+                |error: &_| tracing::warn!(model = %spec.name, %error, "answers are not shared, nor left to jobs");
+            read.inspect_err(warn).ok()
         });
         Some(Self { cache, files })
     }
@@ -120,7 +123,10 @@ impl Loading {
         let files = self.files.filter(|files| {
             let unchanged = files.are_unchanged();
             if !unchanged {
-                tracing::warn!(model = &*slot.info.name, "files changed during the load: answers are not shared");
+                tracing::warn!(
+                    model = &*slot.info.name,
+                    "files changed during the load: answers are not shared, nor left to jobs"
+                );
             }
             unchanged
         });
@@ -128,6 +134,7 @@ impl Loading {
             load: self.cache.n_loads.fetch_add(1, Ordering::Relaxed),
             digest: files.map(|files| digest::version(&files, slot)),
             ttl: slot.spec.config.cache_ttl,
+            on_miss: slot.spec.config.on_miss,
             places: Semaphore::new(slot.places.total()),
             metrics: slot.metrics.cache(),
             answered: Stopwatch::default(),
@@ -143,9 +150,10 @@ impl Loading {
 pub(crate) struct CachedVersion {
     cache: Arc<ResponseCache>,
     load: u64,
-    /// Of the version; none: its answers are not shared.
+    /// Of the version; none: its answers are not shared, nor left to jobs.
     digest: Option<[u8; 32]>,
     ttl: Option<Duration>,
+    on_miss: OnMiss,
     /// For those who wait for another's computation.
     places: Semaphore,
     metrics: ModelCacheMetrics,
@@ -182,6 +190,35 @@ impl CachedVersion {
             Some(entry) => Ok(self.answer(slot, request, &entry, CacheOutcome::Hit, timing)),
             None => Box::pin(self.fly(slot, key, request, ctx, timing)).await,
         }
+    }
+
+    /// Answers a request from the cache, or leaves it to a job. None: it is to be computed now, because
+    /// the model or the request wants it so, the files of the version are not known for sure, or the
+    /// request contradicts the model and is to be refused by the slot, in the same words as any.
+    pub(crate) async fn find_or_defer(
+        &self,
+        slot: &Slot,
+        request: &mut InferRequest,
+        ctx: &Context,
+    ) -> Result<Option<Inferred>> {
+        if self.on_miss == OnMiss::Compute || self.digest.is_none() || ctx.cache != CacheUse::Use {
+            return Ok(None);
+        }
+        let timing = slot.metrics.start(ctx.deadline);
+        slot.usage.touch(timing.started());
+        let fits = || slot.interface.shown().check(&slot.info.name, request.inputs.clone()).is_ok();
+        let Some(question) = digest_of(&slot.info, request).await?.filter(|_| fits()) else {
+            timing.hand_over();
+            return Ok(None);
+        };
+        let key = Key { load: self.load, question };
+        if let Some((entry, outcome)) = self.look(slot, key).await {
+            return Ok(Some(Inferred::Now(self.answer(slot, request, &entry, outcome, timing))));
+        }
+        self.in_vain.add(timing.hand_over());
+        self.metrics.count(CacheResult::Deferred);
+        let later = |question| Inferred::Later(Deferred { model: slot.info.clone(), question, ttl: self.ttl });
+        Ok(self.shared_key(&question).map(later))
     }
 
     async fn refresh(
@@ -265,11 +302,7 @@ impl CachedVersion {
         (seat, _turn): (&Seat<'_, Flight, Landing>, SemaphorePermit<'_>),
     ) -> Result<InferResponse, Refusal> {
         // Somebody may have landed between the look into the memory and taking the seat.
-        let found = match self.cache.local.get(&key, Instant::now()) {
-            Some(entry) => Some((entry, CacheOutcome::Hit)),
-            None => self.fetch(slot, key).await.map(|entry| (entry, CacheOutcome::Shared)),
-        };
-        if let Some((entry, outcome)) = found {
+        if let Some((entry, outcome)) = self.look(slot, key).await {
             seat.land(Ok(entry.clone()));
             return Ok(self.answer(slot, request, &entry, outcome, timing));
         }
@@ -315,6 +348,14 @@ impl CachedVersion {
         entry
     }
 
+    /// Looks the answer up on both levels.
+    async fn look(&self, slot: &Slot, key: Key) -> Option<(Arc<Entry>, CacheOutcome)> {
+        match self.cache.local.get(&key, Instant::now()) {
+            Some(entry) => Some((entry, CacheOutcome::Hit)),
+            None => self.fetch(slot, key).await.map(|entry| (entry, CacheOutcome::Shared)),
+        }
+    }
+
     /// Looks the answer up in the shared level, and keeps it here from then on.
     async fn fetch(&self, slot: &Slot, key: Key) -> Option<Arc<Entry>> {
         let (shared, shared_key) = (self.cache.shared.as_ref()?, self.shared_key(&key.question)?);
@@ -330,6 +371,7 @@ impl CachedVersion {
         Some(entry)
     }
 
+    /// Returns the name of a question on every server.
     fn shared_key(&self, question: &Question) -> Option<CacheKey> {
         let mut digest = Digest::default();
         digest.bytes(&self.digest?);

@@ -5,8 +5,8 @@ use std::sync::atomic::Ordering;
 use std::time::Instant;
 
 use salver_core::{
-    BoxFuture, BoxStream, Context, Infer, InferRequest, InferResponse, LoadOverride, MemoryUse, ModelConfig,
-    ModelControl, ModelInfo, ModelName, ModelRef, ModelStatistics, ModelStatus, ResidentModel, Result,
+    BoxFuture, BoxStream, Context, Infer, InferRequest, InferResponse, Inferred, LoadOverride, MemoryUse, ModelConfig,
+    ModelControl, ModelInfo, ModelName, ModelRef, ModelStatistics, ModelStatus, OnMiss, ResidentModel, Result,
 };
 
 use crate::Runtime;
@@ -16,6 +16,18 @@ use crate::table::Found;
 impl Infer for Runtime {
     fn infer(&self, mut request: InferRequest, ctx: Context) -> BoxFuture<'_, Result<InferResponse>> {
         Box::pin(async move { self.infer_here(&mut request, &ctx).await })
+    }
+
+    fn infer_or_defer(&self, request: InferRequest, ctx: Context) -> BoxFuture<'_, Result<Inferred>> {
+        Box::pin(async move { self.infer_or_leave(request, &ctx).await })
+    }
+
+    fn may_defer(&self, model: &ModelRef) -> bool {
+        match self.lifecycle.table.load().find(model) {
+            Found::Resident(slot) => slot.spec.config.on_miss == OnMiss::Job,
+            Found::Dormant(dormant) => dormant.spec.config.on_miss == OnMiss::Job,
+            Found::Missing => false,
+        }
     }
 
     fn infer_stream(self: Arc<Self>, request: InferRequest, ctx: Context) -> BoxStream<'static, Result<InferResponse>> {

@@ -53,8 +53,8 @@ use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 use salver_core::{
-    Context, Engine, Error, ErrorKind, InferRequest, InferResponse, ModelConfig, ModelEntry, ModelName, ModelRef,
-    ModelSource, Result, Selector, Signature,
+    Context, Engine, Error, ErrorKind, InferRequest, InferResponse, Inferred, ModelConfig, ModelEntry, ModelName,
+    ModelRef, ModelSource, Result, Selector, Signature,
 };
 use salver_telemetry::Metrics;
 use tokio::task::JoinHandle;
@@ -123,6 +123,7 @@ impl Runtime {
             generated_warmup: options.generated_warmup,
             tasks: options.tasks.clone(),
             load_timeout: options.load_timeout,
+            no_jobs: options.no_jobs.clone(),
         };
         metrics.memory_limit(options.residency.as_ref().map_or(0, |residency| residency.memory_limit));
         let residency = Residency::new(options.residency.clone());
@@ -221,13 +222,14 @@ impl Runtime {
         Ok(())
     }
 
-    /// Reads one model once more and follows its changes, whoever controls the others.
-    pub fn refresh(self: &Arc<Self>, name: ModelName) {
+    /// Reads one model once more and follows its changes, whoever controls the others. Returns a task
+    /// that ends when that is done.
+    pub fn refresh(self: &Arc<Self>, name: ModelName) -> JoinHandle<()> {
         let this = self.clone();
         self.tasks.spawn(async move {
             // The failure is logged and on the board already.
             drop(this.reread(&name).await);
-        });
+        })
     }
 
     /// As [`Runtime::refresh`], and returns when that is done.
@@ -358,6 +360,19 @@ impl Runtime {
             }
         }
         Err(Error::not_ready(format!("model '{}' is being replaced; try again", request.model)))
+    }
+
+    /// Runs one request, unless its answer is to be computed by a job.
+    async fn infer_or_leave(&self, mut request: InferRequest, ctx: &Context) -> Result<Inferred> {
+        let access = self.lifecycle.slot(&request.model, ctx.deadline).await;
+        let access = access.map_err(|error| self.not_yet(error))?;
+        if let Some(cached) = access.slot.cache.get()
+            && let Some(found) = cached.find_or_defer(&access.slot, &mut request, ctx).await?
+        {
+            return Ok(found);
+        }
+        drop(access);
+        self.infer_here(&mut request, ctx).await.map(Inferred::Now)
     }
 
     /// Runs one request to a model of either kind. The answer, where there is but one; those of a

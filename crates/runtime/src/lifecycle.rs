@@ -16,7 +16,7 @@ use arc_swap::ArcSwap;
 use parking_lot::Mutex;
 use salver_core::{
     BatchRule, DataType, Dim, DynamicBatching, Engine, Error, ErrorKind, Instance, Model, ModelEntry, ModelInfo,
-    ModelName, ModelSpec, ModelState, Result, TaskMaker, TaskSpec, TensorSpec,
+    ModelName, ModelSpec, ModelState, OnMiss, Result, TaskMaker, TaskSpec, TensorSpec,
 };
 use salver_telemetry::Metrics;
 use tokio::sync::Semaphore;
@@ -65,6 +65,8 @@ pub(crate) struct LifecycleOptions {
     pub(crate) tasks: Option<Arc<dyn TaskMaker>>,
     /// The longest that a load may take.
     pub(crate) load_timeout: Option<Duration>,
+    /// Why no job can compute what is not in the cache.
+    pub(crate) no_jobs: Option<String>,
 }
 
 /// Who changes a model, one at a time, and the latest reading of the source that was applied to it.
@@ -408,9 +410,21 @@ impl Lifecycle {
         });
     }
 
+    /// Refuses a model that hands out jobs where there can be none.
+    fn check_jobs(&self, spec: &ModelSpec) -> Result<()> {
+        match &self.options.no_jobs {
+            Some(why) if spec.config.on_miss == OnMiss::Job => Err(Error::unsupported(format!(
+                "[cache] on_miss = \"job\" of model '{}' has no place here: {why}",
+                spec.name
+            ))),
+            _ => Ok(()),
+        }
+    }
+
     /// Loads, warms up and starts workers. Blocking.
     fn bring_up(self: &Arc<Self>, spec: &Arc<ModelSpec>) -> Result<Arc<Slot>> {
         checksum::check(&spec.checksums)?;
+        self.check_jobs(spec)?;
         let cached = Loading::begin(self.cache.as_ref(), spec);
         let (engine, model) = self.open(spec)?;
         let interface = self.interface(spec, model.as_ref())?;

@@ -47,6 +47,9 @@ pub struct RuntimeOptions {
     pub max_waiting_bytes: Option<usize>,
     /// What of the answers is kept.
     pub cache: CacheOptions,
+    /// Why no job can compute what is not in the cache: models with [`salver_core::OnMiss::Job`] are
+    /// refused with that. None: jobs can, or nobody asks for them here.
+    pub no_jobs: Option<String>,
     /// How long instances that run elsewhere, and end again and again, stay away.
     pub backoff: Backoff,
     /// Makes the tasks of models; none: models with one are refused.

@@ -207,6 +207,8 @@ impl Runner {
     }
 
     fn refuse(&self, slot: &Slot, group: &[Entry<Job>], first: usize, error: &Error) {
+        let is_lost = group.len() > 1 && self.held.is_gone(slot);
+        let error = if is_lost { error.clone().of_lost_batch() } else { error.clone() };
         group.iter().for_each(|entry| slot.counters.failed(entry.arrived.elapsed()));
         self.desk.answer(first, group.iter(), |reply, _| slot.deliver(reply, Err(error.clone())));
     }
@@ -325,8 +327,9 @@ pub(crate) fn panic_text(panic: &(dyn Any + Send)) -> &str {
     text.or_else(|| panic.downcast_ref::<String>().map(String::as_str)).unwrap_or("no message")
 }
 
-/// Says that a run was given up after `limit`.
-pub(crate) fn given_up(slot: &Slot, limit: Duration) -> Error {
+/// Says that a run of so many requests was given up after `limit`.
+pub(crate) fn given_up(slot: &Slot, limit: Duration, n_requests: usize) -> Error {
     let limit_ms = limit.as_millis();
-    name(slot, Error::new(ErrorKind::Engine, format!("the engine did not come back within {limit_ms} ms")))
+    let error = name(slot, Error::engine(format!("the engine did not come back within {limit_ms} ms")));
+    if n_requests > 1 { error.of_lost_batch() } else { error }
 }

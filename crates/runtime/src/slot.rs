@@ -455,9 +455,10 @@ impl Slot {
                 "the engine did not come back; its instance is replaced"
             );
             self.metrics.instance_replaced(Replaced::Timeout);
+            let error = run::given_up(self, limit, replies.len());
             for reply in replies {
                 self.counters.failed(limit);
-                self.deliver(reply, Err(run::given_up(self, limit)));
+                self.deliver(reply, Err(error.clone()));
             }
         }
     }

@@ -233,6 +233,10 @@ pub(crate) struct PredictOptions {
     #[arg(long)]
     pub json: bool,
 
+    /// Wait for the answer where the model leaves what is not in its cache to a job.
+    #[arg(long)]
+    pub wait: bool,
+
     #[command(flatten)]
     pub server: ServerArgs,
     #[command(flatten)]

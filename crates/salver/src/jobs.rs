@@ -12,6 +12,7 @@ use std::process::ExitCode;
 use std::time::SystemTime;
 
 use anyhow::{Result, ensure};
+use bytes::Bytes;
 use salver_client::{HttpClient, JobGate, JobState};
 use serde_json::{Value, json};
 
@@ -24,6 +25,16 @@ use crate::{out, units};
 struct Queue {
     client: HttpClient,
     json: bool,
+}
+
+/// Waits for the job that a prediction was left to, and returns its answer.
+///
+/// # Errors
+/// Where the job has none, with its reason.
+pub(crate) async fn answer(client: HttpClient, id: &str) -> Result<Bytes> {
+    // The result goes to standard output; whoever interrupts this needs the id.
+    out::error(out::printable(&format!("job {id}")));
+    Queue { client, json: false }.answer(id).await
 }
 
 /// Runs the command.

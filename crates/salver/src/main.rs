@@ -4,6 +4,7 @@
 //! joined in `wiring.rs`; what is printed goes through `out.rs`.
 
 mod bench;
+mod callbacks;
 mod check;
 mod cli;
 mod config;

@@ -3,14 +3,14 @@
 use std::path::Path;
 
 use anyhow::{Context as _, Result};
-use salver_client::HttpClient;
+use salver_client::{HttpClient, SubmittedJob};
 use salver_core::{Context, Infer as _, ModelRef};
 use salver_protocol::{Limits, plain};
 use serde_json::Value;
 
 use crate::cli::PredictOptions;
 use crate::input::Input;
-use crate::{out, wiring};
+use crate::{jobs, out, wiring};
 
 /// Columns of a table that is still readable.
 const MOST_COLUMNS: usize = 12;
@@ -23,7 +23,16 @@ pub(crate) async fn run(options: &PredictOptions) -> Result<()> {
     let input = Input::read(&options.input)?;
     let answer = match local_path(&options.model) {
         Some(path) => in_process(path, input, options).await?,
-        None => from_server(input, options).await?,
+        None => match from_server(input, options).await? {
+            FromServer::Answer(answer) => answer,
+            FromServer::Job(job) if options.json => return out::json(&job),
+            FromServer::Job(job) => {
+                let id = out::printable(&job.id);
+                out::line(format!("The answer is not in the cache, and job {id} computes it: ask again, or"));
+                out::line(format!("  salver jobs wait {id}"));
+                return Ok(());
+            }
+        },
     };
     let answer: Value = serde_json::from_slice(&answer).context("read the answer")?;
     if options.json {
@@ -58,7 +67,14 @@ async fn in_process(path: &Path, input: Input, options: &PredictOptions) -> Resu
     Ok(reply.body.to_vec())
 }
 
-async fn from_server(input: Input, options: &PredictOptions) -> Result<Vec<u8>> {
+/// What a server has for a question.
+enum FromServer {
+    Answer(Vec<u8>),
+    /// It computes the answer in the background.
+    Job(SubmittedJob),
+}
+
+async fn from_server(input: Input, options: &PredictOptions) -> Result<FromServer> {
     let client = HttpClient::new(&options.server.server)?;
     let model: ModelRef = options.model.parse()?;
     let columns = match &input {
@@ -67,7 +83,12 @@ async fn from_server(input: Input, options: &PredictOptions) -> Result<Vec<u8>> 
     };
     let content_type = input.content_type();
     let reply = client.predict(&model, content_type, input.body(&columns)?).await;
-    Ok(reply.with_context(|| format!("model {model} at {}", options.server.server))?.body.to_vec())
+    let reply = reply.with_context(|| format!("model {model} at {}", options.server.server))?;
+    match reply.job()? {
+        None => Ok(FromServer::Answer(reply.body.to_vec())),
+        Some(job) if options.wait => Ok(FromServer::Answer(jobs::answer(client, &job.id).await?.to_vec())),
+        Some(job) => Ok(FromServer::Job(job)),
+    }
 }
 
 /// The column names in a model's description.

@@ -94,7 +94,8 @@ impl Following {
         let stop = CancellationToken::new();
         let (served, told, stopped) = (registry.served.clone(), follower.clone(), stop.clone());
         let task = tokio::spawn(async move {
-            stopped.run_until_cancelled(served.follow(|name| told.refresh(name.clone()))).await;
+            let follow = served.follow(|name| drop(told.refresh(name.clone())));
+            stopped.run_until_cancelled(follow).await;
         });
         Self { registry, follower, stop, task }
     }
@@ -113,11 +114,16 @@ impl Following {
         }
     }
 
-    /// Loads what is to be served, also where other models are loaded on request only.
-    pub(crate) fn serve(&self) {
+    /// Loads what is to be served, also where other models are loaded on request only. What is
+    /// returned ends when each of them is loaded or has failed to.
+    pub(crate) fn serve(&self) -> impl Future<Output = ()> + Send + use<> {
         self.follower.is_serving.store(true, Ordering::Release);
-        for entry in self.registry.served.scan() {
-            self.follower.refresh(entry.name);
+        let entries = self.registry.served.scan().into_iter();
+        let loads: Vec<_> = entries.map(|entry| self.follower.refresh(entry.name)).collect();
+        async move {
+            for load in loads {
+                let _ = load.await;
+            }
         }
     }
 
@@ -133,17 +139,20 @@ impl Following {
 
 impl Follower {
     /// Has the runtime look at one model of the registry again. What a path has is left to the paths.
-    fn refresh(self: &Arc<Self>, name: ModelName) {
-        if !self.is_serving.load(Ordering::Acquire) {
-            return;
-        }
+    /// Returns a task that ends when that is done.
+    fn refresh(self: &Arc<Self>, name: ModelName) -> JoinHandle<()> {
         let this = self.clone();
-        // Whether a path has it is written in files.
-        tokio::task::spawn_blocking(move || {
-            if !this.sources.hides(&name) {
-                this.runtime.refresh(name);
+        tokio::spawn(async move {
+            if !this.is_serving.load(Ordering::Acquire) {
+                return;
             }
-        });
+            let (sources, asked) = (this.sources.clone(), name.clone());
+            // Whether a path has it is written in files.
+            if let Ok(false) = tokio::task::spawn_blocking(move || sources.hides(&asked)).await {
+                // It ends early only where the process does.
+                let _ = this.runtime.refresh(name).await;
+            }
+        })
     }
 }
 

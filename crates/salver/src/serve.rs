@@ -124,12 +124,15 @@ impl Serving {
             queue.opened().await;
         }
         self.runtime.start().await?;
-        if let Some(following) = &self.following {
-            following.serve();
-        }
-        // Jobs that stood in the queue ask models that are there by now.
+        let first_loads = self.following.as_ref().map(Following::serve);
+        // Jobs that stood in the queue ask models that are there by then.
         if let Some((queue, metrics, options)) = &self.queue {
-            *self.working.lock() = Some(queue.begin(self.runtime.clone(), metrics, options));
+            let first_loads = async move {
+                if let Some(first_loads) = first_loads {
+                    first_loads.await;
+                }
+            };
+            *self.working.lock() = Some(queue.begin(self.runtime.clone(), metrics, options, first_loads));
         }
         Ok(())
     }

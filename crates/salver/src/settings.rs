@@ -180,22 +180,57 @@ pub(crate) struct ServeOptions {
     pub jobs: bool,
 
     /// Keep the queue of jobs here, where several servers and workers may share it:
-    /// postgres://USER:PASSWORD@HOST/NAME or sqlite:///PATH (default: jobs/jobs.db in --data). A
-    /// password is safer in SALVER_QUEUE or the file.
+    /// postgres://USER:PASSWORD@HOST/NAME, redis://:PASSWORD@HOST:PORT/DB?prefix=NAME or
+    /// sqlite:///PATH (default: jobs/jobs.db in --data). A password is safer in SALVER_QUEUE or the
+    /// file.
     #[arg(long, value_name = "URL", value_parser = parse_secret, help_heading = "Jobs")]
     pub queue: Option<Secret>,
 
     /// Jobs that this process works on at the same time; their requests share batches.
-    #[arg(long, value_name = "N", default_value_t = 32, value_parser = parse_job_workers, help_heading = "Jobs")]
+    #[arg(long, value_name = "N", default_value_t = 64, value_parser = parse_job_workers, help_heading = "Jobs")]
     pub job_workers: usize,
 
     /// Give a job to another worker when its own has given no sign of life for this long.
     #[arg(long, value_name = "MS", default_value_t = 15_000, value_parser = clap::value_parser!(u64).range(1_000..=3_600_000), help_heading = "Jobs")]
     pub job_lease_ms: u64,
 
+    /// Forget a job this many days after it has ended and its answer has gone.
+    #[arg(long, value_name = "DAYS", default_value_t = 7, value_parser = clap::value_parser!(u64).range(0..=3_650), help_heading = "Jobs")]
+    pub job_keep_days: u64,
+
     /// The most jobs that may wait or run; more are refused with 429.
     #[arg(long, value_name = "N", default_value_t = 1_000_000, help_heading = "Jobs")]
     pub max_jobs: u64,
+
+    /// The most jobs of one caller that may wait or run; more are refused with 429 (0: no such limit).
+    /// A caller is an address, or whom --caller-header names.
+    #[arg(long, value_name = "N", default_value_t = 0, help_heading = "Jobs")]
+    pub max_jobs_per_caller: u64,
+
+    /// The header in which a proxy in front says who submits a job. Anybody who reaches the server past
+    /// the proxy can put any name into it.
+    #[arg(long, value_name = "NAME", value_parser = parse_header_name, help_heading = "Jobs")]
+    pub caller_header: Option<http::HeaderName>,
+
+    /// Sign the messages that jobs have ended with this secret: whsec_ and base64, or a text, of at least
+    /// 24 bytes; several with spaces between them sign side by side. Without it no job may have a
+    /// callback_url. It is safer in SALVER_CALLBACK_SECRET or the file, where other users do not see it.
+    #[arg(long, value_name = "SECRET", value_parser = parse_secret, help_heading = "Jobs")]
+    pub callback_secret: Option<Secret>,
+
+    /// Send such messages to this host (hooks.internal, *.internal) or network (10.0.0.0/8) although not
+    /// everybody can reach it. Repeatable.
+    #[arg(long, value_name = "HOST|CIDR", value_delimiter = ',', value_parser = parse_exception, help_heading = "Jobs")]
+    pub callback_allow: Vec<salver_outbound::Exception>,
+
+    /// How long a receiver of such a message may take to answer.
+    #[arg(long, value_name = "MS", default_value_t = 10_000, value_parser = clap::value_parser!(u64).range(100..=60_000), help_heading = "Jobs")]
+    pub callback_timeout_ms: u64,
+
+    /// The wait before a message that did not arrive is sent again; later waits are up to 5760 times as
+    /// long, so that ten more attempts spread over a day.
+    #[arg(long, value_name = "MS", default_value_t = 5_000, value_parser = clap::value_parser!(u64).range(1..=60_000), help_heading = "Jobs")]
+    pub callback_retry_ms: u64,
 
     /// What to log: error, warn, info, debug or trace; or directives such as
     /// "info,salver_runtime=debug".
@@ -436,6 +471,14 @@ fn parse_job_workers(text: &str) -> Result<usize, String> {
 
 fn parse_endpoint(text: &str) -> Result<salver_registry::serving::Endpoint, String> {
     text.parse().map_err(|error: salver_core::Error| error.to_string())
+}
+
+fn parse_header_name(text: &str) -> Result<http::HeaderName, String> {
+    text.parse().map_err(|_| "expected the name of a header, such as X-User".to_owned())
+}
+
+fn parse_exception(text: &str) -> Result<salver_outbound::Exception, String> {
+    text.parse().map_err(|error: salver_core::Error| error.message().to_owned())
 }
 
 fn parse_name(text: &str) -> Result<salver_core::ModelName, String> {

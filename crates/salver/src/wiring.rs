@@ -176,6 +176,7 @@ fn runtime_options(options: &ServeOptions, workers: PythonEngine) -> Result<Runt
         tuning: options.tune.then(|| TuningOptions { budget: SWEEP, notes: Some(options.data.join("tuning")) }),
         max_waiting_bytes: Some(options.limits.buffered_limit_bytes),
         cache: cache_options(options)?,
+        no_jobs: no_jobs(options),
         tasks: Some(Arc::new(Tasks)),
         backoff: Backoff::default(),
     })
@@ -192,6 +193,20 @@ fn cache_options(options: &ServeOptions) -> Result<CacheOptions> {
     Ok(CacheOptions { bytes: options.cache_bytes, shared })
 }
 
+/// Returns why no job can fill the cache that this server answers from, if none can.
+fn no_jobs(options: &ServeOptions) -> Option<String> {
+    let why = match options {
+        _ if !options.jobs => "--jobs=false leaves this server without a queue of jobs",
+        _ if options.cache_bytes == 0 => "with --cache-bytes 0 no answer is kept",
+        _ if options.job_workers == 0 && options.cache_redis.is_none() => {
+            "with --job-workers 0 the jobs run elsewhere, and their answers reach this server only through a Redis \
+             that both share (--cache-redis)"
+        }
+        _ => return None,
+    };
+    Some(why.to_owned())
+}
+
 /// Turns settings into the server's options.
 pub(crate) fn server_options(options: &ServeOptions) -> ServerOptions {
     ServerOptions {
@@ -204,6 +219,7 @@ pub(crate) fn server_options(options: &ServeOptions) -> ServerOptions {
         shutdown_grace: options.shutdown_grace(),
         explicit_control: options.model_control == ControlMode::Explicit,
         client_shared_memory: options.allow_client_shm,
+        caller_header: options.caller_header.clone(),
         triton_metrics: options.triton_metrics,
     }
 }

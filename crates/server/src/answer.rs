@@ -10,7 +10,10 @@ use std::time::{Duration, Instant};
 use futures::future::Either;
 use futures::stream::BoxStream;
 use futures::{FutureExt, StreamExt};
-use salver_core::{CacheOutcome, Context, Error, ErrorKind, InferRequest, InferResponse, ModelRef, Result, Tensor};
+use salver_core::{
+    CacheOutcome, Context, Deferred, Error, ErrorKind, InferRequest, InferResponse, Inferred, ModelRef, Result, Tensor,
+};
+use salver_jobs::Content;
 
 use crate::app::App;
 use crate::coding::offload;
@@ -40,6 +43,12 @@ pub(crate) trait Protocol: Send + Sized + 'static {
     /// # Errors
     /// Whatever the protocol finds wrong.
     fn decode(&mut self, raw: Self::Raw, app: &App) -> Result<InferRequest>;
+
+    /// Returns what a job would ask, where the model may leave the question to one.
+    fn job_of(&self, raw: &Self::Raw, app: &App) -> Option<(ModelRef, Content)> {
+        let _ = (raw, app);
+        None
+    }
 
     /// Encodes a reply.
     ///
@@ -114,6 +123,11 @@ async fn run_steps<P: Protocol>(
         None => outcome?,
         Some(trace) => trace.end(decode, outcome)?,
     };
+    finish(protocol, response, decode).await
+}
+
+/// Encodes the answer, elsewhere if that takes long.
+async fn finish<P: Protocol>(protocol: P, response: InferResponse, decode: Duration) -> Result<Answer<P::Reply>> {
     let (version, cache) = (response.model.version, response.cache);
     let is_small = response.outputs.iter().map(Tensor::payload_len).sum::<usize>() < OFFLOAD_BYTES;
     let reply = if is_small {
@@ -122,6 +136,49 @@ async fn run_steps<P: Protocol>(
         Box::pin(offload(move || encode(&protocol, response, decode))).await??
     };
     Ok(Answer { reply, version, cache })
+}
+
+/// What became of a request that a job may answer.
+pub(crate) enum Answered<R> {
+    /// It was answered, as any.
+    Now(Answer<R>),
+    /// It is left to a job, which is to be handed out.
+    Later(Deferred),
+}
+
+/// Answers one request, unless the model leaves it to a job. A context without a deadline gets the
+/// default one.
+///
+/// # Errors
+/// Those of [`answer`].
+pub(crate) async fn answer_or_defer<P: Protocol>(
+    app: &Arc<App>,
+    protocol: P,
+    raw: P::Raw,
+    mut ctx: Context,
+) -> Result<Answered<P::Reply>> {
+    let (id, trace) = (ctx.id.clone(), ctx.traceparent.clone());
+    let deadline = ctx.deadline.unwrap_or_else(|| Instant::now() + app.limits().default_deadline);
+    ctx.deadline = Some(deadline);
+    let steps = async {
+        if let Some(wake) = protocol.described().and_then(|model| app.services.infer.wake(model, ctx.deadline)) {
+            wake.await?;
+        }
+        let started = Instant::now();
+        let (protocol, request) = read(app, protocol, raw).await?;
+        let decode = started.elapsed();
+        let trace = app.traces.begin(&request, &ctx.id);
+        let response = match (app.services.infer.infer_or_defer(request, ctx).await, trace) {
+            (Ok(Inferred::Later(deferred)), _) => return Ok(Answered::Later(deferred)),
+            (Ok(Inferred::Now(response)), None) => response,
+            (Ok(Inferred::Now(response)), Some(trace)) => trace.end(decode, Ok(response))?,
+            (Err(error), None) => return Err(error),
+            (Err(error), Some(trace)) => trace.end(decode, Err(error))?,
+        };
+        finish(protocol, response, decode).await.map(Answered::Now)
+    };
+    let outcome = tokio::time::timeout_at(deadline.into(), steps).await.unwrap_or_else(|_| Err(deadline_passed()));
+    outcome.inspect_err(|error| log_failure(&id, trace.as_deref(), error))
 }
 
 /// What answers one request bit by bit.
@@ -139,7 +196,7 @@ pub(crate) struct Pieces<R> {
 /// Those of decoding, and what becomes of the first piece.
 pub(crate) async fn pieces<P: Protocol + Sync>(
     app: &Arc<App>,
-    mut protocol: P,
+    protocol: P,
     raw: P::Raw,
     mut ctx: Context,
 ) -> Result<Pieces<P::Reply>> {
@@ -148,13 +205,7 @@ pub(crate) async fn pieces<P: Protocol + Sync>(
     if let Some(wake) = protocol.described().and_then(|model| app.services.infer.wake(model, ctx.deadline)) {
         wake.await?;
     }
-    let request = if P::raw_len(&raw) < OFFLOAD_BYTES {
-        protocol.decode(raw, app)?
-    } else {
-        let (back, request) = decode_elsewhere(app.clone(), protocol, raw).await?;
-        protocol = back;
-        request?
-    };
+    let (protocol, request) = read(app, protocol, raw).await?;
     let decode = started.elapsed();
     let trace = app.traces.begin(&request, &ctx.id);
     let mut responses = app.services.infer.clone().infer_stream(request, ctx);
@@ -177,6 +228,16 @@ async fn piece<P: Protocol + Sync>(protocol: Arc<P>, response: InferResponse, de
         true => encode(&*protocol, response, decode),
         false => offload(move || encode(&*protocol, response, decode)).await?,
     }
+}
+
+/// Decodes a request, elsewhere if that takes long.
+async fn read<P: Protocol>(app: &Arc<App>, mut protocol: P, raw: P::Raw) -> Result<(P, InferRequest)> {
+    if P::raw_len(&raw) < OFFLOAD_BYTES {
+        let request = protocol.decode(raw, app)?;
+        return Ok((protocol, request));
+    }
+    let (protocol, request) = decode_elsewhere(app.clone(), protocol, raw).await?;
+    Ok((protocol, request?))
 }
 
 /// Decodes away from the async threads, and gives the protocol back: it has the reply to encode.

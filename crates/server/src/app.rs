@@ -95,6 +95,11 @@ impl App {
         self.services.infer.describe(model)
     }
 
+    /// Whether a request to this model may be left to a job.
+    pub(crate) fn may_defer(&self, model: &ModelRef) -> bool {
+        self.services.jobs.is_some() && self.services.infer.may_defer(model)
+    }
+
     /// Returns a model's effective configuration; one that is loaded at first use is loaded for it.
     ///
     /// # Errors

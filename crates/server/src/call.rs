@@ -1,6 +1,7 @@
 //! What a request says about itself in headers, the same for every protocol: its id, its trace,
 //! how long it may take, and what a cache may do with it.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -37,6 +38,8 @@ pub(crate) struct Call {
     pub traceparent: Option<Arc<str>>,
     /// When its head was complete.
     pub started: Instant,
+    /// Where its connection comes from, where that is known.
+    pub address: Option<IpAddr>,
     /// The memory that it keeps until it is answered.
     pub held: Arc<Held>,
 }
@@ -49,6 +52,7 @@ impl Call {
             id: given.map_or_else(new_id, Arc::from),
             traceparent: headers.get(TRACEPARENT).and_then(valid_traceparent),
             started: Instant::now(),
+            address: None,
             held: Arc::new(Held::new(memory.clone())),
         }
     }

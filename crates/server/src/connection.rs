@@ -92,8 +92,9 @@ pub(crate) async fn serve(
 ) {
     let activity = Arc::new(Activity::new());
     let report = Arc::new(HeadReport::default());
+    let address = stream.peer_addr().ok().map(|address| address.ip());
     let io = TokioIo::new(WatchedIo::new(stream, activity.clone(), report.clone()));
-    let peer = Peer { activity: activity.clone(), head_report: report };
+    let peer = Peer { activity: activity.clone(), head_report: report, address };
     let limits = edge.limits().clone();
     let service = service_fn(move |request: http::Request<Incoming>| {
         let (edge, peer) = (edge.clone(), peer.clone());

@@ -5,6 +5,7 @@
 //! a 500 here.
 
 use std::convert::Infallible;
+use std::net::IpAddr;
 use std::panic::AssertUnwindSafe;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -44,6 +45,8 @@ const OTHER_ORIGIN: &str = "pages of other origins may change nothing here: star
 pub(crate) struct Peer {
     pub activity: Arc<Activity>,
     pub head_report: Arc<HeadReport>,
+    /// Where it comes from.
+    pub address: Option<IpAddr>,
 }
 
 /// The outermost service.
@@ -76,7 +79,7 @@ impl Edge {
     /// Answers one request.
     pub(crate) async fn handle(&self, peer: Peer, request: Request<Incoming>) -> Response<ReplyBody> {
         let mut busy = peer.activity.begin();
-        let call = Call::new(request.headers(), &self.app.memory);
+        let call = Call { address: peer.address, ..Call::new(request.headers(), &self.app.memory) };
         let family = Family::of(&request);
         let is_http1 = request.version() < Version::HTTP_2;
         let origin = self.app.cors.allowed(request.headers());

@@ -1,6 +1,7 @@
 //! The HTTP routes, and what is said where there is none.
 
 mod api;
+mod deferred;
 mod exchange;
 mod generate;
 mod home;
@@ -10,6 +11,7 @@ mod mlflow_scoring;
 pub(crate) mod oip;
 mod openai;
 mod plain;
+mod query;
 mod registry;
 mod settings;
 mod shared_memory;
@@ -27,6 +29,7 @@ use salver_core::Error;
 use salver_protocol::{Reply, oip_rest};
 
 pub(crate) use self::exchange::{EventStream, plain_response};
+pub(crate) use self::jobs::shown::event as job_event;
 pub(crate) use self::mlflow::is_upload;
 pub(crate) use self::oip::infer_for as infer;
 use self::target::Target;

@@ -52,6 +52,7 @@ impl JobWork {
                 "model '{model}' may answer a request several times, which jobs do not take; use ModelStreamInfer"
             )));
         }
+        let content_len = content.body.len();
         let (work, model, content) = (self.clone(), model.clone(), content.clone());
         let check = move || {
             let bodies = bodies(&content)?;
@@ -60,7 +61,7 @@ impl JobWork {
             }
             Ok(bodies.len() as u64)
         };
-        offload(check).await?
+        if content_len < OFFLOAD_BYTES { check() } else { offload(check).await? }
     }
 
     async fn wake(&self, model: &ModelRef, deadline: Option<Instant>) -> Result<()> {

@@ -28,6 +28,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use ::http::HeaderName;
 use bytes::Bytes;
 use salver_core::{BoxFuture, Error, Infer, ModelControl, ModelName, Result};
 use salver_jobs::Jobs;
@@ -79,6 +80,11 @@ pub trait ReloadConfig: Send + Sync + 'static {
     fn reload(&self, config: Bytes) -> BoxFuture<'_, Result<()>>;
 }
 
+/// Renders the message that a job has ended: JSON, described in `docs/jobs.md`.
+pub fn job_event(job: &salver_jobs::Job) -> Bytes {
+    http::job_event(job).to_string().into()
+}
+
 /// How the server listens.
 #[derive(Debug, Clone)]
 pub struct ServerOptions {
@@ -104,6 +110,9 @@ pub struct ServerOptions {
     pub client_shared_memory: bool,
     /// Whether `/metrics` has Triton's names for its counters besides.
     pub triton_metrics: bool,
+    /// The header in which a proxy in front says who submits a job; none: callers are told apart by
+    /// their addresses.
+    pub caller_header: Option<HeaderName>,
 }
 
 impl Default for ServerOptions {
@@ -119,6 +128,7 @@ impl Default for ServerOptions {
             explicit_control: false,
             client_shared_memory: false,
             triton_metrics: false,
+            caller_header: None,
         }
     }
 }

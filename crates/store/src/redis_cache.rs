@@ -9,10 +9,10 @@ use std::future::Future;
 use std::time::Duration;
 
 use bytes::{Buf, Bytes};
-use redis::aio::{ConnectionManager, ConnectionManagerConfig};
-use redis::io::tcp::TcpSettings;
-use redis::{Client, Cmd, ConnectionAddr, ConnectionInfo, IntoConnectionInfo, Pipeline, RedisError};
+use redis::{Cmd, Pipeline, RedisError};
 use salver_core::{BoxFuture, CacheKey, Error, Result, SharedCache, SharedEntry};
+
+use crate::redis::Redis;
 
 const PREFIX: &str = "salver:cache:v1:";
 const GENERATION: &str = "salver:cache:v1:generation";
@@ -20,20 +20,15 @@ const GENERATION: &str = "salver:cache:v1:generation";
 const STAMP_LEN: usize = 16;
 /// The most bytes of a value that are read, whatever stands there; the runtime writes half of that.
 const MAX_VALUE_BYTES: usize = 2 << 20;
-const CONNECT_LIMIT: Duration = Duration::from_secs(1);
 /// Callers wait for less; this ends what they left behind.
 const REPLY_LIMIT: Duration = Duration::from_secs(5);
 
 /// A shared cache in Redis. Connects on first use, and again after a failure.
-pub struct RedisCache {
-    connection: ConnectionManager,
-    /// The address without credentials, for messages.
-    place: String,
-}
+pub struct RedisCache(Redis);
 
 impl fmt::Debug for RedisCache {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "RedisCache({})", self.place)
+        write!(f, "RedisCache({})", self.0.place())
     }
 }
 
@@ -45,30 +40,19 @@ impl RedisCache {
     /// `InvalidInput` for any other URL; the message does not repeat it, since it may hold a
     /// password.
     pub fn new(url: &str) -> Result<Self> {
-        let info = parse(url)?;
-        let place = describe(&info);
-        let settings = TcpSettings::default().set_nodelay(true).set_user_timeout(REPLY_LIMIT);
-        let config = ConnectionManagerConfig::new()
-            .set_number_of_retries(0)
-            .set_connection_timeout(Some(CONNECT_LIMIT))
-            .set_response_timeout(Some(REPLY_LIMIT));
-        let connection = Client::open(info.set_tcp_settings(settings))
-            .and_then(|client| ConnectionManager::new_lazy_with_config(client, config))
-            .map_err(|error| refused(&error))?;
-        Ok(Self { connection, place })
+        Redis::lazy(url, "the shared cache", REPLY_LIMIT).map(Self)
     }
 
     async fn stamp(&self, model: &str) -> Result<[u8; STAMP_LEN]> {
         let mut command = Cmd::new();
         command.arg("MGET").arg(GENERATION).arg(generation_of(model));
-        let (all, own): (Option<u64>, Option<u64>) =
-            self.ask(command.query_async(&mut self.connection.clone())).await?;
+        let (all, own): (Option<u64>, Option<u64>) = self.ask(command.query_async(&mut self.0.connection())).await?;
         Ok(stamp(all, own))
     }
 
     async fn ask<T>(&self, call: impl Future<Output = Result<T, RedisError>>) -> Result<T> {
         call.await.map_err(|error| {
-            Error::not_ready(format!("the shared cache at {} does not answer", self.place)).with_source(error)
+            Error::not_ready(format!("the shared cache at {} does not answer", self.0.place())).with_source(error)
         })
     }
 }
@@ -81,7 +65,7 @@ impl SharedCache for RedisCache {
             pipeline.cmd("MGET").arg(GENERATION).arg(generation_of(model));
             pipeline.cmd("GETRANGE").arg(&name).arg(0).arg(STAMP_LEN + MAX_VALUE_BYTES);
             pipeline.cmd("PTTL").arg(&name);
-            let found = self.ask(pipeline.query_async(&mut self.connection.clone())).await?;
+            let found = self.ask(pipeline.query_async(&mut self.0.connection())).await?;
             let ((all, own), stored, left): ((Option<u64>, Option<u64>), Vec<u8>, i64) = found;
             Ok(current(stored.into(), stamp(all, own), left))
         })
@@ -93,7 +77,7 @@ impl SharedCache for RedisCache {
             let left = u64::try_from(entry.time_to_live.as_millis()).unwrap_or(u64::MAX).clamp(1, i64::MAX as u64 / 2);
             let mut command = Cmd::new();
             command.arg("SET").arg(name_of(key)).arg(stored).arg("PX").arg(left);
-            self.ask(command.query_async(&mut self.connection.clone())).await
+            self.ask(command.query_async(&mut self.0.connection())).await
         })
     }
 
@@ -101,7 +85,7 @@ impl SharedCache for RedisCache {
         Box::pin(async move {
             let mut command = Cmd::new();
             command.arg("INCR").arg(model.map_or_else(|| GENERATION.to_owned(), generation_of));
-            self.ask(command.query_async::<u64>(&mut self.connection.clone())).await.map(drop)
+            self.ask(command.query_async::<u64>(&mut self.0.connection())).await.map(drop)
         })
     }
 
@@ -109,31 +93,8 @@ impl SharedCache for RedisCache {
         Box::pin(async move {
             let mut command = Cmd::new();
             command.arg("PING");
-            self.ask(command.query_async::<String>(&mut self.connection.clone())).await.map(drop)
+            self.ask(command.query_async::<String>(&mut self.0.connection())).await.map(drop)
         })
-    }
-}
-
-fn parse(url: &str) -> Result<ConnectionInfo> {
-    if url.starts_with("rediss:") || url.starts_with("valkeys:") {
-        return Err(Error::unsupported("the shared cache's URL asks for TLS, which is not offered; use redis://"));
-    }
-    url.into_connection_info().map_err(|error| refused(&error))
-}
-
-/// Does not repeat the URL: it may hold a password.
-fn refused(error: &RedisError) -> Error {
-    let category = error.kind();
-    Error::invalid_input(format!(
-        "the shared cache's URL is not one ({category:?}); expected redis://[[USER]:PASSWORD@]HOST[:PORT][/DB]"
-    ))
-}
-
-fn describe(info: &ConnectionInfo) -> String {
-    match info.addr() {
-        ConnectionAddr::Tcp(host, port) => format!("{host}:{port}"),
-        ConnectionAddr::Unix(path) => path.display().to_string(),
-        _ => "an unknown place".to_owned(),
     }
 }
 

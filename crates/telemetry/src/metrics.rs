@@ -226,6 +226,7 @@ fn register_jobs(registry: &mut Registry, jobs: &JobMetrics) {
     registry.register(names::JOBS_OLDEST, "Age of the oldest job that waits for a worker", jobs.oldest.clone());
     registry.register(names::JOB_RUNS, "Runs of jobs by outcome", jobs.runs.clone());
     registry.register(names::JOBS_LOST, "Jobs whose worker gave no sign of life", jobs.lost.clone());
+    registry.register(names::JOB_CALLBACKS, "Attempts to say that a job has ended, by outcome", jobs.callbacks.clone());
     registry.register(names::JOB_DURATION, "Runs of jobs, from hand-out to answer", jobs.duration.clone());
 }
 

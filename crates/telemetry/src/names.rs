@@ -58,6 +58,8 @@ pub const JOBS_OLDEST: &str = "salver_jobs_oldest_seconds";
 pub const JOB_RUNS: &str = "salver_job_runs";
 /// Counter of jobs whose worker gave no sign of life.
 pub const JOBS_LOST: &str = "salver_jobs_lost";
+/// Attempts to say that a job has ended, by outcome.
+pub const JOB_CALLBACKS: &str = "salver_job_callbacks";
 /// Histogram: how long runs of jobs take.
 pub const JOB_DURATION: &str = "salver_job_duration_seconds";
 /// Counter of requests by protocol and status.

@@ -7,19 +7,33 @@
 use std::io::{Read as _, Write as _};
 use std::net::{Ipv4Addr, TcpListener, TcpStream};
 use std::process::{Child, Command, Stdio};
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
 
+use crate::service::{guard, skip};
+
 /// How long a start may take.
 const PATIENCE: Duration = Duration::from_secs(30);
 
-/// A running Redis; killed when this is dropped.
+/// A running Redis; killed when this is dropped or this process ends.
 pub struct RedisServer {
     child: Child,
+    /// Ends it where there is no drop.
+    guard: Child,
+    settings: Settings,
     port: u16,
-    password: String,
     folder: TempDir,
+    n_prefixes: AtomicUsize,
+}
+
+#[derive(Default)]
+struct Settings {
+    password: String,
+    /// Whether all is on disk before it is answered.
+    is_durable: bool,
 }
 
 impl RedisServer {
@@ -35,13 +49,36 @@ impl RedisServer {
     ///
     /// # Panics
     /// As [`RedisServer::start`].
-    #[expect(clippy::print_stderr, reason = "a skipped test says so")]
     pub fn start_with_password(password: &str) -> Option<Self> {
+        Self::start_with(Settings { password: password.to_owned(), ..Settings::default() })
+    }
+
+    /// Starts a Redis that has on disk what it answers, and still has it after a restart.
+    ///
+    /// # Panics
+    /// As [`RedisServer::start`].
+    pub fn start_durable() -> Option<Self> {
+        Self::start_with(Settings { is_durable: true, ..Settings::default() })
+    }
+
+    /// Returns the one Redis of this test process, started on first use; none: there is none here, and
+    /// the test is skipped.
+    ///
+    /// # Panics
+    /// As [`RedisServer::start`].
+    pub fn shared() -> Option<&'static Self> {
+        static SHARED: OnceLock<Option<RedisServer>> = OnceLock::new();
+        let shared = SHARED.get_or_init(Self::start).as_ref();
+        if shared.is_none() {
+            skip("redis", "no redis-server in PATH; Debian: apt-get install redis-server");
+        }
+        shared
+    }
+
+    fn start_with(settings: Settings) -> Option<Self> {
         let there = Command::new("redis-server").arg("--version").stdout(Stdio::null()).status();
         if let Err(error) = there {
-            let required = std::env::var("SALVER_REQUIRE_SERVICES").is_ok_and(|value| value == "1");
-            assert!(!required, "SALVER_REQUIRE_SERVICES=1, but redis-server does not start: {error}");
-            eprintln!("SKIPPED: redis ({error}; Debian: apt-get install redis-server)");
+            skip("redis", &format!("{error}; Debian: apt-get install redis-server"));
             return None;
         }
         let folder = TempDir::new().expect("a temporary folder");
@@ -50,12 +87,18 @@ impl RedisServer {
             let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a free port");
             let port = listener.local_addr().expect("the address of a listener").port();
             drop(listener);
-            let mut child = spawn(port, password, &folder);
+            let mut child = spawn(port, &settings, &folder);
             if answers(&mut child, port) {
-                return Some(Self { child, port, password: password.to_owned(), folder });
+                let guard = guard(child.id(), "-KILL", Some(folder.path()));
+                return Some(Self { child, guard, settings, port, folder, n_prefixes: AtomicUsize::new(0) });
             }
         }
         panic!("redis-server does not start on any port");
+    }
+
+    /// Returns a prefix for keys that this Redis has given to nobody else.
+    pub fn prefix(&self) -> String {
+        format!("test:{}", self.n_prefixes.fetch_add(1, Ordering::Relaxed))
     }
 
     /// Returns its port on the loopback.
@@ -65,7 +108,7 @@ impl RedisServer {
 
     /// Returns its URL, the password included.
     pub fn url(&self) -> String {
-        let password: String = self.password.bytes().map(|byte| format!("%{byte:02x}")).collect();
+        let password: String = self.settings.password.bytes().map(|byte| format!("%{byte:02x}")).collect();
         let user = if password.is_empty() { String::new() } else { format!(":{password}@") };
         format!("redis://{user}127.0.0.1:{}", self.port)
     }
@@ -75,16 +118,18 @@ impl RedisServer {
     /// # Panics
     /// If it does not end.
     pub fn kill(&mut self) {
+        self.unguard();
         self.child.kill().expect("kill redis-server");
         self.child.wait().expect("wait for redis-server");
     }
 
-    /// Starts it again on the same port, empty.
+    /// Starts it again on the same port: empty, or if it is durable with what it had.
     ///
     /// # Panics
     /// If it does not start.
     pub fn restart(&mut self) {
-        self.child = spawn(self.port, &self.password, &self.folder);
+        self.child = spawn(self.port, &self.settings, &self.folder);
+        self.guard = guard(self.child.id(), "-KILL", Some(self.folder.path()));
         assert!(answers(&mut self.child, self.port), "redis-server does not start again on port {}", self.port);
     }
 
@@ -104,6 +149,12 @@ impl RedisServer {
         self.signal("-CONT");
     }
 
+    /// First: the number of a process that ended may soon be that of another one.
+    fn unguard(&mut self) {
+        let _ = self.guard.kill();
+        let _ = self.guard.wait();
+    }
+
     fn signal(&self, name: &str) {
         let sent = Command::new("kill").args([name, &self.child.id().to_string()]).status();
         assert!(sent.is_ok_and(|status| status.success()), "send {name} to redis-server");
@@ -112,17 +163,19 @@ impl RedisServer {
 
 impl Drop for RedisServer {
     fn drop(&mut self) {
+        self.unguard();
         // It may have ended before.
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
 }
 
-fn spawn(port: u16, password: &str, folder: &TempDir) -> Child {
+fn spawn(port: u16, settings: &Settings, folder: &TempDir) -> Child {
     let mut command = Command::new("redis-server");
-    command.args(["--port", &port.to_string(), "--bind", "127.0.0.1", "--save", "", "--appendonly", "no"]);
-    if !password.is_empty() {
-        command.args(["--requirepass", password]);
+    command.args(["--port", &port.to_string(), "--bind", "127.0.0.1", "--save", ""]);
+    command.args(["--appendonly", if settings.is_durable { "yes" } else { "no" }, "--appendfsync", "always"]);
+    if !settings.password.is_empty() {
+        command.args(["--requirepass", &settings.password]);
     }
     command.current_dir(folder.path()).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
     command.spawn().expect("start redis-server")
@@ -143,10 +196,12 @@ fn answers(child: &mut Child, port: u16) -> bool {
     panic!("redis-server does not answer on port {port}");
 }
 
-/// Any reply will do; one that asks for a password as well.
+/// Any reply will do, one that asks for a password as well; but not that it still reads its log.
 fn ping(port: u16) -> std::io::Result<bool> {
     let mut stream = TcpStream::connect((Ipv4Addr::LOCALHOST, port))?;
     stream.set_read_timeout(Some(PATIENCE))?;
     stream.write_all(b"PING\r\n")?;
-    Ok(stream.read(&mut [0; 1])? == 1)
+    let mut begin = [0; 2];
+    stream.read_exact(&mut begin)?;
+    Ok(&begin != b"-L")
 }

@@ -72,7 +72,7 @@ impl Drop for Service {
 
 /// Waits for the end of its input, which comes with the end of this process, and ends the service.
 /// So a service may be shared through a `static`, which is never dropped.
-fn guard(pid: u32, signal: &str, folder: Option<&Path>) -> Child {
+pub(crate) fn guard(pid: u32, signal: &str, folder: Option<&Path>) -> Child {
     let script = format!(
         "read _; kill {signal} {pid}; for _ in 1 2 3 4 5 6 7 8 9; do kill -0 {pid} || break; sleep 0.2; done; \
          [ -z \"$1\" ] || rm -rf -- \"$1\""

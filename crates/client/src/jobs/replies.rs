@@ -3,6 +3,7 @@
 
 use std::fmt;
 use std::str::FromStr;
+use std::time::Duration;
 
 use bytes::Bytes;
 use salver_core::{Error, Result};
@@ -21,6 +22,17 @@ pub struct SubmittedJob {
     pub status: JobState,
     /// Where to ask for it.
     pub status_url: String,
+}
+
+impl SubmittedJob {
+    /// Says that the answer is still to come, to those who can take nothing else.
+    pub(crate) fn not_yet(&self) -> Error {
+        let text = format!(
+            "the answer is not in the cache, and job {} computes it; ask again, or for {}?wait=60s",
+            self.id, self.status_url
+        );
+        Error::not_ready(text).with_retry_after(Duration::from_secs(1))
+    }
 }
 
 /// Where a job stands.

@@ -7,10 +7,11 @@ use salver_store::database::{Session, sql};
 
 use super::claim::{self, Wish};
 use super::rows;
-use super::standing::Standing;
-use super::submit::{self, Replay, Submission};
-use super::upkeep::{self, Clear, Due, Note};
+use super::submit::{self, Replay};
+use super::upkeep::{self, Clear, Due, Note, PutOff};
 use super::writer::Ask;
+use crate::standing::Standing;
+use crate::submission::Submission;
 use crate::types::{Beat, Callback, Cleared, Gate, Held, Hold, JobId, Lease, Millis, Outcome, Submitted};
 
 /// How a run ended.
@@ -81,6 +82,7 @@ batch! {
     losses: Loss => u64,
     cancels: Cancel => bool,
     notes: Note => (),
+    put_offs: PutOff => (),
     dues: Due => Vec<Callback>,
     removals: Vec<i64> => u64,
     clears: Clear => Cleared,
@@ -92,7 +94,7 @@ impl Batch {
     pub(super) fn n_bytes(&self) -> usize {
         let answers = self.finishes.iter().map(|ask| match &ask.question.outcome {
             Outcome::Done(answer) => answer.body.len(),
-            Outcome::Failed(_) | Outcome::Troubled(_) | Outcome::GivenBack => 0,
+            Outcome::Failed(_) | Outcome::Troubled(_) | Outcome::Lost(_) | Outcome::GivenBack => 0,
         });
         self.submits.iter().map(|ask| ask.question.content.body.len()).chain(answers).sum()
     }
@@ -105,6 +107,7 @@ impl Batch {
         self.change(session, gate).await?;
         upkeep::remove(session, &mut self.removals).await?;
         upkeep::clear(session, &mut self.clears).await?;
+        upkeep::put_off(session, &mut self.put_offs).await?;
         upkeep::due(session, &mut self.dues).await?;
         claim::claim(session, &mut self.claims, gate).await
     }

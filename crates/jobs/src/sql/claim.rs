@@ -8,8 +8,8 @@ use salver_core::{ModelRef, Result};
 use salver_store::database::{Row, Session, sql};
 
 use super::rows::{self, CHUNK};
-use super::standing::{Standing, count};
 use super::writer::Ask;
+use crate::standing::{Standing, count};
 use crate::types::{Content, Form, Gate, Hold, Lease, Millis};
 
 /// Jobs of one transaction.
@@ -25,6 +25,7 @@ pub(super) const NEXT: &str = ", model, form, time_limit, size FROM jobs WHERE s
 pub(super) struct Wish {
     pub(super) most: usize,
     pub(super) is_idle: bool,
+    pub(super) lease: Duration,
     pub(super) now: Millis,
 }
 
@@ -48,7 +49,8 @@ pub(super) async fn claim(session: &mut Session, asks: &mut [Ask<Wish, Vec<Lease
     candidates.truncate(n_dealt);
     for (share, ask) in shares.iter().zip(asks.iter()) {
         let share = &mut candidates[share.clone()];
-        share.iter_mut().for_each(|candidate| candidate.standing.hand_out(ask.question.now));
+        let Wish { lease, now, .. } = ask.question;
+        share.iter_mut().for_each(|candidate| candidate.standing.hand_out(lease, now));
     }
     let mut standings: Vec<Standing> = candidates.iter().map(|candidate| candidate.standing.clone()).collect();
     rows::save(session, &mut standings).await?;
@@ -166,6 +168,7 @@ mod tests {
             .map(|wish| Wish {
                 most: wish.trim_end_matches('!').parse().unwrap(),
                 is_idle: wish.ends_with('!'),
+                lease: Duration::ZERO,
                 now: 0,
             })
             .collect();

@@ -1,15 +1,16 @@
 //! Answers questions. Nothing here waits for the writer.
 
-use salver_core::{Error, Result};
+use std::time::Duration;
+
+use salver_core::Result;
 use salver_store::Database;
 use salver_store::database::{Row, Session, Sql, sql};
 
-use super::rows::{self, MOST_EVENTS, code};
-use super::standing::{count, untold_lines};
+use super::rows::{self, code};
+use crate::page::{LONGEST_PAGE, place};
+use crate::standing::{count, history};
 use crate::types::{Answer, Event, Filter, Held, Hold, Job, JobId, Page, Progress, State, Stats};
 
-/// The longest page.
-const LONGEST_PAGE: usize = 1000;
 /// What [`job`] needs.
 const COLUMNS: &str = "seq, id, model, state, done, total, priority, attempts, losses, reason, created, not_before, \
                        started, ended, expires, replay_of";
@@ -22,26 +23,19 @@ pub(super) async fn get(database: &Database, id: JobId) -> Result<Option<Job>> {
     let rows = database.read().await?.all(statement.bind(id.to_string())).await?;
     let Some(first) = rows.first() else { return Ok(None) };
     let mut job = job(first)?;
-    job.history = history(&job, first, &rows)?;
+    job.history = history(&job, lines(&rows)?, first.int("untold")? != 0);
     Ok(Some(job))
 }
 
-/// Returns the history of a job: what the row tells, and around it what was written down.
-fn history(job: &Job, row: &Row, lines: &[Row]) -> Result<Vec<Event>> {
-    let submitted = match job.replay_of {
-        Some(id) => format!("submitted, as a replay of {id}"),
-        None => "submitted".into(),
-    };
-    let mut history = vec![Event { at_ms: job.created_ms, text: submitted }];
-    for line in lines {
-        if let (Some(at_ms), Some(text)) = (line.maybe_int("line_at")?, line.maybe_text("line")?) {
-            history.push(Event { at_ms, text });
+/// Returns what was written down of a job.
+fn lines(rows: &[Row]) -> Result<Vec<Event>> {
+    let mut lines = Vec::with_capacity(rows.len());
+    for row in rows {
+        if let (Some(at_ms), Some(text)) = (row.maybe_int("line_at")?, row.maybe_text("line")?) {
+            lines.push(Event { at_ms, text });
         }
     }
-    if row.int("untold")? != 0 {
-        history.extend(untold_lines(job.state, job.attempts.into(), job.started_ms, job.ended_ms));
-    }
-    Ok(history.split_off(history.len().saturating_sub(MOST_EVENTS)))
+    Ok(lines)
 }
 
 fn job(row: &Row) -> Result<Job> {
@@ -76,10 +70,11 @@ pub(super) async fn answer(database: &Database, id: JobId) -> Result<Option<Answ
 }
 
 pub(super) async fn held(database: &Database) -> Result<Vec<Held>> {
-    let rows = database.read().await?.all(sql("SELECT id, token, beats FROM jobs WHERE state = 2")).await?;
+    let rows = database.read().await?.all(sql("SELECT id, token, beats, lease FROM jobs WHERE state = 2")).await?;
     let held = rows.iter().map(|row| {
         let hold = Hold { id: rows::id(row, "id")?, token: row.int("token")? };
-        Ok(Held { hold, beats: row.int("beats")? })
+        let lease = Duration::from_millis(row.int("lease")?.unsigned_abs());
+        Ok(Held { hold, beats: row.int("beats")?, lease })
     });
     held.collect()
 }
@@ -104,12 +99,6 @@ pub(super) async fn list(database: &Database, filter: Filter, after: Option<Stri
 
 async fn numbered(session: &mut Session, statement: Sql) -> Result<Vec<(i64, Job)>> {
     session.all(statement).await?.iter().map(|row| Ok((row.int("seq")?, job(row)?))).collect()
-}
-
-/// Reads where a page ended.
-fn place(after: &str) -> Result<i64> {
-    let place = i64::from_str_radix(after, 16).ok().filter(|place| format!("{place:x}") == after && *place > 0);
-    place.ok_or_else(|| Error::invalid_input("this page does not exist: take `next` of the page before as it is"))
 }
 
 /// Returns a condition for each state that is meant: with one state the index gives the newest first.
@@ -149,6 +138,16 @@ pub(super) async fn ended(database: &Database, filter: &Filter, after: i64, most
     found.sort_unstable();
     found.truncate(most);
     Ok(found)
+}
+
+/// The jobs of a caller that have not ended, up to so many.
+pub(super) const UNFINISHED: &str = "SELECT seq FROM jobs WHERE caller = ? AND state < 3 LIMIT ?";
+
+pub(super) async fn unfinished(database: &Database, caller: &str, most: u64) -> Result<u64> {
+    let jobs = sql(UNFINISHED).bind(caller).bind(rows::int(most));
+    let statement = sql("SELECT COUNT(*) AS n FROM (").join(jobs).then(") AS found");
+    let row = database.read().await?.first(statement).await?;
+    row.map_or(Ok(0), |row| Ok(row.int("n")?.unsigned_abs()))
 }
 
 pub(super) async fn stats(database: &Database) -> Result<Stats> {

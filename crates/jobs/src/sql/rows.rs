@@ -3,17 +3,15 @@
 use salver_core::{Error, ErrorKind, Result};
 use salver_store::database::{Row, Session, Sql, Value, sql};
 
-use super::standing::{Change, Standing, clean};
+use crate::standing::{Change, MOST_EVENTS, Standing, clean};
 use crate::types::{Answer, Gate, JobId, State};
 
 /// Rows of one statement: SQLite takes 32,766 values, PostgreSQL 65,535.
 pub(super) const CHUNK: usize = 1000;
-/// How many lines of a job's history are kept.
-pub(super) const MOST_EVENTS: usize = 50;
 
 /// What [`Standing`] needs.
 pub(super) const COLUMNS: &str = "seq, id, state, token, beats, done, total, attempts, troubles, losses, lost_alone, \
-                                  alone, retries, ttl, not_before, started, ended, expires, reason, untold, \
+                                  alone, lease, retries, ttl, not_before, started, ended, expires, reason, untold, \
                                   has_callback";
 
 /// Returns the number of a state in the tables. Never changed: partial indexes name them.
@@ -51,6 +49,7 @@ pub(super) fn standing(row: &Row) -> Result<Standing> {
         state: state(row)?,
         token: row.int("token")?,
         beats: row.int("beats")?,
+        lease_ms: row.int("lease")?,
         done: row.int("done")?,
         total: row.int("total")?,
         attempts: row.int("attempts")?,
@@ -105,7 +104,7 @@ pub(super) async fn save(session: &mut Session, standings: &mut [Standing]) -> R
         let head = sql("UPDATE jobs SET state = v.column2, token = v.column3, beats = v.column4, done = v.column5, \
                         attempts = v.column6, troubles = v.column7, losses = v.column8, lost_alone = v.column9, \
                         alone = v.column10, not_before = v.column11, started = v.column12, ended = v.column13, \
-                        expires = v.column14, reason = v.column15, untold = v.column16 FROM (VALUES ");
+                        expires = v.column14, reason = v.column15, untold = v.column16, lease = v.column17 FROM (VALUES ");
         session.execute(head.rows(chunk.to_vec()).then(") AS v WHERE jobs.seq = v.column1").once()).await?;
     }
     tell(session, standings).await?;
@@ -178,6 +177,7 @@ fn values(standing: &Standing) -> Vec<Value> {
         standing.expires.into(),
         Value::from(&standing.reason),
         standing.untold.into(),
+        standing.lease_ms.into(),
     ]
 }
 

@@ -11,10 +11,11 @@ use salver_store::database::Migration;
 pub(super) const TABLE: &str = "_job_migrations";
 
 /// The history of the schema. `rows::code` says which number means which state.
-pub(super) const HISTORY: &[Migration] = &[Migration {
-    version: 1,
-    description: "jobs, their bodies, answers, events and callbacks",
-    sql: r"
+pub(super) const HISTORY: &[Migration] = &[
+    Migration {
+        version: 1,
+        description: "jobs, their bodies, answers, events and callbacks",
+        sql: r"
 CREATE TABLE jobs (
     seq {serial},
     id {text} NOT NULL UNIQUE,
@@ -88,4 +89,24 @@ CREATE TABLE job_gate (
 );
 INSERT INTO job_gate (id, gate) VALUES (1, 'open');
 ",
-}];
+    },
+    Migration {
+        version: 2,
+        description: "an index of the jobs of an owner that have not ended",
+        sql: "CREATE INDEX jobs_by_owner ON jobs (owner) WHERE state < 3",
+    },
+    Migration {
+        version: 3,
+        description: "who submitted a job, apart from whose key it has",
+        sql: r"
+ALTER TABLE jobs ADD COLUMN caller {text} NOT NULL DEFAULT '';
+DROP INDEX jobs_by_owner;
+CREATE INDEX jobs_by_caller ON jobs (caller) WHERE state < 3;
+",
+    },
+    Migration {
+        version: 4,
+        description: "how long whoever holds a job may give no sign of life",
+        sql: "ALTER TABLE jobs ADD COLUMN lease BIGINT NOT NULL DEFAULT 15000",
+    },
+];

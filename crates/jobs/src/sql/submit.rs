@@ -1,37 +1,15 @@
 //! Takes jobs in: each once, however often it is submitted.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use salver_core::{Error, ErrorKind, Result};
 use salver_store::database::{Session, Value, sql};
 
 use super::rows::{self, CHUNK, code, int};
-use super::standing::{Standing, millis};
 use super::writer::Ask;
-use crate::types::{Content, Gate, JobId, Millis, NewJob, Options, State, Submitted};
-
-/// A longer key is refused.
-const LONGEST_KEY: usize = 255;
-/// A larger body is refused: neither database takes a row of a gigabyte.
-const LARGEST_BODY: usize = 512 << 20;
-
-/// A job to take in.
-pub(super) struct Submission {
-    id: JobId,
-    model: String,
-    pub(super) content: Content,
-    total: i64,
-    options: Options,
-    owner: String,
-    key: Option<Key>,
-    now: Millis,
-}
-
-/// Names a submission of an owner, and tells it from others under the same name.
-struct Key {
-    name: String,
-    digest: String,
-}
+use crate::standing::{Standing, millis};
+use crate::submission::{Key, Submission, draining, not_replayable};
+use crate::types::{Content, Gate, JobId, Millis, State, Submitted};
 
 /// A job whose content is to be submitted anew.
 pub(super) struct Replay {
@@ -41,45 +19,16 @@ pub(super) struct Replay {
 }
 
 impl Submission {
-    /// Checks a job.
-    ///
-    /// # Errors
-    /// `InvalidInput` for what cannot be kept; `TooLarge` for a body without end.
-    pub(super) fn new(job: NewJob, now: Millis) -> Result<Self> {
-        let NewJob { model, content, total, options, owner, idempotency_key } = job;
-        let model = model.to_string();
-        let texts =
-            [Some(&owner), idempotency_key.as_ref(), content.content_type.as_ref(), options.callback_url.as_ref()];
-        if texts.iter().flatten().any(|text| text.contains('\0')) {
-            return Err(Error::invalid_input(
-                "owner, key, content type and callback of a job may not contain zero bytes",
-            ));
-        }
-        if [Some(&owner), idempotency_key.as_ref()].iter().flatten().any(|text| text.len() > LONGEST_KEY) {
-            return Err(Error::invalid_input(format!("an idempotency key has at most {LONGEST_KEY} bytes")));
-        }
-        if !(1..=9).contains(&options.priority) {
-            let text = format!("priority {}: expected 1 (goes first) to 9 (goes last)", options.priority);
-            return Err(Error::invalid_input(text));
-        }
-        if content.body.len() > LARGEST_BODY {
-            let text = format!("the body of a job has at most {LARGEST_BODY} bytes, this one {}", content.body.len());
-            return Err(Error::too_large(text));
-        }
-        let key = idempotency_key.map(|name| Key { name, digest: digest(&model, &content, &options) });
-        Ok(Self { id: JobId::random(), model, content, total: int(total), options, owner, key, now })
-    }
-
     fn values(&self) -> Vec<Value> {
-        let is_early = self.options.not_before.is_some_and(|time| time > self.now);
         vec![
             self.id.to_string().into(),
             self.model.as_str().into(),
             self.content.form.as_str().into(),
-            code(if is_early { State::Scheduled } else { State::Queued }).into(),
+            code(self.state()).into(),
             i64::from(self.options.priority).into(),
             self.total.into(),
             self.owner.as_str().into(),
+            self.caller.as_str().into(),
             self.key.as_ref().map(|key| key.name.as_str()).into(),
             self.key.as_ref().map(|key| key.digest.as_str()).into(),
             millis(self.options.time_limit).into(),
@@ -98,33 +47,17 @@ impl Submission {
     }
 }
 
-/// Returns what tells a submission from another one. Each part begins with its length, so that none
-/// can pass for two.
-fn digest(model: &str, content: &Content, options: &Options) -> String {
-    let Options { priority, not_before, time_limit, retries, result_ttl, callback_url } = options;
-    // A delay is counted from each submission, so the moment is another one when it is repeated.
-    let is_put_off = not_before.is_some();
-    let choices = format!("{priority} {is_put_off} {time_limit:?} {retries} {result_ttl:?} {callback_url:?}");
-    let Content { form, content_type, header_len, body } = content;
-    let kind = format!("{} {content_type:?} {header_len:?}", form.as_str());
-    let mut hasher = blake3::Hasher::new();
-    for part in [model.as_bytes(), choices.as_bytes(), kind.as_bytes(), body] {
-        hasher.update(&(part.len() as u64).to_le_bytes());
-        hasher.update(part);
-    }
-    hasher.finalize().to_hex().to_string()
-}
-
-fn draining() -> Error {
-    Error::not_ready("the queue drains: it takes no more jobs until somebody runs `salver jobs resume`")
-}
-
 /// What stands under a key: a job, and the digest of its submission.
 type Found = Option<(JobId, String)>;
 
 /// Takes jobs in.
 pub(super) async fn submit(session: &mut Session, asks: &mut [Ask<Submission, Submitted>], gate: Gate) -> Result<()> {
-    let (firsts, of) = firsts(asks);
+    let replacing = replacing(session, asks).await?;
+    if gate != Gate::Draining {
+        let_go(session, &replacing).await?;
+    }
+    let is_replacing = |new: &Submission| new.replaces.is_some_and(|id| replacing.contains(&(new.id, id)));
+    let (firsts, of) = firsts(asks, is_replacing);
     let submissions: Vec<&Submission> = firsts.iter().map(|idx| &asks[*idx].question).collect();
     let inserted = match gate {
         Gate::Draining => HashMap::new(),
@@ -139,28 +72,66 @@ pub(super) async fn submit(session: &mut Session, asks: &mut [Ask<Submission, Su
         });
     }
     for (ask, first) in asks.iter_mut().zip(of) {
-        ask.answer = Some(answer(&ask.question, &found[first], &inserted, gate));
+        let found = found[first].as_ref().filter(|_| gate != Gate::Draining || !is_replacing(&ask.question));
+        ask.answer = Some(answer(&ask.question, found, &inserted, gate));
     }
     Ok(())
 }
 
-/// Returns the places of those that no earlier one has the key of; and for each which one of these
-/// stands for it.
-fn firsts(asks: &[Ask<Submission, Submitted>]) -> (Vec<usize>, Vec<usize>) {
-    let mut firsts = Vec::with_capacity(asks.len());
+/// Returns those that take a key over, each with the job that has it; held until the transaction ends.
+async fn replacing(session: &mut Session, asks: &[Ask<Submission, Submitted>]) -> Result<HashSet<(JobId, JobId)>> {
+    let wishes = asks.iter().filter_map(|Ask { question: new, .. }| Some((new.replaces?, new, new.key.as_ref()?)));
+    let mut wishes: Vec<_> = wishes.collect();
+    // All take them in the same order, so that no two wait for each other.
+    wishes.sort_by_key(|(old, ..)| *old);
+    let mut replacing = HashSet::new();
+    for (old, new, key) in wishes {
+        let statement = sql("SELECT seq FROM jobs WHERE id = ? AND owner = ? AND idempotency_key = ? AND state > 2");
+        let statement = statement.bind(old.to_string()).bind(new.owner.as_str()).bind(key.name.as_str());
+        if session.first(statement.then(" {for update}")).await?.is_some() {
+            replacing.insert((new.id, old));
+        }
+    }
+    Ok(replacing)
+}
+
+/// Takes their keys from jobs that are replaced.
+async fn let_go(session: &mut Session, replacing: &HashSet<(JobId, JobId)>) -> Result<()> {
+    let mut replaced: Vec<String> = replacing.iter().map(|(_, old)| old.to_string()).collect();
+    replaced.sort_unstable();
+    for replaced in replaced.chunks(CHUNK) {
+        let statement = sql("UPDATE jobs SET idempotency_key = NULL, digest = NULL WHERE id IN ");
+        session.execute(statement.list(replaced.iter().map(String::as_str)).once()).await?;
+    }
+    Ok(())
+}
+
+/// Returns the places of those that make a job unless it is there: of those with the same key the first
+/// that takes it over, else the first; and for each which one of these stands for it.
+fn firsts(asks: &[Ask<Submission, Submitted>], is_replacing: impl Fn(&Submission) -> bool) -> (Vec<usize>, Vec<usize>) {
+    let mut firsts: Vec<usize> = Vec::with_capacity(asks.len());
     let mut keys = HashMap::new();
-    let of = asks.iter().enumerate().map(|(idx, ask)| {
+    let mut of = Vec::with_capacity(asks.len());
+    for (idx, Ask { question: new, .. }) in asks.iter().enumerate() {
         let next = firsts.len();
-        let name = ask.question.key.as_ref().map(|key| (ask.question.owner.as_str(), key.name.as_str()));
+        let name = new.key.as_ref().map(|key| (new.owner.as_str(), key.name.as_str()));
         let first = name.map_or(next, |name| *keys.entry(name).or_insert(next));
-        firsts.extend((first == next).then_some(idx));
-        first
-    });
-    let of = of.collect();
+        of.push(first);
+        match firsts.get_mut(first) {
+            None => firsts.push(idx),
+            Some(other) if is_replacing(new) && !is_replacing(&asks[*other].question) => *other = idx,
+            Some(_) => (),
+        }
+    }
     (firsts, of)
 }
 
-fn answer(new: &Submission, found: &Found, inserted: &HashMap<JobId, i64>, gate: Gate) -> Result<Submitted> {
+fn answer(
+    new: &Submission,
+    found: Option<&(JobId, String)>,
+    inserted: &HashMap<JobId, i64>,
+    gate: Gate,
+) -> Result<Submitted> {
     match (&new.key, found) {
         _ if inserted.contains_key(&new.id) => Ok(Submitted::New(new.id)),
         (Some(key), Some((id, digest))) if key.digest == *digest => Ok(Submitted::Known(*id)),
@@ -175,7 +146,8 @@ fn answer(new: &Submission, found: &Found, inserted: &HashMap<JobId, i64>, gate:
 async fn insert(session: &mut Session, new: &[&Submission]) -> Result<HashMap<JobId, i64>> {
     let mut inserted = HashMap::with_capacity(new.len());
     for chunk in new.chunks(CHUNK) {
-        let head = sql("INSERT INTO jobs (id, model, form, state, priority, total, owner, idempotency_key, digest, \
+        let head =
+            sql("INSERT INTO jobs (id, model, form, state, priority, total, owner, caller, idempotency_key, digest, \
                         time_limit, ttl, retries, size, has_callback, created, not_before) VALUES ");
         let statement = head.rows(chunk.iter().map(|new| new.values()));
         for row in session.all(statement.then(" ON CONFLICT DO NOTHING RETURNING seq, id").once()).await? {
@@ -210,20 +182,17 @@ pub(super) async fn replay(
 ) -> Result<Result<Option<JobId>>> {
     let Some(standing) = standing else { return Ok(Ok(None)) };
     if !matches!(standing.state, State::Failed | State::Dead) {
-        let text = format!(
-            "the job {} is {}; only those that failed or are dead can be replayed",
-            standing.id, standing.state
-        );
-        return Ok(Err(Error::new(ErrorKind::Conflict, text)));
+        return Ok(Err(not_replayable(standing.id, standing.state)));
     }
     if gate == Gate::Draining {
         return Ok(Err(draining()));
     }
     // A job that was dangerous still is: `alone` stays.
-    let statement = sql("INSERT INTO jobs (id, model, form, state, priority, total, owner, time_limit, ttl, retries, \
-                         size, has_callback, alone, created, replay_of) \
-                         SELECT CAST(? AS TEXT), model, form, 1, priority, total, owner, time_limit, ttl, retries, \
-                         size, has_callback, alone, CAST(? AS BIGINT), id FROM jobs WHERE seq = ? RETURNING seq");
+    let statement = sql("INSERT INTO jobs (id, model, form, state, priority, total, owner, caller, time_limit, ttl, \
+                         retries, size, has_callback, alone, created, replay_of) \
+                         SELECT CAST(? AS TEXT), model, form, 1, priority, total, owner, caller, time_limit, ttl, \
+                         retries, size, has_callback, alone, CAST(? AS BIGINT), id FROM jobs WHERE seq = ? \
+                         RETURNING seq");
     let statement = statement.bind(replay.id.to_string()).bind(replay.now).bind(standing.seq);
     let row = session.first(statement).await?;
     let row = row.ok_or_else(|| Error::new(ErrorKind::Conflict, "the job was just removed"))?;

@@ -1,7 +1,7 @@
 use salver_store::Database;
 use salver_store::database::{Sql, sql};
 
-use super::{claim, rows, schema, upkeep};
+use super::{claim, read, rows, schema, upkeep};
 
 /// Returns how SQLite goes about a statement, a step each.
 async fn plan(database: &Database, statement: Sql) -> Vec<String> {
@@ -20,6 +20,7 @@ async fn what_is_asked_all_the_time_is_found_in_its_order() {
         ("jobs_to_claim", rows::select(rows::COLUMNS).then(claim::NEXT).bind(1)),
         ("jobs_to_begin", sql(upkeep::TO_BEGIN).bind(1).bind(1)),
         ("jobs_to_expire", sql(upkeep::TO_EXPIRE).bind(3).bind(1).bind(1)),
+        ("jobs_by_caller", sql(read::UNFINISHED).bind("").bind(1)),
         ("jobs_to_forget", sql(upkeep::TO_FORGET).bind(1).bind(1)),
     ];
     for (index, statement) in statements {

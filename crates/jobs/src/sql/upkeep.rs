@@ -4,8 +4,8 @@ use salver_core::Result;
 use salver_store::database::{Session, Sql, sql};
 
 use super::rows::{self, CHUNK};
-use super::standing::{Standing, count};
 use super::writer::Ask;
+use crate::standing::{Standing, count};
 use crate::types::{Callback, Cleared, JobId, Millis, State};
 
 /// Jobs of one kind that one call clears away, so that no transaction takes long.
@@ -30,6 +30,12 @@ pub(super) struct Due {
     pub(super) most: usize,
     pub(super) now: Millis,
     pub(super) again: Millis,
+}
+
+/// A message that was not tried.
+pub(super) struct PutOff {
+    pub(super) id: JobId,
+    pub(super) until: Millis,
 }
 
 /// What became of a message.
@@ -128,6 +134,17 @@ pub(super) async fn due(session: &mut Session, asks: &mut [Ask<Due, Vec<Callback
             Ok(Callback { id: rows::id(row, "id")?, url: row.text("url")?, attempts: count(row.int("tried")?) })
         });
         ask.answer = Some(Ok(callbacks.collect::<Result<_>>()?));
+    }
+    Ok(())
+}
+
+/// Takes messages back that were not tried. Those that were told of meanwhile stay as they are.
+pub(super) async fn put_off(session: &mut Session, asks: &mut [Ask<PutOff, ()>]) -> Result<()> {
+    for ask in asks {
+        let statement = sql("UPDATE job_callbacks SET attempts = attempts - 1, next = ? WHERE next IS NOT NULL AND \
+                             attempts > 0 AND job = (SELECT seq FROM jobs WHERE id = ?)");
+        session.execute(statement.bind(ask.question.until).bind(ask.question.id.to_string())).await?;
+        ask.answer = Some(Ok(()));
     }
     Ok(())
 }

@@ -2,8 +2,7 @@
 //! those who wait are told.
 
 use salver_core::ErrorKind;
-use salver_jobs::{Callback, Filter, Gate, Options, Outcome, Queue, State, Submitted};
-use salver_store::database::sql;
+use salver_jobs::{Callback, Filter, Gate, Options, Outcome, State, Submitted};
 
 use crate::place::{NOW, Place, done, job, ttl, with_options};
 
@@ -15,6 +14,7 @@ contract!(
     purging_takes_what_has_ended,
     nothing_is_left_of_what_is_gone,
     who_waits_for_the_end_is_told,
+    a_message_that_was_not_tried_is_due_again,
     histories_stay_short,
 );
 
@@ -89,6 +89,8 @@ async fn purging_takes_what_has_ended(place: Place) {
     assert!(place.finish(leases[1].hold, Outcome::Failed("no".into())).await);
     let failed = Filter { states: vec![State::Failed, State::Running], ..Filter::default() };
     assert_eq!(place.queue.purge(failed).await.unwrap(), 1);
+    let nobodys = Filter { model: Some(String::new()), ..Filter::default() };
+    assert_eq!(place.queue.purge(nobodys).await.unwrap(), 0);
     let other = Filter { model: Some("other".into()), ..Filter::default() };
     let early = Filter { created_before_ms: Some(NOW), ..Filter::default() };
     let waiting = Filter { states: vec![State::Queued], ..Filter::default() };
@@ -110,17 +112,13 @@ async fn nothing_is_left_of_what_is_gone(place: Place) {
     }
     let id = place.submit(with_options("a", options)).await;
     place.queue.cancel(id, NOW).await.unwrap();
-    let count = async |table: &'static str| {
-        let statement = sql("SELECT COUNT(*) AS n FROM ").then(table);
-        place.database().await.read().await.unwrap().first(statement).await.unwrap().unwrap().int("n").unwrap()
-    };
     // Those that can be replayed keep what they were asked.
-    assert_eq!((count("job_bodies").await, count("job_answers").await), (2, 1));
+    assert_eq!((place.count("bodies").await, place.count("answers").await), (2, 1));
     place.queue.clear(NOW + 1000, 0).await.unwrap();
-    assert_eq!((count("job_bodies").await, count("job_answers").await, count("jobs").await), (0, 0, 4));
+    assert_eq!((place.count("bodies").await, place.count("answers").await, place.count("jobs").await), (0, 0, 4));
     place.queue.clear(NOW + 1000, NOW + 1).await.unwrap();
-    for table in ["jobs", "job_bodies", "job_answers", "job_events", "job_callbacks"] {
-        assert_eq!(count(table).await, 0, "{table}");
+    for what in ["jobs", "bodies", "answers", "lines", "the rest"] {
+        assert_eq!(place.count(what).await, 0, "{what}");
     }
 }
 
@@ -143,8 +141,32 @@ async fn who_waits_for_the_end_is_told(place: Place) {
     assert_eq!(place.queue.callbacks(9, NOW + 50, NOW + 99).await.unwrap(), due(2));
     place.queue.called_back(id, None, "callback: 200".into(), NOW + 51).await.unwrap();
     assert!(place.queue.callbacks(9, NOW + 999, NOW + 999).await.unwrap().is_empty());
+    place.queue.put_off(id, NOW + 60).await.unwrap();
+    assert!(place.queue.callbacks(9, NOW + 999, NOW + 999).await.unwrap().is_empty(), "it was told");
     let expected = ["submitted", "handed out (attempt 1)", "done", "callback: 503", "callback: 200"];
     assert_eq!(place.history(id).await, expected);
+}
+
+async fn a_message_that_was_not_tried_is_due_again(place: Place) {
+    let options = Options { callback_url: Some("http://there".into()), ..Options::default() };
+    let id = place.submit(with_options("a", options)).await;
+    place.queue.put_off(id, NOW).await.unwrap();
+    assert!(place.queue.callbacks(9, NOW + 9, NOW + 9).await.unwrap().is_empty(), "the job has not ended");
+    place.queue.cancel(id, NOW).await.unwrap();
+    let attempts = async |now| {
+        let due = place.queue.callbacks(9, now, now + 1000).await.unwrap();
+        due.iter().map(|callback| callback.attempts).collect::<Vec<_>>()
+    };
+    assert_eq!(attempts(NOW).await, [0]);
+    place.queue.put_off(id, NOW + 7).await.unwrap();
+    assert_eq!(attempts(NOW + 6).await, [0; 0]);
+    assert_eq!(attempts(NOW + 7).await, [0]);
+    place.queue.called_back(id, Some(NOW + 8), "callback: 500".into(), NOW + 7).await.unwrap();
+    assert_eq!(attempts(NOW + 8).await, [1]);
+    place.queue.put_off(id, NOW + 9).await.unwrap();
+    assert_eq!(attempts(NOW + 9).await, [1]);
+    assert_eq!(place.history(id).await, ["submitted", "cancelled", "callback: 500"]);
+    place.queue.put_off(salver_jobs::JobId::random(), NOW).await.unwrap();
 }
 
 async fn histories_stay_short(place: Place) {
@@ -154,9 +176,7 @@ async fn histories_stay_short(place: Place) {
         assert!(place.finish(hold, Outcome::GivenBack).await);
     }
     let history = place.history(id).await;
-    assert_eq!((history.len(), history[49].as_str()), (50, "given back, before it began"));
+    assert_eq!((history.len(), history[49].as_str()), (50, "given back, as its worker stopped"));
     assert_eq!(history[48], "handed out (attempt 40)");
-    let count = sql("SELECT COUNT(*) AS n FROM job_events");
-    let row = place.database().await.read().await.unwrap().first(count).await.unwrap().unwrap();
-    assert_eq!(row.int("n").unwrap(), 50);
+    assert_eq!(place.count("lines").await, 50);
 }

@@ -6,10 +6,11 @@
 use std::time::Instant;
 
 use futures::future::join_all;
-use salver_jobs::{Filter, Queue, State};
+use salver_jobs::{Filter, State};
 use salver_store::database::sql;
+use salver_testkit::RedisServer;
 
-use crate::place::{NOW, Place, done, job};
+use crate::place::{LEASE, NOW, Place, done, job};
 
 /// Callers at a time.
 const N_CALLERS: usize = 64;
@@ -40,7 +41,7 @@ async fn measure(place: &Place, what: &str) {
         async move {
             for _ in 0..N_CALLS {
                 let lease = loop {
-                    if let Some(lease) = queue.claim(1, false, NOW).await.unwrap().pop() {
+                    if let Some(lease) = queue.claim(1, false, LEASE, NOW).await.unwrap().pop() {
                         break lease;
                     }
                 };
@@ -90,11 +91,46 @@ async fn add(place: &Place, n_jobs: i64, state: i64, not_before: i64) {
 
 async fn figures(place: Place) {
     measure(&place, "empty").await;
-    let n_jobs = std::env::var("SALVER_FIGURES_JOBS").map_or(1_000_000, |text| text.parse().unwrap());
+    let n_jobs = n_many() as i64;
     add(&place, n_jobs, 1, NOW).await;
     measure(&place, "with as many queued").await;
     add(&place, n_jobs, 0, NOW + 1_000_000).await;
     measure(&place, "with as many scheduled, too").await;
+}
+
+/// Adds jobs through the queue: their keys are nobody else's business.
+async fn submit_many(place: &Place, n_jobs: usize, not_before: Option<i64>) {
+    let callers = (0..N_CALLERS).map(|caller| {
+        let queue = place.queue.clone();
+        tokio::spawn(async move {
+            for _ in (caller..n_jobs).step_by(N_CALLERS) {
+                let mut job = job("{}");
+                job.options.not_before = not_before;
+                queue.submit(job, NOW).await.unwrap();
+            }
+        })
+    });
+    let callers: Vec<_> = callers.collect();
+    join_all(callers).await.into_iter().for_each(|caller| caller.unwrap());
+}
+
+async fn redis_memory(place: &Place) -> usize {
+    let info: String = redis::cmd("INFO").arg("memory").query_async(&mut place.redis_itself().await).await.unwrap();
+    let used = info.lines().find_map(|line| line.strip_prefix("used_memory:")).unwrap();
+    used.trim().parse().unwrap()
+}
+
+/// Returns how long Redis was busy with each script since the last time.
+async fn redis_per_script(place: &Place) -> String {
+    let mut redis = place.redis_itself().await;
+    let info: String = redis::cmd("INFO").arg("commandstats").query_async(&mut redis).await.unwrap();
+    redis::cmd("CONFIG").arg("RESETSTAT").query_async::<()>(&mut redis).await.unwrap();
+    let scripts = info.lines().find(|line| line.starts_with("cmdstat_evalsha:"));
+    scripts.unwrap_or_default().to_owned()
+}
+
+fn n_many() -> usize {
+    std::env::var("SALVER_FIGURES_JOBS").map_or(1_000_000, |text| text.parse().unwrap())
 }
 
 fn are_wanted() -> bool {
@@ -116,4 +152,23 @@ async fn figures_of_postgres() {
     }
     let Some(place) = Place::postgres().await else { return };
     figures(place).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn figures_of_redis() {
+    if !are_wanted() {
+        return;
+    }
+    let Some(server) = RedisServer::start_durable() else { return };
+    let place = Place::in_redis(&server).await;
+    measure(&place, "empty").await;
+    println!("{}", redis_per_script(&place).await);
+    for (not_before, what) in [(None, "with as many queued"), (Some(NOW + 1_000_000), "with as many scheduled, too")] {
+        let before = redis_memory(&place).await;
+        submit_many(&place, n_many(), not_before).await;
+        println!("Redis takes {} bytes for each of {}", (redis_memory(&place).await - before) / n_many(), n_many());
+        println!("{}", redis_per_script(&place).await);
+        measure(&place, what).await;
+        println!("{}", redis_per_script(&place).await);
+    }
 }

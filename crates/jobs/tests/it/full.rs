@@ -6,7 +6,7 @@ use salver_store::Database;
 use salver_store::database::sql;
 use tempfile::TempDir;
 
-use crate::place::{NOW, answer, done, job, new};
+use crate::place::{LEASE, NOW, answer, done, job, new};
 
 /// Says how many pages SQLite may use, on each connection that there can be.
 async fn limit(database: &Database, n_pages: &'static str) {
@@ -25,7 +25,7 @@ async fn a_full_database_loses_nothing_that_was_acknowledged() {
     let database = Database::sqlite(&folder.path().join("jobs.db")).await.unwrap();
     let queue = SqlQueue::open(database.clone()).await.unwrap();
     let first = new(queue.submit(job("first"), NOW).await.unwrap());
-    let hold = queue.claim(1, true, NOW).await.unwrap()[0].hold;
+    let hold = queue.claim(1, true, LEASE, NOW).await.unwrap()[0].hold;
     let body = "x".repeat(20_000);
     let mut taken = vec![first];
     for _ in 0..5 {
@@ -50,7 +50,7 @@ async fn a_full_database_loses_nothing_that_was_acknowledged() {
     drop(queue);
     let queue = SqlQueue::open(Database::sqlite(&folder.path().join("jobs.db")).await.unwrap()).await.unwrap();
     assert_eq!(queue.answer(first).await.unwrap(), Some(answer("x")));
-    let waiting = queue.claim(1000, true, NOW).await.unwrap();
+    let waiting = queue.claim(1000, true, LEASE, NOW).await.unwrap();
     assert_eq!(waiting.len(), taken.len());
     assert!(waiting.iter().all(|lease| lease.content.body == body));
 }
@@ -86,7 +86,7 @@ async fn a_small_disk_fills_up_and_loses_nothing_that_was_acknowledged() {
     let mut n_failed = 0;
     // Whether there is room to hand anything out is another matter; nothing may break.
     for _ in 0..taken.len() {
-        match queue.claim(1, true, NOW).await {
+        match queue.claim(1, true, LEASE, NOW).await {
             Ok(leases) => {
                 let hold = leases[0].hold;
                 n_failed += u64::from(queue.finish(hold, Outcome::Failed("no".into()), NOW).await.is_ok());

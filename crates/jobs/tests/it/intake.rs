@@ -3,9 +3,9 @@
 use bytes::Bytes;
 use futures::future::join_all;
 use salver_core::ErrorKind;
-use salver_jobs::{Form, Gate, Options, Queue, State, Submitted};
+use salver_jobs::{Form, Gate, JobId, NewJob, Options, State, Submitted};
 
-use crate::place::{NOW, Place, done, job, new, with_key, with_options};
+use crate::place::{NOW, Place, answer, done, job, new, with_key, with_options};
 
 contract!(
     a_job_comes_back_as_it_was_submitted,
@@ -14,6 +14,10 @@ contract!(
     a_hundred_at_once_with_one_key_make_one_job,
     of_two_that_differ_under_one_key_one_wins,
     a_key_survives_a_restart_and_the_end_of_its_job,
+    a_key_is_taken_over_from_a_job_that_has_ended,
+    of_many_that_replace_a_job_one_makes_the_new_one,
+    a_queue_that_drains_takes_no_key_over,
+    unfinished_jobs_of_a_caller_are_counted,
     what_cannot_be_kept_is_refused,
     a_queue_that_drains_takes_nothing_in,
     a_queue_that_is_paused_hands_nothing_out,
@@ -100,6 +104,90 @@ async fn a_key_survives_a_restart_and_the_end_of_its_job(mut place: Place) {
     assert!(place.finish(lease.hold, done("x")).await);
     assert_eq!(place.queue.submit(with_key("a", "k"), NOW).await.unwrap(), Submitted::Known(id));
     assert_eq!(place.queue.submit(with_key("b", "k"), NOW).await.unwrap(), Submitted::Differs(id));
+}
+
+fn replacing(body: &str, key: &str, replaces: JobId) -> NewJob {
+    NewJob { replaces: Some(replaces), ..with_key(body, key) }
+}
+
+async fn a_key_is_taken_over_from_a_job_that_has_ended(place: Place) {
+    let old = place.submit(with_key("a", "k")).await;
+    let submit = async |job| place.queue.submit(job, NOW).await.unwrap();
+    assert_eq!(submit(replacing("b", "k", old)).await, Submitted::Differs(old), "it still waits");
+    let hold = place.claim_one().await.hold;
+    assert_eq!(submit(replacing("a", "k", old)).await, Submitted::Known(old), "it runs");
+    assert!(place.finish(hold, done("x")).await);
+    let other = place.submit(replacing("a", "another key", old)).await;
+    let mut foreign = replacing("a", "k", old);
+    foreign.owner = "bob".into();
+    place.submit(foreign).await;
+    assert_eq!(submit(replacing("a", "k", other)).await, Submitted::Known(old), "it has another key");
+    assert_eq!(submit(replacing("a", "k", JobId::random())).await, Submitted::Known(old));
+    let new = place.submit(replacing("b", "k", old)).await;
+    assert_eq!(submit(replacing("b", "k", old)).await, Submitted::Known(new));
+    assert_eq!(submit(replacing("a", "k", old)).await, Submitted::Differs(new));
+    assert_eq!(submit(with_key("b", "k")).await, Submitted::Known(new));
+    // The one that lost its key is as it was otherwise.
+    assert_eq!(place.queue.answer(old).await.unwrap(), Some(answer("x")));
+}
+
+async fn of_many_that_replace_a_job_one_makes_the_new_one(place: Place) {
+    let old = place.submit(with_key("a", "k")).await;
+    place.queue.cancel(old, NOW).await.unwrap();
+    let other = place.other().await;
+    let queues = [&place.queue, &other];
+    // Between them are some who do not replace it; they get either job, and make none.
+    let submits = (0..100).map(|idx| match idx % 3 {
+        0 => queues[idx % 2].submit(with_key("a", "k"), NOW),
+        _ => queues[idx % 2].submit(replacing("a", "k", old), NOW),
+    });
+    let (mut n_new, mut ids) = (0, Vec::new());
+    for (idx, submitted) in join_all(submits).await.into_iter().enumerate() {
+        match submitted.unwrap() {
+            Submitted::New(id) => {
+                assert_ne!(idx % 3, 0, "who replaces nothing makes no job");
+                n_new += 1;
+                ids.push(id);
+            }
+            Submitted::Known(id) if id == old => assert_eq!(idx % 3, 0),
+            Submitted::Known(id) => ids.push(id),
+            Submitted::Differs(id) => panic!("{id} is the same"),
+        }
+    }
+    ids.dedup();
+    assert_eq!((n_new, ids.len(), place.queue.stats().await.unwrap().queued), (1, 1, 1));
+}
+
+async fn a_queue_that_drains_takes_no_key_over(place: Place) {
+    let old = place.submit(with_key("a", "k")).await;
+    place.queue.cancel(old, NOW).await.unwrap();
+    place.queue.set_gate(Gate::Draining).await.unwrap();
+    let refusal = place.queue.submit(replacing("a", "k", old), NOW).await.unwrap_err();
+    assert_eq!(refusal.kind(), ErrorKind::NotReady);
+    assert_eq!(place.queue.submit(with_key("a", "k"), NOW).await.unwrap(), Submitted::Known(old));
+    place.queue.set_gate(Gate::Open).await.unwrap();
+    place.submit(replacing("a", "k", old)).await;
+}
+
+async fn unfinished_jobs_of_a_caller_are_counted(place: Place) {
+    let count = async |caller: &str, most| place.queue.unfinished(caller, most).await.unwrap();
+    assert_eq!(count("ann's machine", 9).await, 0);
+    let later = Options { not_before: Some(NOW + 1000), ..Options::default() };
+    place.submit(with_options("later", later)).await;
+    place.submit_all(&["a", "b", "c"]).await;
+    let mut other = job("a");
+    other.caller = "bob".into();
+    place.submit(other).await;
+    let leases = place.claim(2).await;
+    assert_eq!(
+        (count("ann's machine", 9).await, count("ann's machine", 4).await, count("ann's machine", 3).await),
+        (4, 4, 3)
+    );
+    assert_eq!((count("ann's machine", 0).await, count("bob", 9).await, count("ann", 9).await), (0, 1, 0));
+    assert!(place.finish(leases[0].hold, done("x")).await);
+    place.queue.cancel(leases[1].hold.id, NOW).await.unwrap();
+    assert_eq!(count("ann's machine", 9).await, 2);
+    assert_eq!(count("ann's machine", u64::MAX).await, 2);
 }
 
 async fn what_cannot_be_kept_is_refused(place: Place) {

@@ -1,13 +1,14 @@
 //! What is seen from outside.
 
 use salver_core::ErrorKind;
-use salver_jobs::{Filter, JobId, Page, Queue, State, Stats};
+use salver_jobs::{Filter, JobId, Page, State, Stats};
 
 use crate::place::{NOW, Place, done, job};
 
 contract!(
     pages_go_from_the_newest_to_the_oldest,
     filters_are_combined,
+    what_is_rare_is_found_behind_many_others,
     a_page_that_nobody_gave_is_refused,
     figures_are_right,
 );
@@ -57,11 +58,25 @@ async fn filters_are_combined(place: Place) {
     };
     let jobs = |places: &[usize]| places.iter().map(|idx| expected[*idx]).collect::<Vec<_>>();
     assert_eq!(list(&[State::Done], None, None).await, jobs(&[0]));
+    assert_eq!(list(&[], Some(""), None).await, [], "no model is called nothing");
     assert_eq!(list(&[State::Running, State::Queued, State::Running], None, None).await, jobs(&[4, 3, 2, 1]));
     assert_eq!(list(&[State::Queued], Some("other"), Some(NOW + 1)).await, jobs(&[3]));
     assert_eq!(list(&[], Some("iris@champion"), None).await, jobs(&[2, 0]));
     assert_eq!(list(&[], None, Some(NOW)).await, jobs(&[]));
     assert_eq!(list(&[State::Dead], None, None).await, jobs(&[]));
+}
+
+async fn what_is_rare_is_found_behind_many_others(place: Place) {
+    let early = crate::place::new(place.queue.submit(job("early"), NOW - 1).await.unwrap());
+    let submits = (0..1200).map(|_| place.queue.submit(job("a"), NOW));
+    futures::future::join_all(submits).await.into_iter().for_each(|submitted| assert!(submitted.is_ok()));
+    let filter = Filter { created_before_ms: Some(NOW), ..Filter::default() };
+    let page = place.queue.list(filter, None, 1).await.unwrap();
+    assert_eq!((ids(&page), page.next), (vec![early], None));
+    let page = place.queue.list(Filter::default(), None, 1000).await.unwrap();
+    assert_eq!(page.jobs.len(), 1000);
+    let rest = place.queue.list(Filter::default(), page.next, 1000).await.unwrap();
+    assert_eq!((rest.jobs.len(), ids(&rest).last(), rest.next), (201, Some(&early), None));
 }
 
 async fn a_page_that_nobody_gave_is_refused(place: Place) {

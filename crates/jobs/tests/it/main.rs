@@ -1,4 +1,5 @@
-//! The contract of the queue, over SQLite and over a PostgreSQL that the tests start themselves.
+//! The contract of the queue, over SQLite, and over a PostgreSQL and a Redis that the tests start
+//! themselves.
 //!
 //! What is asked here is asked through [`salver_jobs::Queue`]: another queue begins by passing it.
 
@@ -8,11 +9,13 @@
 mod place;
 
 mod alone;
+mod callbacks;
 mod clearing;
 mod figures;
 mod full;
 mod intake;
 mod listing;
 mod model;
+mod redis_itself;
 mod running;
 mod several;

@@ -10,14 +10,14 @@ use salver_jobs::{
     Beat, Gate, Held, Hold, JobId, MOST_LOSSES, Millis, NewJob, Options, Outcome, Queue, State, Submitted,
 };
 
-use crate::place::{NOW, Place, done, job};
+use crate::place::{LEASE, NOW, Place, done, job};
 
 const TTL_MS: Millis = 20_000;
 const RETRIES: u32 = 1;
 
 #[derive(Debug, Clone)]
 enum Op {
-    Submit { priority: u8, delay_ms: Option<Millis>, key: Option<u8>, body: u8 },
+    Submit { priority: u8, delay_ms: Option<Millis>, key: Option<u8>, body: u8, replaces: Option<usize> },
     Claim { most: usize, is_idle: bool },
     Finish { hold: usize, how: u8 },
     Renew { hold: usize },
@@ -33,10 +33,11 @@ fn op() -> impl Strategy<Value = Op> {
     let key = prop::option::of(0..4u8);
     let delay = prop::option::weighted(0.3, -1000..5000i64);
     prop_oneof![
-        6 => (1..=3u8, delay, key, 0..2u8)
-            .prop_map(|(priority, delay_ms, key, body)| Op::Submit { priority, delay_ms, key, body }),
+        6 => (1..=3u8, delay, key, 0..2u8, prop::option::of(any::<usize>())).prop_map(
+            |(priority, delay_ms, key, body, replaces)| Op::Submit { priority, delay_ms, key, body, replaces }
+        ),
         8 => (0..4usize, any::<bool>()).prop_map(|(most, is_idle)| Op::Claim { most, is_idle }),
-        8 => (any::<usize>(), 0..5u8).prop_map(|(hold, how)| Op::Finish { hold, how }),
+        8 => (any::<usize>(), 0..6u8).prop_map(|(hold, how)| Op::Finish { hold, how }),
         2 => any::<usize>().prop_map(|hold| Op::Renew { hold }),
         4 => Just(Op::Watch),
         4 => Just(Op::Lose),
@@ -67,6 +68,16 @@ struct Known {
 impl Known {
     fn end(&mut self, state: State, now: Millis) {
         (self.state, self.ended) = (state, Some(now));
+    }
+
+    fn lose(&mut self, now: Millis) {
+        self.losses += 1;
+        self.lost_alone += u32::from(self.alone);
+        self.alone = true;
+        match self.lost_alone == MOST_LOSSES {
+            true => self.end(State::Dead, now),
+            false => self.state = State::Queued,
+        }
     }
 }
 
@@ -147,6 +158,7 @@ impl Model {
                 (job.state, job.not_before) = (State::Scheduled, now + 1000 * (1 << job.troubles));
                 job.troubles += 1;
             }
+            Outcome::Lost(_) => job.lose(now),
             Outcome::GivenBack => job.state = State::Queued,
         }
         true
@@ -158,13 +170,7 @@ impl Model {
         for held in held {
             let Some(job) = self.held(held.hold).filter(|job| job.beats == held.beats) else { continue };
             n_lost += 1;
-            job.losses += 1;
-            job.lost_alone += u32::from(job.alone);
-            job.alone = true;
-            match job.lost_alone == MOST_LOSSES {
-                true => job.end(State::Dead, now),
-                false => job.state = State::Queued,
-            }
+            job.lose(now);
         }
         n_lost
     }
@@ -192,12 +198,15 @@ fn outcome(how: u8) -> Outcome {
         0 | 1 => done("x"),
         2 => Outcome::Failed("no".into()),
         3 => Outcome::Troubled("busy".into()),
+        4 => Outcome::Lost("gone".into()),
         _ => Outcome::GivenBack,
     }
 }
 
 async fn submit(queue: &dyn Queue, model: &mut Model, new: NewJob, key: Option<u8>) {
-    let known = key.and_then(|key| model.jobs.iter().find(|job| job.key.as_ref().is_some_and(|known| known.0 == key)));
+    let has = |job: &Known| key.is_some() && job.key.as_ref().map(|known| known.0) == key;
+    let replaced = model.jobs.iter().position(|job| Some(job.id) == new.replaces && has(job) && job.state.has_ended());
+    let known = model.jobs.iter().find(|job| has(job) && replaced.is_none());
     let is_same = |job: &Known| {
         let (_, submitted) = job.key.as_ref().unwrap();
         // A delay is counted from each submission: only whether there is one tells them apart.
@@ -208,6 +217,9 @@ async fn submit(queue: &dyn Queue, model: &mut Model, new: NewJob, key: Option<u
     match (queue.submit(new.clone(), model.now).await, expected) {
         (Ok(Submitted::New(id)), None) => {
             assert_ne!(model.gate, Gate::Draining);
+            if let Some(replaced) = replaced {
+                model.jobs[replaced].key = None;
+            }
             let (priority, not_before) = (new.options.priority, new.options.not_before);
             model.add(id, key.map(|key| (key, new)), priority, not_before);
         }
@@ -237,16 +249,17 @@ async fn replay(queue: &dyn Queue, model: &mut Model, id: JobId) {
 
 async fn run(queue: &dyn Queue, model: &mut Model, op: Op) {
     match op {
-        Op::Submit { priority, delay_ms, key, body } => {
+        Op::Submit { priority, delay_ms, key, body, replaces } => {
             let not_before = delay_ms.map(|delay| model.now + delay);
             let result_ttl = Duration::from_millis(TTL_MS.unsigned_abs());
             let options = Options { priority, not_before, retries: RETRIES, result_ttl, ..Options::default() };
             let idempotency_key = key.map(|key| key.to_string());
-            let new = NewJob { options, idempotency_key, ..job(&body.to_string()) };
+            let replaces = replaces.and_then(|job| model.some_job(job));
+            let new = NewJob { options, idempotency_key, replaces, ..job(&body.to_string()) };
             submit(queue, model, new, key).await;
         }
         Op::Claim { most, is_idle } => {
-            let leases = queue.claim(most, is_idle, model.now).await.unwrap();
+            let leases = queue.claim(most, is_idle, LEASE, model.now).await.unwrap();
             let holds: Vec<Hold> = leases.iter().map(|lease| lease.hold).collect();
             assert_eq!(holds, model.claim(most, is_idle));
             model.holds.extend(holds);
@@ -311,13 +324,15 @@ async fn compare(queue: &dyn Queue, model: &Model) {
     let counted = [State::Scheduled, State::Queued, State::Running, State::Dead].map(count);
     assert_eq!([stats.scheduled, stats.queued, stats.running, stats.dead], counted);
     assert_eq!(stats.gate, model.gate);
+    let unfinished = model.jobs.iter().filter(|job| !job.state.has_ended()).count() as u64;
+    assert_eq!(queue.unfinished("ann's machine", 20).await.unwrap(), unfinished.min(20));
 }
 
 async fn check(place: Place, ops: Vec<Op>) {
     let mut model = Model { jobs: Vec::new(), gate: Gate::Open, now: NOW, holds: Vec::new(), watched: Vec::new() };
     for op in ops {
-        run(&place.queue, &mut model, op).await;
-        compare(&place.queue, &model).await;
+        run(&*place.queue, &mut model, op).await;
+        compare(&*place.queue, &model).await;
     }
 }
 
@@ -339,6 +354,18 @@ proptest! {
     fn postgres_does_as_the_model_does(ops in prop::collection::vec(op(), 1..60)) {
         block_on(async {
             if let Some(place) = Place::postgres().await {
+                check(place, ops).await;
+            }
+        });
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 48, ..ProptestConfig::default() })]
+    #[test]
+    fn redis_does_as_the_model_does(ops in prop::collection::vec(op(), 1..60)) {
+        block_on(async {
+            if let Some(place) = Place::redis().await {
                 check(place, ops).await;
             }
         });

@@ -1,16 +1,18 @@
 //! A queue of a test's own: an empty database, and short words for what tests do with it.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
 use salver_jobs::{
-    Answer, Content, Form, Hold, Job, JobId, Lease, Millis, NewJob, Options, Outcome, Queue, SqlQueue, State, Submitted,
+    Answer, Content, Form, Hold, Job, JobId, Lease, Millis, NewJob, Options, Outcome, Queue, State, Submitted, queue_at,
 };
 use salver_store::Database;
-use salver_testkit::Postgres;
+use salver_store::database::sql;
+use salver_testkit::{Postgres, RedisServer};
 use tempfile::TempDir;
 
-/// Runs each of these functions over an empty place of every kind of database.
+/// Runs each of these functions over an empty place of every kind of queue.
 macro_rules! contract {
     ($($name:ident),+ $(,)?) => {
         mod sqlite {
@@ -27,15 +29,25 @@ macro_rules! contract {
                 }
             })+
         }
+        mod redis {
+            $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+            async fn $name() {
+                if let Some(place) = crate::place::Place::redis().await {
+                    Box::pin(super::$name(place)).await;
+                }
+            })+
+        }
     };
 }
 
 /// When every test begins.
 pub(crate) const NOW: Millis = 1_700_000_000_000;
+/// How long a worker of these tests may give no sign of life.
+pub(crate) const LEASE: Duration = Duration::from_secs(15);
 
 pub(crate) struct Place {
-    pub(crate) queue: SqlQueue,
-    url: String,
+    pub(crate) queue: Arc<dyn Queue>,
+    pub(crate) url: String,
     _folder: TempDir,
 }
 
@@ -52,18 +64,85 @@ impl Place {
         Some(Self::at(TempDir::new().unwrap(), url).await)
     }
 
+    /// None: there is no Redis here, and the test is skipped.
+    pub(crate) async fn redis() -> Option<Self> {
+        let server = RedisServer::shared()?;
+        Some(Self::in_redis(server).await)
+    }
+
+    /// Opens a queue of its own in this Redis.
+    pub(crate) async fn in_redis(server: &RedisServer) -> Self {
+        let url = format!("{}?prefix={}", server.url(), server.prefix());
+        Self::at(TempDir::new().unwrap(), url).await
+    }
+
     async fn at(folder: TempDir, url: String) -> Self {
         Self { queue: open(&url).await, url, _folder: folder }
     }
 
     /// Opens the queue with connections of its own, as another server would.
-    pub(crate) async fn other(&self) -> SqlQueue {
+    pub(crate) async fn other(&self) -> Arc<dyn Queue> {
         open(&self.url).await
     }
 
     /// Returns the database, past the queue.
     pub(crate) async fn database(&self) -> Database {
         Database::open(&self.url).await.unwrap()
+    }
+
+    /// Counts what is kept, past the queue: jobs, bodies, answers, lines of
+    /// histories, or whatever else goes with the jobs.
+    pub(crate) async fn count(&self, what: &str) -> i64 {
+        if !self.url.starts_with("redis://") {
+            let statement = match what {
+                "jobs" => "SELECT COUNT(*) AS n FROM jobs",
+                "bodies" => "SELECT COUNT(*) AS n FROM job_bodies",
+                "answers" => "SELECT COUNT(*) AS n FROM job_answers",
+                "lines" => "SELECT COUNT(*) AS n FROM job_events",
+                "the rest" => "SELECT COUNT(*) AS n FROM job_callbacks",
+                other => panic!("no table of {other}"),
+            };
+            let mut session = self.database().await.read().await.unwrap();
+            return session.first(sql(statement)).await.unwrap().unwrap().int("n").unwrap();
+        }
+        let mut redis = self.redis_itself().await;
+        let keys = async |kind: &str| -> Vec<String> {
+            redis::cmd("KEYS").arg(self.key(kind)).query_async(&mut redis.clone()).await.unwrap()
+        };
+        let n_keys = match what {
+            "jobs" => keys("job:*").await.len(),
+            "bodies" => keys("body:*").await.len(),
+            "answers" => keys("answer:*").await.len(),
+            "lines" => {
+                let mut n_lines = 0;
+                for key in keys("history:*").await {
+                    let length = redis::cmd("LLEN").arg(key).query_async::<usize>(&mut redis).await;
+                    n_lines += length.unwrap();
+                }
+                n_lines
+            }
+            // All but what stays: how all is laid out, and the last number.
+            "the rest" => keys("*").await.len() - keys("format").await.len() - keys("seq").await.len(),
+            other => panic!("no keys of {other}"),
+        };
+        i64::try_from(n_keys).unwrap()
+    }
+
+    /// Returns the name of a key in Redis.
+    pub(crate) fn key(&self, name: &str) -> String {
+        format!("{{{}}}:{name}", self.url.split_once("?prefix=").unwrap().1)
+    }
+
+    /// Lets go of the queue, and opens it anew.
+    pub(crate) async fn again(mut self) -> Self {
+        self.reopen().await;
+        self
+    }
+
+    /// Connects to Redis, past the queue.
+    pub(crate) async fn redis_itself(&self) -> redis::aio::MultiplexedConnection {
+        let url = self.url.split('?').next().unwrap();
+        redis::Client::open(url).unwrap().get_multiplexed_async_connection().await.unwrap()
     }
 
     /// Lets go of the queue, and opens it again.
@@ -86,7 +165,7 @@ impl Place {
 
     /// Claims what there is, for an idle worker, and returns the bodies.
     pub(crate) async fn claim(&self, most: usize) -> Vec<Lease> {
-        self.queue.claim(most, true, NOW).await.unwrap()
+        self.queue.claim(most, true, LEASE, NOW).await.unwrap()
     }
 
     pub(crate) async fn claim_one(&self) -> Lease {
@@ -118,8 +197,10 @@ impl Place {
     }
 }
 
-async fn open(url: &str) -> SqlQueue {
-    SqlQueue::open(Database::open(url).await.unwrap()).await.unwrap()
+async fn open(url: &str) -> Arc<dyn Queue> {
+    let queue = queue_at(url).unwrap();
+    queue.prepare().await.unwrap();
+    queue
 }
 
 #[track_caller]
@@ -142,7 +223,9 @@ pub(crate) fn job(body: &str) -> NewJob {
         total: 3,
         options: Options::default(),
         owner: "ann".into(),
+        caller: "ann's machine".into(),
         idempotency_key: None,
+        replaces: None,
     }
 }
 

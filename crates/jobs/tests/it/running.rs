@@ -1,9 +1,12 @@
 //! Jobs in the hands of workers.
 
-use futures::future::join_all;
-use salver_jobs::{Beat, Hold, JobId, Options, Outcome, Queue, State};
+use std::task::Poll;
+use std::time::Duration;
 
-use crate::place::{NOW, Place, answer, bodies, done, job, with_options};
+use futures::future::join_all;
+use salver_jobs::{Beat, Hold, JobId, Options, Outcome, State};
+
+use crate::place::{LEASE, NOW, Place, answer, bodies, done, job, with_options};
 
 contract!(
     jobs_go_out_by_priority_and_then_in_order,
@@ -15,6 +18,7 @@ contract!(
     a_cancelled_job_takes_no_answer,
     a_hold_that_is_finished_twice_at_once_counts_once,
     signs_of_life_are_counted,
+    each_job_is_held_under_the_lease_of_its_worker,
     a_dropped_claim_holds_nothing,
     nobody_knows_a_job_that_is_not_there,
     a_clock_that_goes_back_an_hour_breaks_nothing,
@@ -55,8 +59,8 @@ async fn an_old_token_changes_nothing(place: Place) {
     assert!(!place.finish(old, done("late")).await, "nobody holds it");
     let new = place.claim_one().await.hold;
     assert!(new.token > old.token);
-    for outcome in [done("late"), Outcome::Failed("late".into()), Outcome::Troubled("late".into()), Outcome::GivenBack]
-    {
+    let (failed, troubled) = (Outcome::Failed("late".into()), Outcome::Troubled("late".into()));
+    for outcome in [done("late"), failed, troubled, Outcome::Lost("late".into()), Outcome::GivenBack] {
         assert!(!place.finish(old, outcome).await);
     }
     assert_eq!(place.queue.renew(vec![Beat { hold: old, done: 1 }]).await.unwrap(), [false]);
@@ -79,7 +83,7 @@ async fn trouble_is_tried_again_with_longer_waits(place: Place) {
     let id = place.submit(with_options("a", Options { retries: 2, ..Options::default() })).await;
     let mut now = NOW;
     for wait in [1000, 2000] {
-        let lease = place.queue.claim(1, true, now).await.unwrap().pop().unwrap();
+        let lease = place.queue.claim(1, true, LEASE, now).await.unwrap().pop().unwrap();
         assert!(place.queue.finish(lease.hold, Outcome::Troubled("busy".into()), now).await.unwrap());
         let job = place.get(id).await;
         assert_eq!(
@@ -163,13 +167,37 @@ async fn signs_of_life_are_counted(place: Place) {
     assert!(place.queue.held().await.unwrap().is_empty());
 }
 
+async fn each_job_is_held_under_the_lease_of_its_worker(place: Place) {
+    let ids = place.submit_all(&["a", "b"]).await;
+    let short = Duration::from_millis(1001);
+    for lease in [LEASE, short] {
+        assert_eq!(place.queue.claim(1, true, lease, NOW).await.unwrap().len(), 1);
+    }
+    let leases = async || {
+        let mut held = place.queue.held().await.unwrap();
+        held.sort_by_key(|held| held.hold.id != ids[0]);
+        held.into_iter().map(|held| held.lease).collect::<Vec<_>>()
+    };
+    assert_eq!(leases().await, [LEASE, short]);
+    // The next worker has its own.
+    assert_eq!(place.lose(ids[0]).await, 1);
+    assert_eq!(place.queue.claim(1, true, short, NOW).await.unwrap()[0].hold.id, ids[0]);
+    assert_eq!(leases().await, [short, short]);
+}
+
 async fn a_dropped_claim_holds_nothing(place: Place) {
     place.submit(job("a")).await;
     for _ in 0..50 {
-        let mut claim = place.queue.claim(1, true, NOW);
+        let mut claim = place.queue.claim(1, true, LEASE, NOW);
         // Asked for, and dropped before anybody looked at the answer.
-        let _ = futures::poll!(&mut claim);
+        let polled = futures::poll!(&mut claim);
         drop(claim);
+        // Unless the answer was there at once: then the caller has them.
+        if let Poll::Ready(leases) = polled {
+            for lease in leases.unwrap() {
+                assert!(place.finish(lease.hold, Outcome::GivenBack).await);
+            }
+        }
     }
     let mut found = Vec::new();
     for _ in 0..100 {
@@ -195,7 +223,7 @@ async fn a_clock_that_goes_back_an_hour_breaks_nothing(place: Place) {
     let ids = place.submit_all(&["a", "b"]).await;
     let earlier = NOW - 3_600_000;
     let early = place.queue.submit(job("c"), earlier).await.unwrap();
-    let leases = place.queue.claim(9, true, earlier).await.unwrap();
+    let leases = place.queue.claim(9, true, LEASE, earlier).await.unwrap();
     assert_eq!(bodies(&leases), ["a", "b", "c"], "who came first goes first, whatever the clock says");
     let beats = leases.iter().map(|lease| Beat { hold: lease.hold, done: 0 }).collect();
     assert_eq!(place.queue.renew(beats).await.unwrap(), [true; 3]);

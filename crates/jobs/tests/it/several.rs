@@ -5,11 +5,11 @@ use std::sync::Arc;
 
 use futures::future::join_all;
 use salver_core::ErrorKind;
-use salver_jobs::{Beat, Hold, JobId, Outcome, Queue, SqlQueue, State};
+use salver_jobs::{Beat, Hold, JobId, Outcome, Queue, State};
 
 use salver_store::database::sql;
 
-use crate::place::{NOW, Place, answer, bodies, done, job};
+use crate::place::{LEASE, NOW, Place, answer, bodies, done, job};
 
 contract!(
     no_two_get_the_same_job,
@@ -29,7 +29,7 @@ async fn no_two_get_the_same_job(place: Place) {
         tokio::spawn(async move {
             let mut holds: Vec<Hold> = Vec::new();
             loop {
-                let leases = queue.claim(1 + idx % 7, false, NOW).await.unwrap();
+                let leases = queue.claim(1 + idx % 7, false, LEASE, NOW).await.unwrap();
                 if leases.is_empty() {
                     return holds;
                 }
@@ -50,10 +50,10 @@ async fn no_two_get_the_same_job(place: Place) {
 }
 
 /// A worker that is often taken for dead, and often does not notice.
-async fn unsteady(queue: SqlQueue, idx: usize, counted: Arc<parking_lot::Mutex<HashMap<JobId, Vec<String>>>>) {
+async fn unsteady(queue: Arc<dyn Queue>, idx: usize, counted: Arc<parking_lot::Mutex<HashMap<JobId, Vec<String>>>>) {
     let mut old: Vec<Hold> = Vec::new();
     for round in 0..60 {
-        let leases = queue.claim(4, idx < 2, NOW).await.unwrap();
+        let leases = queue.claim(4, idx < 2, LEASE, NOW).await.unwrap();
         if round % 3 == idx % 3 {
             let held = queue.held().await.unwrap();
             queue.lose(held, NOW).await.unwrap();
@@ -97,7 +97,7 @@ async fn of_two_servers_that_end_a_job_one_does(place: Place) {
     for round in 0..10 {
         join_all((0..60).map(|_| place.submit(job("a")))).await;
         let holds: Vec<Hold> = place.claim(60).await.iter().map(|lease| lease.hold).collect();
-        let end = |queue: SqlQueue| {
+        let end = |queue: Arc<dyn Queue>| {
             let holds = holds.clone();
             tokio::spawn(async move {
                 let failed = || Outcome::Failed("no".into());

@@ -218,6 +218,7 @@ fn refuse(reader: &Jiter<'_>, peek: Peek, start: usize, dtype: DataType) -> Erro
         Peek::String => "a string".to_owned(),
         Peek::Array => "a list".to_owned(),
         Peek::Object => "an object".to_owned(),
+        peek if !peek.is_num() => "what is no JSON".to_owned(),
         _ => match reader.slice_to_current(start) {
             [] => "a number".to_owned(),
             number => format!("{}", String::from_utf8_lossy(&number[..number.len().min(40)])),

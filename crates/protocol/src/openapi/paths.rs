@@ -80,6 +80,7 @@ fn plain() -> Vec<Operation> {
                     }] })),
                     ("without rows", json!({ "model": "fixed", "version": 1, "outputs": { "y": [1.0, 2.0] } })),
                 ]))])
+                .json_reply(202, jobs::LEFT_TO_JOB, "JobSubmitted", jobs::submitted())
                 .names_version()
                 .errors("Plain", &INFER_ERRORS),
         );

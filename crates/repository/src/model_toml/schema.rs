@@ -194,4 +194,17 @@ pub(super) struct Instances {
 pub(super) struct Cache {
     /// How long an answer may be used; none: until it has to make room.
     pub(super) ttl_s: Option<Whole<1, 31_536_000>>,
+    /// What becomes of a question whose answer is not there.
+    pub(super) on_miss: OnMiss,
+}
+
+/// What becomes of a question whose answer is not in the cache.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(super) enum OnMiss {
+    /// It is computed while its caller waits.
+    #[default]
+    Compute,
+    /// Callers get a job.
+    Job,
 }

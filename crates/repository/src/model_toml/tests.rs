@@ -177,6 +177,16 @@ fn a_cache_needs_no_time_to_live() {
 }
 
 #[test]
+fn what_is_not_in_the_cache_is_computed_unless_a_job_is_wanted() {
+    let on_miss = |text: &str| read(text).on_miss;
+    assert_eq!((on_miss(""), on_miss("[cache]")), (OnMiss::Compute, OnMiss::Compute));
+    assert_eq!(on_miss("[cache]\non_miss = 'compute'"), OnMiss::Compute);
+    assert_eq!(on_miss("[cache]\non_miss = 'job'"), OnMiss::Job);
+    let expected = "line 2: cache.on_miss: unknown variant `later`, expected `compute` or `job`";
+    check_error("[cache]\non_miss = 'later'", ErrorKind::InvalidInput, expected);
+}
+
+#[test]
 fn requests_without_a_priority_are_the_least_urgent() {
     let levels = |text: &str| {
         let batching = batching(text);

@@ -285,6 +285,78 @@ async fn servers_share_answers_of_equal_files_only() {
     assert_eq!(answer(&second, 1., CacheUse::Use).await, (2., Some(CacheOutcome::Miss)));
 }
 
+fn left_to_jobs(folder: &tempfile::TempDir, weights: &str) -> ModelSpec {
+    let mut spec = with_artifact(folder, weights);
+    spec.config.on_miss = OnMiss::Job;
+    spec.config.cache_ttl = Some(Duration::from_secs(60));
+    spec
+}
+
+/// Asks as one who can be given a job; the question, if it is left to one.
+async fn ask_or_defer(fixture: &Fixture, value: f32, cache: CacheUse) -> Result<CacheKey, (f32, CacheOutcome)> {
+    let ctx = Context { cache, ..Context::default() };
+    match fixture.runtime.infer_or_defer(request(&[value, 0.]), ctx).await.unwrap() {
+        Inferred::Later(deferred) => {
+            assert_eq!((&*deferred.model.name, deferred.ttl), ("m", Some(Duration::from_secs(60))));
+            Ok(deferred.question)
+        }
+        Inferred::Now(response) => Err((values_of(&response)[0], response.cache.unwrap())),
+    }
+}
+
+#[tokio::test]
+async fn what_is_not_kept_is_left_to_a_job_and_answered_once_it_is() {
+    let folders = [0, 1, 2].map(|_| tempfile::tempdir().unwrap());
+    let engine = || FakeEngine::new().adding(1.);
+    let fixture = Fixture::start(engine(), vec![left_to_jobs(&folders[0], "weights")], options()).await;
+    assert!(fixture.runtime.may_defer(&"m".parse().unwrap()));
+    let question = ask_or_defer(&fixture, 1., CacheUse::Use).await.unwrap();
+    assert_eq!(ask_or_defer(&fixture, 1., CacheUse::Use).await, Ok(question));
+    let other = ask_or_defer(&fixture, 2., CacheUse::Use).await.unwrap();
+    assert_ne!(other, question);
+    assert!(fixture.engine.batches().is_empty());
+    // What a job does.
+    assert_eq!(answer(&fixture, 1., CacheUse::Use).await, (2., Some(CacheOutcome::Miss)));
+    assert_eq!(ask_or_defer(&fixture, 1., CacheUse::Use).await, Err((2., CacheOutcome::Hit)));
+    assert_eq!(ask_or_defer(&fixture, 2., CacheUse::Use).await, Ok(other));
+    let counts = ["deferred", "hit", "miss"].map(|result| counted(&fixture, result));
+    assert_eq!((counts, fixture.engine.batch_rows()), ([4, 1, 1], vec![1]));
+
+    let again = Fixture::start(engine(), vec![left_to_jobs(&folders[1], "weights")], options()).await;
+    assert_eq!(ask_or_defer(&again, 1., CacheUse::Use).await, Ok(question), "equal files are the same question");
+    let changed = Fixture::start(engine(), vec![left_to_jobs(&folders[2], "other weights")], options()).await;
+    assert_ne!(ask_or_defer(&changed, 1., CacheUse::Use).await, Ok(question));
+}
+
+#[tokio::test]
+async fn who_passes_the_cache_by_or_contradicts_the_model_gets_no_job() {
+    let folder = tempfile::tempdir().unwrap();
+    let engine = FakeEngine::new().adding(1.);
+    let fixture = Fixture::start(engine, vec![left_to_jobs(&folder, "weights")], options()).await;
+    assert_eq!(ask_or_defer(&fixture, 1., CacheUse::Bypass).await, Err((2., CacheOutcome::Bypass)));
+    assert_eq!(ask_or_defer(&fixture, 2., CacheUse::Refresh).await, Err((3., CacheOutcome::Miss)));
+    assert_eq!(ask_or_defer(&fixture, 2., CacheUse::Use).await, Err((3., CacheOutcome::Hit)));
+    for inputs in [vec![tensor("q", &[1, 2], &[1f32, 0.])], vec![tensor("x", &[1, 3], &[1f32, 0., 0.])], vec![]] {
+        let request = InferRequest { inputs, ..request(&[1., 0.]) };
+        let alone = fixture.runtime.infer(request.clone(), Context::default()).await.unwrap_err();
+        let error = fixture.runtime.infer_or_defer(request, Context::default()).await.unwrap_err();
+        assert_eq!((error.kind(), error.message()), (ErrorKind::InvalidInput, alone.message()));
+    }
+    assert_eq!(counted(&fixture, "deferred"), 0);
+}
+
+#[tokio::test]
+async fn only_the_models_that_want_it_leave_anything_to_jobs() {
+    let fixture = serving(FakeEngine::new()).await;
+    assert!(!fixture.runtime.may_defer(&"m".parse().unwrap()));
+    assert_eq!(ask_or_defer(&fixture, 1., CacheUse::Use).await, Err((2., CacheOutcome::Miss)));
+    let folder = tempfile::tempdir().unwrap();
+    let options = RuntimeOptions { no_jobs: Some("there is no queue".to_owned()), ..options() };
+    let refused = Fixture::start(FakeEngine::new(), vec![left_to_jobs(&folder, "weights")], options).await;
+    let reason = refused.runtime.index().remove(0).reason;
+    assert!(reason.contains("on_miss") && reason.ends_with("there is no queue"), "{reason}");
+}
+
 #[tokio::test]
 async fn a_shared_level_that_fails_or_lies_costs_only_the_computation() {
     let place = Arc::new(FakeShared::default());

@@ -127,6 +127,7 @@ async fn an_end_in_the_run_fails_the_whole_batch_and_nothing_else() {
         let error = answer.await.unwrap().unwrap_err();
         assert_eq!(error.kind(), ErrorKind::NotReady);
         assert_eq!(error.message(), "model 'm' version 1: its worker ended by signal 9");
+        assert!(error.is_of_lost_batch());
     }
     assert_eq!(fixture.answer(&[3., 3.]).await.unwrap(), [3., 3.]);
     // Not halved: that would have cost two more.
@@ -148,9 +149,10 @@ async fn of_a_halved_batch_what_did_not_run_yet_is_put_back() {
     first.await.unwrap().unwrap();
     let mut kinds = Vec::new();
     for answer in waiting {
-        kinds.push(answer.await.unwrap().map_err(|error| error.kind()).err());
+        kinds.push(answer.await.unwrap().map_err(|error| (error.kind(), error.is_of_lost_batch())).err());
     }
-    assert_eq!(kinds, [Some(ErrorKind::NotReady), Some(ErrorKind::NotReady), Some(ErrorKind::Engine), None]);
+    let lost = Some((ErrorKind::NotReady, true));
+    assert_eq!(kinds, [lost, lost, Some((ErrorKind::Engine, false)), None]);
     assert_eq!(fixture.engine.batch_rows(), [1, 4, 2, 2, 1, 1]);
 }
 
@@ -167,7 +169,8 @@ async fn a_row_that_fails_leaves_an_instance_elsewhere_as_it_is() {
 async fn other_instances_serve_while_one_is_made_again() {
     let fixture = serve(mortal(), with_instances(2), Backoff::default()).await;
     fixture.engine.instance_gate().close();
-    assert_eq!(fixture.answer(&[DEADLY, 0.]).await.unwrap_err().kind(), ErrorKind::NotReady);
+    let error = fixture.answer(&[DEADLY, 0.]).await.unwrap_err();
+    assert_eq!((error.kind(), error.is_of_lost_batch()), (ErrorKind::NotReady, false), "nobody else was there");
     fixture.engine.instance_gate().arrived(3).await;
     for _ in 0..10 {
         assert_eq!(fixture.answer(&[1., 0.]).await.unwrap(), [1., 0.]);

@@ -35,6 +35,13 @@ pub(crate) struct Head {
     closes: bool,
 }
 
+impl Head {
+    /// Whether the request was answered, or taken in as a job.
+    pub(crate) fn is_answer(&self) -> bool {
+        matches!(self.status, 200 | 202)
+    }
+}
+
 impl HttpCaller {
     /// Makes a caller that connects on first need.
     pub(crate) fn new(host_port: String, outgoing: Outgoing) -> Self {
@@ -87,7 +94,7 @@ impl HttpCaller {
 impl Caller for HttpCaller {
     async fn call(&mut self) -> Result<(), CallError> {
         let head = self.exchange().await?;
-        if head.status == 200 {
+        if head.is_answer() {
             return Ok(());
         }
         let body: String = String::from_utf8_lossy(self.body(&head)).chars().take(300).collect();

@@ -55,7 +55,7 @@ impl Target {
     /// Prepares POST requests to any server, and checks that it answers them.
     ///
     /// # Errors
-    /// Where the server is not reached or answers with another status than 200.
+    /// Where the server is not reached or answers with another status than 200 or 202.
     pub(crate) async fn url(url: &str, options: &BenchOptions) -> Result<Self> {
         let base: BaseUrl = url.parse()?;
         let body = read_input(options)?.context("--url needs the body to send; give it with --input")?;

@@ -101,7 +101,7 @@ impl Wire {
                 let mut caller = HttpCaller::new(base.host_port(), outgoing.clone());
                 let head = caller.exchange().await.map_err(text)?;
                 let body = Bytes::copy_from_slice(caller.body(&head));
-                if head.status != 200 {
+                if !head.is_answer() {
                     bail!("status {}: {}", head.status, String::from_utf8_lossy(&body));
                 }
                 Ok(Reply { body, header_len: head.inference_header_len })

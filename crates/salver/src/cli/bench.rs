@@ -49,7 +49,7 @@ pub(crate) struct BenchOptions {
     #[arg(long, value_name = "FILE")]
     pub input: Option<PathBuf>,
 
-    /// POST the --input file to this address of any server; an answer with status 200 counts. Each
+    /// POST the --input file to this address of any server; an answer with status 200 or 202 counts. Each
     /// line of a .jsonl file is a body of its own, sent in turn; pictures and .txt go out as they are.
     #[arg(long, value_name = "URL", requires = "input", conflicts_with_all = ["constant", "pairs", "in_process", "protocol"])]
     pub url: Option<String>,

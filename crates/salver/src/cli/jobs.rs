@@ -166,6 +166,10 @@ pub(crate) struct Treatment {
     #[arg(long, value_name = "TIME", value_parser = parse_time)]
     pub result_ttl: Option<Duration>,
 
+    /// Tell this URL that it has ended, with a signed message.
+    #[arg(long, value_name = "URL")]
+    pub callback_url: Option<String>,
+
     /// Name this submission: one that is repeated under the same key finds the job that it made.
     #[arg(long, value_name = "IDEMPOTENCY_KEY")]
     pub key: Option<String>,
@@ -180,6 +184,7 @@ impl Treatment {
             time_limit: self.time_limit,
             retries: self.retries,
             result_ttl: self.result_ttl,
+            callback_url: self.callback_url.clone(),
             idempotency_key: self.key.clone(),
         }
     }
@@ -244,7 +249,7 @@ pub(crate) struct DeadOptions {
 
 #[derive(Debug, Clone, Args)]
 pub(crate) struct PurgeOptions {
-    /// Only those in these states; "dead" is not among those that "failed".
+    /// Only those in these states; those that are "dead" have "failed", too.
     #[arg(long = "status", value_name = "STATUS,…", value_delimiter = ',', value_parser = ended_state())]
     pub states: Vec<JobState>,
 

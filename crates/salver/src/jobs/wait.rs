@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::{Result, bail};
+use bytes::Bytes;
 use parking_lot::Mutex;
 use salver_client::{JobGate, JobState, JobStatus};
 use salver_core::{Error, ErrorKind};
@@ -54,6 +55,14 @@ impl Queue {
                 out::error(out::printable(&view::late(&job, now())));
                 Ok(ExitCode::from(LATE))
             }
+        }
+    }
+
+    /// Waits for a job, however long that takes, and returns its answer.
+    pub(super) async fn answer(&self, id: &str) -> Result<Bytes> {
+        match self.until_ended(id, None).await? {
+            Waited::Ended(job) if job.status == JobState::Done => Ok(self.client.job_result(id).await?.body),
+            Waited::Ended(job) | Waited::Late(job) => bail!(out::printable(&view::why(&job, now()))),
         }
     }
 

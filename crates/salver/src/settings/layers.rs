@@ -6,7 +6,7 @@
 //! values are `NAME=…` may be a table there, under its name in the plural.
 
 use std::collections::BTreeMap;
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
@@ -18,6 +18,9 @@ use toml::de::{DeString, DeTable, DeValue};
 
 /// The subcommands that take the server's settings.
 const COMMANDS: [&str; 3] = ["serve", "worker", "config"];
+
+/// Settings that are nothing but a secret; of others, the passwords in URLs are.
+const SECRET: [&str; 1] = ["callback_secret"];
 
 /// Where a value came from.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -115,7 +118,11 @@ fn explain(command: &Command, name: &str, matches: &ArgMatches, file: Option<&Fi
     let describe = |arg: &Arg| {
         let id = arg.get_id().as_str();
         let raw = matches.get_raw(id).into_iter().flatten();
-        let values = raw.map(|value| without_password(&value.to_string_lossy())).collect();
+        let shown = |value: &OsStr| match SECRET.contains(&id) {
+            true => "***".to_owned(),
+            false => without_password(&value.to_string_lossy()),
+        };
+        let values = raw.map(shown).collect();
         let source = match (matches.value_source(id), file) {
             (Some(ValueSource::CommandLine), _) => Source::Flag,
             (Some(ValueSource::EnvVariable), _) => {

@@ -125,7 +125,16 @@ fn a_password_is_not_shown() {
     assert_eq!(shown("redis://secret@host"), "redis://***@host");
     let cli = Cli::try_parse_from(["salver", "serve", "--cache-redis", "redis://:secret@host"]).unwrap();
     let crate::cli::Action::Serve(options) = cli.action else { panic!("not serve") };
-    assert!(!format!("{options:?}").contains("secret"));
+    assert!(!format!("{options:?}").contains("secret@host"));
+}
+
+#[test]
+fn a_secret_is_not_shown() {
+    let words = ["config", "--callback-secret", "whsec_c2VjcmV0"];
+    check(&merged(&words).unwrap(), "callback_secret", "***", "flag");
+    let cli = Cli::try_parse_from(["salver", "serve", "--callback-secret", "whsec_c2VjcmV0"]).unwrap();
+    let crate::cli::Action::Serve(options) = cli.action else { panic!("not serve") };
+    assert!(!format!("{options:?}").contains("c2VjcmV0"));
 }
 
 #[test]

@@ -5,8 +5,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-use salver_client::{Form, GrpcClient, HttpClient};
-use salver_core::{CacheOutcome, CacheUse, Context, Infer, InferResponse};
+use salver_client::{Form, GrpcClient, HttpClient, JobFilter, JobState};
+use salver_core::{CacheOutcome, CacheUse, Context, ErrorKind, Infer, InferResponse};
 use salver_testkit::{RedisServer, ServerProcess};
 use tempfile::TempDir;
 
@@ -15,12 +15,17 @@ use crate::support::{PATIENCE, demo_model, options, refuse, succeed};
 
 /// The demo's iris model with `[cache]` in its `model.toml`.
 fn cached_iris() -> TempDir {
+    iris_with("ttl_s = 3600")
+}
+
+/// The demo's iris model with these settings of its cache.
+fn iris_with(cache: &str) -> TempDir {
     let folder = TempDir::new().unwrap();
     let to = folder.path().join("iris");
     std::fs::create_dir(&to).unwrap();
     std::fs::copy(demo_model("iris").join("model.onnx"), to.join("model.onnx")).unwrap();
     let manifest = std::fs::read_to_string(demo_model("iris").join("model.toml")).unwrap();
-    std::fs::write(to.join("model.toml"), format!("{manifest}\n[cache]\nttl_s = 3600\n")).unwrap();
+    std::fs::write(to.join("model.toml"), format!("{manifest}\n[cache]\n{cache}\n")).unwrap();
     folder
 }
 
@@ -78,6 +83,27 @@ async fn the_same_question_over_any_protocol_is_one_entry() {
     let statistics = client.get("/v2/models/iris/stats").await.unwrap().json().unwrap();
     assert_eq!(statistics["model_stats"][0]["inference_stats"]["cache_hit"]["count"], 3);
     assert_eq!(statistics["model_stats"][0]["inference_stats"]["success"]["count"], 10);
+}
+
+#[tokio::test]
+async fn a_client_is_told_of_the_job_that_computes_its_answer() {
+    let (server, client) = serve(&iris_with("on_miss = \"job\""), None).await;
+    let error = client.infer(iris_request(&flower(0)), Context::new("a")).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::NotReady);
+    assert!(error.retry_after().is_some() && error.message().contains("/api/v1/jobs/"), "{error}");
+    let id = client.jobs(&JobFilter::default(), 10, None).await.unwrap().jobs.remove(0).id;
+    assert!(error.message().contains(&id), "{error}");
+    assert_eq!(client.wait_for_job(&id, PATIENCE).await.unwrap().status, JobState::Done);
+    assert_eq!(outcome(&client, &flower(0), CacheUse::Use).await, Some(CacheOutcome::Hit));
+
+    let body = || bytes::Bytes::from_static(b"[[5.9, 3.0, 5.1, 1.8]]");
+    let ask = async || client.predict(&"iris".parse().unwrap(), "application/json", body()).await.unwrap();
+    let job = ask().await.job().unwrap().expect("a job");
+    assert_eq!(client.wait_for_job(&job.id, PATIENCE).await.unwrap().status, JobState::Done);
+    assert_eq!(ask().await.job().unwrap(), None);
+
+    let grpc = GrpcClient::new(&format!("http://{}", server.grpc())).unwrap();
+    assert_eq!(outcome(&grpc, &flower(1), CacheUse::Use).await, Some(CacheOutcome::Miss));
 }
 
 #[tokio::test]

@@ -11,10 +11,11 @@ use futures::{StreamExt, stream};
 use http::header::{ACCEPT_ENCODING, CACHE_CONTROL, CONNECTION, CONTENT_ENCODING, CONTENT_TYPE, RETRY_AFTER, VARY};
 use http::request::Parts;
 use http::{HeaderMap, HeaderName, HeaderValue, Request, Response, StatusCode};
-use salver_core::{Context, Error, ErrorKind, Result};
+use salver_core::{CacheOutcome, Context, Deferred, Error, ErrorKind, ModelRef, Result};
+use salver_jobs::Content;
 use salver_protocol::{Reply, oip_rest};
 
-use crate::answer::{self, Answer, Pieces, Protocol};
+use crate::answer::{self, Answer, Answered, Pieces, Protocol};
 use crate::app::App;
 use crate::body::{BodyError, collect};
 use crate::call::{CACHE, Call, MODEL_VERSION};
@@ -166,9 +167,19 @@ where
             Ok(raw) => raw,
             Err(why) => return refused(why),
         };
-        let Answer { reply, version, cache } = match answer::answer(app, protocol, raw, ctx).await {
-            Ok(answer) => answer,
-            Err(error) => return refused(error.into()),
+        // Boxed, as it is rare: the others need not carry room for it.
+        let job = protocol.job_of(&raw, app).map(Box::new);
+        let answered = match &job {
+            None => answer::answer(app, protocol, raw, ctx).await.map(Answered::Now),
+            Some(_) => Box::pin(answer::answer_or_defer(app, protocol, raw, ctx)).await,
+        };
+        let Answer { reply, version, cache } = match (answered, job) {
+            (Ok(Answered::Now(answer)), _) => answer,
+            (Ok(Answered::Later(deferred)), Some(job)) => {
+                return Box::pin(left_to_job(app, call, &parts.headers, &deferred, *job, refused)).await;
+            }
+            (Ok(Answered::Later(_)), None) => return refused(Error::engine("a job without a question").into()),
+            (Err(error), _) => return refused(error.into()),
         };
         let mut response = response(&parts.headers, reply).await;
         let headers = response.headers_mut();
@@ -178,6 +189,34 @@ where
         }
         response
     }
+}
+
+/// Answers with the job that a request is left to.
+async fn left_to_job(
+    app: &Arc<App>,
+    call: &Call,
+    headers: &HeaderMap,
+    deferred: &Deferred,
+    (model, content): (ModelRef, Content),
+    refused: impl FnOnce(Refused) -> Response<Body>,
+) -> Response<Body> {
+    let handed_out = async {
+        let caller = super::jobs::caller_of(app, headers, call.address)?;
+        super::deferred::hand_out(app, deferred, model, content, caller).await
+    };
+    let reply = match handed_out.await {
+        Ok(reply) => reply,
+        Err(error) => {
+            answer::log_failure(&call.id, call.traceparent.as_deref(), &error);
+            return refused(error.into());
+        }
+    };
+    let mut response = plain_response(reply);
+    let headers = response.headers_mut();
+    headers.insert(RETRY_AFTER, HeaderValue::from_static("1"));
+    headers.insert(MODEL_VERSION, HeaderValue::from(deferred.model.version));
+    headers.insert(CACHE, HeaderValue::from_static(CacheOutcome::Miss.as_str()));
+    response
 }
 
 /// Answers an inference request with events, one for each piece of the answer. What fails before the

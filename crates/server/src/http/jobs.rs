@@ -1,29 +1,37 @@
 //! Jobs: work that outlives its request. Submitted with the bodies of predictions, asked for under
 //! `/api/v1/jobs`.
 
+mod caller;
+pub(crate) mod shown;
+
 use std::convert::Infallible;
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use axum::Router;
 use axum::body::Body;
-use axum::extract::{Path, State};
+use axum::extract::State;
 use axum::routing::{get, post};
 use bytes::Bytes;
 use futures::stream;
 use http::header::{CACHE_CONTROL, CONTENT_TYPE};
 use http::{HeaderMap, HeaderValue, Request, Response};
-use salver_core::{Error, Result};
+use salver_core::{Error, ErrorKind, Result};
 use salver_jobs::{
     Answer, Content, Filter, Form, Gate, Job, JobId, Jobs, NewJob, Options, Progress, State as JobState, Submitted,
 };
 use salver_protocol::{Reply, oip_rest, plain};
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 
+use self::caller::Caller;
+use self::shown::{render, status_of, url_of};
 use super::AppState;
 use super::exchange::{EventStream, INFERENCE_HEADER_LEN, manage_as, reply_or};
-use super::target::Target;
+use super::query::{Query, clip};
+use super::target::{Named, Target};
 use crate::app::App;
+use crate::call::Call;
 
 /// Answers up to this size stand in the status of their job.
 const INLINE_BYTES: usize = 64 << 10;
@@ -54,7 +62,11 @@ pub(super) fn routes(router: Router<Arc<App>>) -> Router<Arc<App>> {
         .route("/api/v1/jobs/{id}/replay", post(replay))
 }
 
-fn jobs(app: &App) -> Result<&Jobs> {
+/// Returns the queue.
+///
+/// # Errors
+/// `Unsupported` where there is none.
+pub(super) fn jobs(app: &App) -> Result<&Jobs> {
     app.services.jobs.as_ref().ok_or_else(|| Error::unsupported("this server has no queue of jobs"))
 }
 
@@ -73,22 +85,21 @@ async fn submit(
     is_oip: bool,
     render: fn(&Error) -> Reply,
 ) -> Response<Body> {
-    let asked = Asked::of(&request);
+    let query = Query::of(&request);
     let headers = request.headers().clone();
+    let address = request.extensions().get::<Call>().and_then(|call| call.address);
     manage_as(&app, request, render, async |body: Bytes| {
         let jobs = jobs(&app)?;
         let model = if is_oip { target.model_ref()? } else { target.model_or_alias()? };
         let content = content(&headers, is_oip, body)?;
-        let options = asked.options()?;
+        let options = options(&query)?;
         let idempotency_key = idempotency_key(&headers)?;
+        let Caller { name, owner } = Caller::of(&headers, app.options.caller_header.as_ref(), address)?;
         let deadline = Instant::now() + app.limits().default_deadline;
         let total = app.job_work.check(&model, &content, deadline).await?;
-        let job = NewJob { model, content, total, options, owner: String::new(), idempotency_key };
+        let job = NewJob { model, content, total, options, owner, caller: name, idempotency_key, replaces: None };
         match jobs.submit(job).await? {
-            Submitted::New(id) | Submitted::Known(id) => Ok(Reply::json_value(
-                202,
-                &json!({ "id": id.to_string(), "status": "queued", "status_url": url_of(id) }),
-            )),
+            Submitted::New(id) | Submitted::Known(id) => Ok(submitted(id, JobState::Queued)),
             Submitted::Differs(id) => {
                 let error = Error::invalid_input(format!(
                     "the Idempotency-Key was used for job {id}, which has another model, body or options; use a new \
@@ -101,8 +112,18 @@ async fn submit(
     .await
 }
 
-fn url_of(id: JobId) -> String {
-    format!("/api/v1/jobs/{id}")
+/// Renders the reply to a submission.
+pub(super) fn submitted(id: JobId, state: JobState) -> Reply {
+    let shown = json!({ "id": id.to_string(), "status": status_of(state), "status_url": url_of(id) });
+    Reply::json_value(202, &shown)
+}
+
+/// Says whose unfinished jobs a new one is counted among.
+///
+/// # Errors
+/// `InvalidInput` for a header that names nobody.
+pub(super) fn caller_of(app: &App, headers: &HeaderMap, address: Option<IpAddr>) -> Result<String> {
+    Ok(Caller::of(headers, app.options.caller_header.as_ref(), address)?.name)
 }
 
 fn content(headers: &HeaderMap, is_oip: bool, body: Bytes) -> Result<Content> {
@@ -125,160 +146,87 @@ fn content(headers: &HeaderMap, is_oip: bool, body: Bytes) -> Result<Content> {
 }
 
 fn idempotency_key(headers: &HeaderMap) -> Result<Option<String>> {
-    let Some(key) = headers.get("idempotency-key") else {
+    let mut keys = headers.get_all("idempotency-key").iter();
+    let Some(key) = keys.next() else {
         return Ok(None);
     };
+    if keys.next().is_some() {
+        return Err(Error::invalid_input("header Idempotency-Key: expected once, and it is there several times"));
+    }
     let key = key.to_str().ok().filter(|key| !key.is_empty() && key.len() <= LONGEST_KEY);
     let wrong =
         || Error::invalid_input(format!("header Idempotency-Key: expected 1 to {LONGEST_KEY} ASCII characters"));
     key.map(|key| Some(key.to_owned())).ok_or_else(wrong)
 }
 
-/// What a query says.
-struct Asked(Vec<(String, String)>);
-
-impl Asked {
-    fn of(request: &Request<Body>) -> Self {
-        let query = form_urlencoded::parse(request.uri().query().unwrap_or_default().as_bytes());
-        Self(query.map(|(name, value)| (name.into_owned(), value.into_owned())).collect())
+/// Reads how a job is to be treated.
+fn options(query: &Query) -> Result<Options> {
+    query.check(&["priority", "delay", "time_limit", "retries", "result_ttl", "callback_url"], &[])?;
+    let default = Options::default();
+    let time_limit = query.duration("time_limit", DAY)?.unwrap_or(default.time_limit);
+    if time_limit.is_zero() {
+        return Err(Error::invalid_input("'time_limit': no run ends in no time; expected a time such as 30s"));
     }
-
-    /// Refuses names that mean nothing here: a misspelt one would be passed over in silence.
-    fn check(&self, known: &[&str]) -> Result<()> {
-        match self.0.iter().find(|(name, _)| !known.contains(&name.as_str())) {
-            None => Ok(()),
-            Some((name, _)) => {
-                let shown: String = name.chars().take(64).flat_map(char::escape_debug).collect();
-                Err(Error::invalid_input(format!("unknown parameter '{shown}'; expected one of {}", known.join(", "))))
-            }
-        }
-    }
-
-    fn get(&self, wanted: &str) -> Option<&str> {
-        self.0.iter().find(|(name, _)| name == wanted).map(|(_, value)| value.as_str())
-    }
-
-    fn number(&self, name: &str, least: u64, most: u64) -> Result<Option<u64>> {
-        let Some(text) = self.get(name) else {
-            return Ok(None);
-        };
-        let number = text.parse().ok().filter(|number| (least..=most).contains(number));
-        number.map(Some).ok_or_else(|| {
-            Error::invalid_input(format!("'{name}': expected a number from {least} to {most}, got '{}'", clip(text)))
-        })
-    }
-
-    fn duration(&self, name: &str, most: Duration) -> Result<Option<Duration>> {
-        let Some(text) = self.get(name) else {
-            return Ok(None);
-        };
-        let duration = humantime::parse_duration(text).ok().filter(|duration| *duration <= most);
-        duration.map(Some).ok_or_else(|| {
-            let most = humantime::format_duration(most);
-            Error::invalid_input(format!("'{name}': expected a time such as 30s, at most {most}, got '{}'", clip(text)))
-        })
-    }
-
-    fn options(&self) -> Result<Options> {
-        self.check(&["priority", "delay", "time_limit", "retries", "result_ttl"])?;
-        let default = Options::default();
-        let delay = self.duration("delay", 365 * DAY)?;
-        let begin = delay.map(|delay| {
-            let after = i64::try_from(delay.as_millis()).unwrap_or(i64::MAX);
-            salver_jobs::system_clock()().saturating_add(after)
-        });
-        Ok(Options {
-            priority: self
-                .number("priority", 1, 9)?
-                .map_or(default.priority, |number| u8::try_from(number).unwrap_or(9)),
-            not_before: begin,
-            time_limit: self.duration("time_limit", DAY)?.unwrap_or(default.time_limit),
-            retries: self
-                .number("retries", 0, 100)?
-                .map_or(default.retries, |number| u32::try_from(number).unwrap_or(100)),
-            result_ttl: self.duration("result_ttl", 30 * DAY)?.unwrap_or(default.result_ttl),
-            callback_url: None,
-        })
-    }
-
-    fn filter(&self) -> Result<Filter> {
-        let states = self.0.iter().filter(|(name, _)| name == "status").flat_map(|(_, value)| value.split(','));
-        let states = states.map(state).collect::<Result<Vec<_>>>()?;
-        let age = self.duration("older_than", 365 * DAY)?;
-        let before = age.map(|age| {
-            let age = i64::try_from(age.as_millis()).unwrap_or(i64::MAX);
-            salver_jobs::system_clock()().saturating_sub(age)
-        });
-        Ok(Filter { states, model: self.get("model").map(str::to_owned), created_before_ms: before })
-    }
+    let delay = query.duration("delay", 365 * DAY)?;
+    let begin = delay.map(|delay| {
+        let after = i64::try_from(delay.as_millis()).unwrap_or(i64::MAX);
+        salver_jobs::system_clock()().saturating_add(after)
+    });
+    Ok(Options {
+        priority: query.number("priority", 1, 9)?.map_or(default.priority, |number| u8::try_from(number).unwrap_or(9)),
+        not_before: begin,
+        time_limit,
+        retries: query
+            .number("retries", 0, 100)?
+            .map_or(default.retries, |number| u32::try_from(number).unwrap_or(100)),
+        result_ttl: query.duration("result_ttl", 30 * DAY)?.unwrap_or(default.result_ttl),
+        callback_url: query.get("callback_url").map(str::to_owned),
+    })
 }
 
-fn state(text: &str) -> Result<JobState> {
-    JobState::ALL.into_iter().find(|state| state.as_str() == text).ok_or_else(|| {
-        let all: Vec<_> = JobState::ALL.iter().map(|state| state.as_str()).collect();
-        Error::invalid_input(format!("'status': expected one of {}, got '{}'", all.join(", "), clip(text)))
+/// Reads which jobs are meant.
+fn filter(query: &Query) -> Result<Filter> {
+    let mut states = Vec::new();
+    for text in query.all("status").flat_map(|texts| texts.split(',')) {
+        states.extend_from_slice(states_of(text)?);
+    }
+    let model = query.get("model");
+    if model.is_some_and(|model| model.is_empty() || model.contains('\0')) {
+        return Err(Error::invalid_input("'model': expected a model's name, which is not empty and has no zero bytes"));
+    }
+    let age = query.duration("older_than", 365 * DAY)?;
+    let before = age.map(|age| {
+        let age = i64::try_from(age.as_millis()).unwrap_or(i64::MAX);
+        salver_jobs::system_clock()().saturating_sub(age)
+    });
+    Ok(Filter { states, model: model.map(str::to_owned), created_before_ms: before })
+}
+
+/// Returns the states that a word stands for: one that replies use, or a finer one.
+fn states_of(text: &str) -> Result<&'static [JobState]> {
+    Ok(match text {
+        "queued" => &[JobState::Queued, JobState::Scheduled],
+        "scheduled" => &[JobState::Scheduled],
+        "running" => &[JobState::Running],
+        "done" => &[JobState::Done],
+        "failed" => &[JobState::Failed, JobState::Dead],
+        "dead" => &[JobState::Dead],
+        "cancelled" => &[JobState::Cancelled],
+        "expired" => &[JobState::Expired],
+        _ => {
+            let all: Vec<_> = JobState::ALL.iter().map(|state| state.as_str()).collect();
+            let text = format!("'status': expected one of {}, got '{}'", all.join(", "), clip(text));
+            return Err(Error::invalid_input(text));
+        }
     })
 }
 
 /// Renders an error with the status of its kind: these routes are nobody else's.
 fn refusal(error: &Error) -> Reply {
+    if error.kind() == ErrorKind::Engine {
+        tracing::error!(?error, "the queue of jobs failed");
+    }
     Reply { status: error.kind().http_status(), ..oip_rest::encode_error(error) }
-}
-
-fn clip(text: &str) -> String {
-    text.chars().take(64).flat_map(char::escape_debug).collect()
-}
-
-/// How a state is called outside: what is scheduled is queued, what is dead has failed.
-fn status_of(state: JobState) -> &'static str {
-    match state {
-        JobState::Scheduled => "queued",
-        JobState::Dead => "failed",
-        state => state.as_str(),
-    }
-}
-
-/// Renders what is known of a job.
-fn render(job: &Job) -> Map<String, Value> {
-    let mut shown = Map::new();
-    let mut put = |name: &str, value: Value| shown.insert(name.to_owned(), value);
-    put("id", json!(job.id.to_string()));
-    put("model", json!(job.model));
-    put("status", json!(status_of(job.state)));
-    if job.state == JobState::Dead {
-        put("dead", json!(true));
-    }
-    put("progress", json!(job.progress));
-    put("priority", json!(job.priority));
-    put("attempts", json!(job.attempts));
-    for (name, value) in [
-        ("not_before_ms", job.not_before_ms),
-        ("created_ms", Some(job.created_ms)),
-        ("started_ms", job.started_ms),
-        ("ended_ms", job.ended_ms),
-        ("expires_ms", job.expires_ms),
-    ] {
-        if let Some(value) = value {
-            put(name, json!(value));
-        }
-    }
-    if job.losses > 0 {
-        put("lost_workers", json!(job.losses));
-    }
-    if let Some(reason) = &job.reason {
-        put("reason", json!(reason));
-    }
-    if let Some(replayed) = job.replay_of {
-        put("replay_of", json!(replayed.to_string()));
-    }
-    if !job.history.is_empty() {
-        put("history", json!(job.history));
-    }
-    put("status_url", json!(url_of(job.id)));
-    if job.state == JobState::Done {
-        put("result_url", json!(format!("{}/result", url_of(job.id))));
-    }
-    shown
 }
 
 /// The same with the answer in it, if that is JSON and short.
@@ -301,12 +249,12 @@ async fn with_answer(jobs: &Jobs, job: &Job) -> Result<Reply> {
     Ok(Reply::json(200, body))
 }
 
-async fn show(State(app): AppState, Path(id): Path<String>, request: Request<Body>) -> Response<Body> {
-    let asked = Asked::of(&request);
+async fn show(State(app): AppState, Named(id): Named, request: Request<Body>) -> Response<Body> {
+    let query = Query::of(&request);
     let shown = async {
-        asked.check(&["wait"])?;
+        query.check(&["wait"], &[])?;
         let (jobs, id) = (jobs(&app)?, id.parse()?);
-        let wait = asked.duration("wait", LONGEST_WAIT)?.unwrap_or_default();
+        let wait = query.duration("wait", LONGEST_WAIT)?.unwrap_or_default();
         let has_ended = |job: &Job| job.state.has_ended();
         let job = tokio::select! {
             job = jobs.wait(id, wait, has_ended) => job?,
@@ -320,7 +268,7 @@ async fn show(State(app): AppState, Path(id): Path<String>, request: Request<Bod
     reply_or(shown.await, refusal)
 }
 
-async fn result(State(app): AppState, Path(id): Path<String>) -> Response<Body> {
+async fn result(State(app): AppState, Named(id): Named) -> Response<Body> {
     let found = async { jobs(&app)?.answer(id.parse()?).await };
     match found.await {
         Ok(answer) => answered(answer),
@@ -341,35 +289,35 @@ fn answered(answer: Answer) -> Response<Body> {
 }
 
 async fn list(State(app): AppState, request: Request<Body>) -> Response<Body> {
-    let asked = Asked::of(&request);
+    let query = Query::of(&request);
     let listed = async {
-        asked.check(&["status", "model", "older_than", "page_token", "limit"])?;
-        let limit = asked
+        query.check(&["model", "older_than", "page_token", "limit"], &["status"])?;
+        let limit = query
             .number("limit", 1, MOST_OF_A_PAGE as u64)?
             .map_or(PAGE, |limit| usize::try_from(limit).unwrap_or(PAGE));
-        let after = asked.get("page_token").map(str::to_owned);
-        let page = jobs(&app)?.list(asked.filter()?, after, limit).await?;
+        let after = query.get("page_token").map(str::to_owned);
+        let page = jobs(&app)?.list(filter(&query)?, after, limit).await?;
         let rows: Vec<_> = page.jobs.iter().map(render).collect();
         Ok(Reply::json_value(200, &json!({ "jobs": rows, "next_page_token": page.next })))
     };
     reply_or(listed.await, refusal)
 }
 
-async fn cancel(State(app): AppState, Path(id): Path<String>) -> Response<Body> {
+async fn cancel(State(app): AppState, Named(id): Named) -> Response<Body> {
     let cancelled = async { Ok(Reply::json_value(200, &render(&jobs(&app)?.cancel(id.parse()?).await?))) };
     reply_or(cancelled.await, refusal)
 }
 
-async fn replay(State(app): AppState, Path(id): Path<String>) -> Response<Body> {
+async fn replay(State(app): AppState, Named(id): Named) -> Response<Body> {
     let replayed = async { Ok(Reply::json_value(202, &render(&jobs(&app)?.replay(id.parse()?).await?))) };
     reply_or(replayed.await, refusal)
 }
 
 async fn purge(State(app): AppState, request: Request<Body>) -> Response<Body> {
-    let asked = Asked::of(&request);
+    let query = Query::of(&request);
     let purged = async {
-        asked.check(&["status", "model", "older_than"])?;
-        let filter = asked.filter()?;
+        query.check(&["model", "older_than"], &["status"])?;
+        let filter = filter(&query)?;
         if let Some(state) = filter.states.iter().find(|state| !state.has_ended()) {
             return Err(Error::invalid_input(format!("a job that is {state} cannot be purged; cancel it first")));
         }
@@ -383,7 +331,7 @@ async fn stats(State(app): AppState) -> Response<Body> {
     reply_or(counted.await, refusal)
 }
 
-async fn set_gate(State(app): AppState, Path(verb): Path<String>) -> Response<Body> {
+async fn set_gate(State(app): AppState, Named(verb): Named) -> Response<Body> {
     let set = async {
         let jobs = jobs(&app)?;
         let gate = match verb.as_str() {
@@ -412,7 +360,7 @@ impl Heard {
 }
 
 /// Tells how a job goes on until it has ended, one event for each change.
-async fn events(State(app): AppState, Path(id): Path<String>) -> Response<Body> {
+async fn events(State(app): AppState, Named(id): Named) -> Response<Body> {
     let begun = async {
         let jobs = jobs(&app)?.clone();
         let job = jobs.get(id.parse()?).await?;
@@ -446,4 +394,25 @@ async fn events(State(app): AppState, Path(id): Path<String>) -> Response<Body> 
     headers.insert(CONTENT_TYPE, HeaderValue::from_static("text/event-stream; charset=utf-8"));
     headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-cache"));
     response
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn jobs_are_found_by_the_word_that_replies_have_for_them() {
+        for state in JobState::ALL {
+            assert!(states_of(state.as_str()).unwrap().contains(&state), "{state}");
+            let alike = JobState::ALL.into_iter().filter(|other| status_of(*other) == status_of(state));
+            let mut found = states_of(status_of(state)).unwrap().to_vec();
+            found.sort_by_key(|state| state.as_str());
+            let mut alike: Vec<_> = alike.collect();
+            alike.sort_by_key(|state| state.as_str());
+            assert_eq!(found, alike, "{state}");
+        }
+        assert_eq!(states_of("dead").unwrap(), [JobState::Dead]);
+        assert_eq!(states_of("scheduled").unwrap(), [JobState::Scheduled]);
+        assert!(states_of("dun\u{1b}").unwrap_err().message().contains("dead, cancelled, expired, got 'dun\\u{1b}'"));
+    }
 }

@@ -9,6 +9,7 @@ use bytes::Bytes;
 use http::request::Parts;
 use http::{HeaderMap, Request, Response};
 use salver_core::{BoxFuture, Error, ErrorKind, InferRequest, InferResponse, ModelRef, ModelState, Result};
+use salver_jobs::{Content, Form};
 use salver_protocol::oip_rest::{self, ReplyOptions};
 use salver_protocol::{Limits, Reply};
 
@@ -73,6 +74,12 @@ impl Protocol for OipRest {
         self.options = options;
         self.memory.attach(app, &mut self.options.shared, &mut request)?;
         Ok(request)
+    }
+
+    fn job_of(&self, raw: &Bytes, app: &App) -> Option<(ModelRef, Content)> {
+        let header_len = self.header_len.map(|len| len as u64);
+        let ask = || Content { form: Form::Oip, content_type: None, header_len, body: raw.clone() };
+        app.may_defer(&self.target).then(|| (self.target.clone(), ask()))
     }
 
     fn encode(&self, response: &InferResponse) -> Result<Reply> {

@@ -6,6 +6,7 @@ use bytes::Bytes;
 use http::header::CONTENT_TYPE;
 use http::{HeaderMap, Request, Response};
 use salver_core::{Error, InferRequest, InferResponse, ModelRef, Result};
+use salver_jobs::{Content, Form};
 use salver_protocol::{Reply, plain};
 
 use super::AppState;
@@ -36,6 +37,16 @@ impl Protocol for Plain {
         let info = app.services.infer.describe(&self.target)?;
         let content_type = self.content_type.as_deref();
         plain::decode_predict(raw, content_type, self.target.clone(), &info, app.protocol_limits())
+    }
+
+    fn job_of(&self, raw: &Bytes, app: &App) -> Option<(ModelRef, Content)> {
+        let ask = || Content {
+            form: Form::Plain,
+            content_type: self.content_type.clone(),
+            header_len: None,
+            body: raw.clone(),
+        };
+        app.may_defer(&self.target).then(|| (self.target.clone(), ask()))
     }
 
     fn encode(&self, response: &InferResponse) -> Result<Reply> {

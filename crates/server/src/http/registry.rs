@@ -18,6 +18,7 @@ use serde_json::{Map, Value, json};
 use super::AppState;
 use super::exchange::manage_as;
 use super::mlflow::{Who, registry};
+use super::query::Query;
 use crate::app::App;
 
 /// Changes that one answer lists.
@@ -47,7 +48,7 @@ struct Asked {
     registry: Registry,
     who: String,
     path: Vec<(String, String)>,
-    query: Vec<(String, String)>,
+    query: Query,
     body: Map<String, Value>,
 }
 
@@ -62,7 +63,7 @@ impl Asked {
     }
 
     fn asked_for<'a>(&'a self, wanted: &'a str) -> impl Iterator<Item = &'a str> {
-        self.query.iter().filter(move |(name, _)| name == wanted).map(|(_, value)| value.as_str())
+        self.query.all(wanted)
     }
 
     fn numbers(&self, wanted: &str) -> Result<Vec<i64>> {
@@ -104,8 +105,7 @@ where
         Box::pin(async move {
             let who = Who::of(request.headers());
             let path = path.iter().map(|(name, value)| (name.into(), value.into())).collect();
-            let query = form_urlencoded::parse(request.uri().query().unwrap_or_default().as_bytes());
-            let query = query.map(|(name, value)| (name.into_owned(), value.into_owned())).collect();
+            let query = Query::of(&request);
             let has_body = request.method() == Method::POST;
             manage_as(&app, request, oip_rest::encode_error, async |body| {
                 let body = match has_body && !body.is_empty() {

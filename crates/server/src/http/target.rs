@@ -32,6 +32,21 @@ impl<S: Send + Sync> FromRequestParts<S> for Target {
     }
 }
 
+/// The one thing that a path names, percent-decoded; where it is no UTF-8, a character that nothing is named by.
+pub(crate) struct Named(pub(crate) String);
+
+impl<S: Send + Sync> FromRequestParts<S> for Named {
+    type Rejection = Infallible;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Infallible> {
+        let params: Result<RawPathParams, RawPathParamsRejection> =
+            RawPathParams::from_request_parts(parts, state).await;
+        let Ok(params) = params else { return Ok(Self(char::REPLACEMENT_CHARACTER.to_string())) };
+        let last = params.iter().last().map(|(_, value)| value.to_owned());
+        Ok(Self(last.unwrap_or_default()))
+    }
+}
+
 impl Target {
     /// Takes a name that needs no decoding and is all there is between two slashes.
     pub(crate) fn plain(model: &str) -> Option<Self> {

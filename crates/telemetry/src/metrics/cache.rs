@@ -21,10 +21,12 @@ pub enum CacheResult {
     Miss,
     /// The model, because the request wanted it so.
     Bypass,
+    /// No answer: its caller got a job.
+    Deferred,
 }
 
 impl CacheResult {
-    pub(super) const ALL: [Self; 5] = [Self::Hit, Self::Shared, Self::Joined, Self::Miss, Self::Bypass];
+    pub(super) const ALL: [Self; 6] = [Self::Hit, Self::Shared, Self::Joined, Self::Miss, Self::Bypass, Self::Deferred];
 
     pub(super) const fn as_str(self) -> &'static str {
         match self {
@@ -33,6 +35,7 @@ impl CacheResult {
             Self::Joined => "joined",
             Self::Miss => "miss",
             Self::Bypass => "bypass",
+            Self::Deferred => "deferred",
         }
     }
 }
@@ -40,7 +43,7 @@ impl CacheResult {
 /// The handles of one version whose answers are cached.
 #[derive(Debug, Clone)]
 pub struct ModelCacheMetrics {
-    pub(super) results: [Counter; 5],
+    pub(super) results: [Counter; 6],
     pub(super) _series: Arc<Series>,
 }
 

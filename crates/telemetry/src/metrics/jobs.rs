@@ -19,6 +19,7 @@ pub struct JobMetrics {
     pub(super) oldest: Gauge<f64, AtomicU64>,
     pub(super) runs: Family<JobOutcomeLabels, Counter>,
     pub(super) lost: Counter,
+    pub(super) callbacks: Family<JobOutcomeLabels, Counter>,
     pub(super) duration: AtomicHistogram,
 }
 
@@ -29,14 +30,18 @@ impl JobMetrics {
             oldest: Gauge::default(),
             runs: Family::default(),
             lost: Counter::default(),
+            callbacks: Family::default(),
             duration: AtomicHistogram::new(&DURATION),
         };
         // Shown from the start, so that they can be watched for a change.
         for state in ["scheduled", "queued", "running", "dead"] {
             new.depth(state, 0);
         }
-        for outcome in ["done", "failed", "troubled", "given_back"] {
+        for outcome in ["done", "failed", "troubled", "lost", "given_back"] {
             drop(new.runs.get_or_create(&JobOutcomeLabels { outcome }));
+        }
+        for outcome in ["sent", "failed", "given_up"] {
+            drop(new.callbacks.get_or_create(&JobOutcomeLabels { outcome }));
         }
         new
     }
@@ -55,6 +60,11 @@ impl JobMetrics {
     pub fn ran(&self, outcome: &'static str, took: Duration) {
         self.runs.get_or_create(&JobOutcomeLabels { outcome }).inc();
         self.duration.observe(u64::try_from(took.as_nanos()).unwrap_or(u64::MAX));
+    }
+
+    /// Counts an attempt to say that a job has ended.
+    pub fn told(&self, outcome: &'static str) {
+        self.callbacks.get_or_create(&JobOutcomeLabels { outcome }).inc();
     }
 
     /// Counts jobs whose worker is gone.

@@ -8,6 +8,9 @@ use super::{BINARY, JSON};
 const BASE: &str = "/api/v1/jobs";
 const LINES: &str = "application/x-ndjson";
 const EVENTS: &str = "text/event-stream";
+/// What a prediction answers instead where its model leaves what is not in the cache to a job.
+pub(super) const LEFT_TO_JOB: &str = "The answer is not in the cache of a model with `on_miss = \"job\"`: this job \
+                                      computes it. Ask again after `Retry-After`, or for the job.";
 /// Errors of a submission.
 const SUBMIT_ERRORS: [u16; 9] = [400, 404, 408, 413, 415, 422, 429, 501, 503];
 
@@ -24,7 +27,7 @@ pub(super) fn all() -> Vec<Operation> {
                 "Takes the bodies of `{what}`, or one on each line as `{LINES}`. Answers once the job would survive a \
                  crash of the machine."
             ))
-            .headers(&["priority", "delay", "timeLimit", "retries", "resultTtl", "idempotencyKey"])
+            .headers(&["priority", "delay", "timeLimit", "retries", "resultTtl", "callbackUrl", "idempotencyKey"])
             .body(&[
                 (JSON, json!({ "schema": {} })),
                 (LINES, text("{\"x\": [1.0]}\n{\"x\": [2.0]}\n")),
@@ -90,7 +93,7 @@ fn queue() -> Vec<Operation> {
 
 const ID: &str = "01a2049be9797362a5ed08843807707c";
 
-fn submitted() -> Value {
+pub(super) fn submitted() -> Value {
     json!({ "id": ID, "status": "queued", "status_url": format!("{BASE}/{ID}") })
 }
 

@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use super::super::operation::{Operation, binary, example, text};
-use super::{BINARY, JSON};
+use super::{BINARY, JSON, jobs};
 
 const EVENTS: &str = "text/event-stream";
 
@@ -165,6 +165,7 @@ fn infer(base: &str, suffix: &str) -> Operation {
         .headers(&["inferenceHeaderLength", "timeout", "requestId"])
         .body(&[(JSON, example("InferRequest", request)), (BINARY, binary())])
         .reply(200, "The outputs.", &[(JSON, example("InferReply", reply)), (BINARY, binary())])
+        .json_reply(202, jobs::LEFT_TO_JOB, "JobSubmitted", jobs::submitted())
         .names_version()
         .errors("Error", &INFER_ERRORS_V2)
 }

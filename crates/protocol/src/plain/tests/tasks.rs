@@ -76,7 +76,7 @@ fn pictures_come_as_base64_or_as_they_are() {
     }
     // Only the type of the body says that these are pictures: the model may say that they are none.
     check(&info, "image/png", "[]", &[b"[]"]);
-    refused_as(&info, "application/json", PICTURE, "expected BYTES (a string), got a number at byte 0");
+    refused_as(&info, "application/json", PICTURE, "expected BYTES (a string), got what is no JSON at byte 0");
     refused_as(&info, "video/mp4", PICTURE, "the body is video/mp4; expected a picture (image/*)");
     refused_as(
         &info,

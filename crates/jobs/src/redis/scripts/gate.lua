@@ -1,0 +1,3 @@
+-- Opens or closes the queue.
+insist()
+call('SET', P .. 'gate', arg())
