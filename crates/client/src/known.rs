@@ -53,7 +53,14 @@ impl Known {
             Ok(info) => info,
             Err(_) => fetch(answered).await?,
         };
-        Ok(InferResponse { model, id: decoded.id, outputs: decoded.outputs, timings: Timings::default(), cache: None })
+        Ok(InferResponse {
+            model,
+            id: decoded.id,
+            outputs: decoded.outputs,
+            timings: Timings::default(),
+            cache: None,
+            cost: None,
+        })
     }
 }
 

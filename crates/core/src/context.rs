@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use crate::CacheUse;
+use crate::{Bill, CacheUse};
 
 /// How a request competes with others.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
@@ -28,6 +28,10 @@ pub struct Context {
     pub traceparent: Option<Arc<str>>,
     /// What a response cache may do with it.
     pub cache: CacheUse,
+    /// Where charges for the request go; none: nobody charged anything yet.
+    pub bill: Option<Arc<Bill>>,
+    /// How many ensembles the request has come through.
+    pub depth: u8,
 }
 
 impl Context {

@@ -3,7 +3,7 @@
 use std::ops::ControlFlow;
 use std::sync::Arc;
 
-use crate::{DataType, ModelSpec, Result, Shape, Signature, Tensor};
+use crate::{AsyncModel, DataType, ModelSpec, Result, Shape, Signature, Tensor};
 
 /// A runtime library that can load models.
 pub trait Engine: Send + Sync {
@@ -44,6 +44,11 @@ pub trait Model: Send + Sync {
     /// Whether a run may give any number of answers ([`Instance::run_stream`]).
     fn is_decoupled(&self) -> bool {
         false
+    }
+
+    /// Returns what answers requests where no thread has to compute; such a model makes no instances.
+    fn asynchronous(&self) -> Option<Arc<dyn AsyncModel>> {
+        None
     }
 
     /// Makes an instance for one worker thread. Blocking; an engine that waits for something

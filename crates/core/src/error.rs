@@ -8,6 +8,8 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::Cost;
+
 /// The result of most calls between parts.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
@@ -97,13 +99,14 @@ pub struct Error {
     is_of_lost_batch: bool,
     message: Cow<'static, str>,
     retry_after: Option<Duration>,
+    cost: Option<Cost>,
     source: Option<Arc<dyn std::error::Error + Send + Sync>>,
 }
 
 impl Error {
     /// Makes an error of `kind`; `message` names what was wrong, where, and what was expected.
     pub fn new(kind: ErrorKind, message: impl Into<Cow<'static, str>>) -> Self {
-        Self { kind, is_of_lost_batch: false, message: message.into(), retry_after: None, source: None }
+        Self { kind, is_of_lost_batch: false, message: message.into(), retry_after: None, cost: None, source: None }
     }
 
     /// Makes an [`ErrorKind::InvalidInput`].
@@ -164,6 +167,13 @@ impl Error {
         self
     }
 
+    /// Notes what others charged for the request nevertheless.
+    #[must_use]
+    pub fn with_cost(mut self, cost: Option<Cost>) -> Self {
+        self.cost = cost;
+        self
+    }
+
     /// Returns the kind.
     pub fn kind(&self) -> ErrorKind {
         self.kind
@@ -177,6 +187,11 @@ impl Error {
     /// Whether the engine was lost under this request and others: it is not known whose fault that is.
     pub fn is_of_lost_batch(&self) -> bool {
         self.is_of_lost_batch
+    }
+
+    /// Returns what others charged for the request, if anybody did.
+    pub fn cost(&self) -> Option<Cost> {
+        self.cost
     }
 
     /// Returns how long to wait before another try, if that is known.

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use futures::future::BoxFuture;
 use futures::stream::{self, BoxStream};
 
-use crate::{CacheKey, CacheOutcome, Context, ModelRef, Result, Signature, Tensor};
+use crate::{CacheKey, CacheOutcome, Context, Cost, ModelRef, Result, Signature, Tensor};
 
 /// Named tensors for a model.
 #[derive(Debug, Clone)]
@@ -38,6 +38,8 @@ pub struct InferResponse {
     pub timings: Timings,
     /// Where the answer came from; none: the model's answers are not cached.
     pub cache: Option<CacheOutcome>,
+    /// What others charged for this answer; none: nobody charges for this model.
+    pub cost: Option<Cost>,
 }
 
 /// What became of a request whose caller can be given a job.

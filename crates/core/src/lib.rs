@@ -6,12 +6,15 @@
 //! computes). No sockets, files or threads
 //! live here, and no wire format: everything depends on this crate, so it depends on nothing.
 
+mod asynchronous;
 mod cache;
 mod context;
 mod control;
+mod cost;
 mod dtype;
 mod elements;
 mod engine;
+mod ensemble;
 mod error;
 mod infer;
 mod name;
@@ -25,14 +28,17 @@ mod staging;
 mod task;
 mod tensor;
 
+pub use asynchronous::{AsyncCall, AsyncModel};
 pub use cache::{CacheKey, CacheOutcome, CacheUse, OnMiss, SharedCache, SharedEntry};
 pub use context::{Class, Context};
 pub use control::{
     BatchStat, DurationStat, MemoryUse, ModelControl, ModelState, ModelStatistics, ModelStatus, ResidentModel,
 };
+pub use cost::{Bill, Cost};
 pub use dtype::{DataType, Element};
 pub use elements::{Elements, ElementsBuilder};
 pub use engine::{BatchLayout, Engine, InputLayout, Inputs, Instance, Interrupt, Model, Placement};
+pub use ensemble::{Comparison, Condition, Constant, EnsembleOutput, EnsembleSpec, OnFailure, Source, StepSpec};
 pub use error::{Error, ErrorKind, Result};
 pub use futures::future::BoxFuture;
 pub use futures::stream::BoxStream;
@@ -48,8 +54,8 @@ pub use sequence::{
 pub use shape::Shape;
 pub use signature::{Batching, Dim, Signature, TensorSpec};
 pub use spec::{
-    BatchRule, Checksum, DynamicBatching, InstanceGroup, IoConfig, LoadOverride, ModelConfig, ModelEntry, ModelSource,
-    ModelSpec, OverrideFile, Padding, QueuePolicy, VersionPolicy, WarmupData, WarmupInput, WarmupRequest,
+    Backing, BatchRule, Checksum, DynamicBatching, InstanceGroup, IoConfig, LoadOverride, ModelConfig, ModelEntry,
+    ModelSource, ModelSpec, OverrideFile, Padding, QueuePolicy, VersionPolicy, WarmupData, WarmupInput, WarmupRequest,
 };
 pub use staging::StagingBuffer;
 pub use task::{

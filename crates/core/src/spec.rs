@@ -9,7 +9,8 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use crate::{
-    BatchInput, BatchOutput, DataType, Dim, Error, ModelName, OnMiss, PythonSpec, Result, SequenceBatching, TaskSpec,
+    BatchInput, BatchOutput, DataType, Dim, EnsembleSpec, Error, ModelName, OnMiss, PythonSpec, Result,
+    SequenceBatching, TaskSpec,
 };
 
 /// One version of a model, ready to be loaded.
@@ -36,12 +37,24 @@ pub struct ModelSpec {
     /// What files must hold, where that is known: looked at before each load. Others are taken as
     /// they are.
     pub checksums: Vec<Checksum>,
+    /// What stands behind it.
+    pub backing: Backing,
     /// How it runs in Python; none: it does not.
     pub python: Option<Arc<PythonSpec>>,
     /// Keeps files that go with the last holder of this; none: they stay.
     pub keeps: Option<Arc<dyn Any + Send + Sync>>,
     /// Batching, instances and declared tensors.
     pub config: ModelConfig,
+}
+
+/// What stands behind a model.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub enum Backing {
+    /// The file or folder that an engine reads.
+    #[default]
+    Artifact,
+    /// Other models. The artifact is the file that says so.
+    Ensemble(Arc<EnsembleSpec>),
 }
 
 /// What a file must hold.

@@ -137,5 +137,5 @@ pub(crate) fn reference() -> ModelRef {
 
 /// An answer of `info` with these outputs.
 pub(crate) fn response(info: ModelInfo, outputs: Vec<Tensor>) -> InferResponse {
-    InferResponse { model: Arc::new(info), id: None, outputs, timings: Timings::default(), cache: None }
+    InferResponse { model: Arc::new(info), id: None, outputs, timings: Timings::default(), cache: None, cost: None }
 }

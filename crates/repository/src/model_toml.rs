@@ -5,6 +5,7 @@
 
 mod batching;
 mod columns;
+mod ensemble;
 mod fault;
 mod folder;
 mod image;
@@ -18,7 +19,7 @@ mod text;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use salver_core::{DynamicBatching, Error, InstanceGroup, ModelConfig, ModelName, OnMiss, Result};
+use salver_core::{Backing, DynamicBatching, InstanceGroup, ModelConfig, ModelName, OnMiss, Result};
 use toml::Spanned;
 
 use self::fault::Fault;
@@ -30,8 +31,9 @@ use crate::task::Draft;
 /// The file that makes a folder a Salver model.
 pub(crate) const MANIFEST: &str = "model.toml";
 
-const ENGINES: [&str; 3] = ["onnx", "rten", PYTHON];
-const LATER_ENGINES: [&str; 2] = ["http", "ensemble"];
+const ENGINES: [&str; 4] = ["onnx", "rten", PYTHON, ENSEMBLE];
+/// The engine of models that are made of others.
+const ENSEMBLE: &str = "ensemble";
 
 /// What a `model.toml` says, checked as far as that needs no other file.
 #[derive(Debug, Clone, PartialEq)]
@@ -44,6 +46,8 @@ pub(crate) struct Manifest {
     pub(crate) artifact: Option<String>,
     /// How it runs in Python; none: it does not, or only the folder says so.
     pub(crate) python: Option<PythonDraft>,
+    /// What stands behind it where that is no artifact.
+    backing: Option<Backing>,
     /// None: nothing is said of it.
     task: Option<Draft>,
     labels: Option<Labels>,
@@ -90,9 +94,10 @@ impl Manifest {
         if let Some(name) = &file.name {
             ModelName::new(name.get_ref()).map_err(|error| Fault::new(name, &error))?;
         }
-        check_choice(file.engine.as_ref(), &ENGINES, &LATER_ENGINES)?;
+        check_choice(file.engine.as_ref(), &ENGINES)?;
         let columns = input_columns(&file.input)?;
         let python = python::draft(&file)?;
+        let backing = backing(&file)?;
         let task = tasks::task(&file, &columns)?;
         let run_timeout = file.instances.as_ref().and_then(|instances| instances.run_timeout_ms);
         Ok(Self {
@@ -111,6 +116,7 @@ impl Manifest {
             engine: file.engine.map(Spanned::into_inner),
             artifact: file.artifact,
             python,
+            backing,
             labels: file.labels.map(Spanned::into_inner),
             columns,
         })
@@ -130,15 +136,17 @@ impl Manifest {
     }
 }
 
-fn check_choice(value: Option<&Spanned<String>>, known: &[&str], later: &[&str]) -> Result<(), Fault> {
+/// Returns what stands behind a model that has no artifact.
+fn backing(file: &File) -> Result<Option<Backing>, Fault> {
+    let ensemble = ensemble::spec(file)?.map(|spec| Backing::Ensemble(spec.into()));
+    Ok(ensemble)
+}
+
+fn check_choice(value: Option<&Spanned<String>>, known: &[&str]) -> Result<(), Fault> {
     let Some(place) = value else {
         return Ok(());
     };
     let value = place.get_ref().as_str();
-    if later.contains(&value) {
-        let error = Error::unsupported(format!("'{value}' is not offered yet; offered are {}", known.join(", ")));
-        return Err(Fault::new(place, &error));
-    }
     if !known.contains(&value) {
         let message = format!("must be one of {}, got '{}'", known.join(", "), value.escape_debug());
         return Err(Fault::invalid(place, message));

@@ -5,7 +5,7 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use salver_core::{Error, ModelConfig, ModelName, ModelSpec, Result, TaskSpec};
+use salver_core::{Backing, Error, ModelConfig, ModelName, ModelSpec, Result, TaskSpec};
 
 use crate::files::{self, Numbering};
 
@@ -75,6 +75,7 @@ pub(crate) fn spec(name: &ModelName, version: u64, artifact: PathBuf, config: Mo
         labels: BTreeMap::new(),
         metrics: BTreeMap::new(),
         checksums: Vec::new(),
+        backing: Backing::default(),
         python: None,
         keeps: None,
         config,

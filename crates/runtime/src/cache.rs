@@ -395,6 +395,7 @@ impl CachedVersion {
             outputs: entry.outputs.clone(),
             timings: Timings::default(),
             cache: Some(outcome),
+            cost: None,
         }
     }
 

@@ -5,6 +5,7 @@
 //! Sockets, formats and folders are other crates' business.
 
 mod assemble;
+mod asynchronous;
 mod board;
 mod budget;
 mod cache;

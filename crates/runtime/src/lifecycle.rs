@@ -22,6 +22,7 @@ use salver_telemetry::Metrics;
 use tokio::sync::Semaphore;
 use tokio_util::task::TaskTracker;
 
+use crate::asynchronous;
 use crate::board::Board;
 use crate::cache::{Loading, ResponseCache};
 use crate::checksum;
@@ -431,7 +432,10 @@ impl Lifecycle {
         let metrics = self.metrics.model(&spec.name, spec.version);
         let info = describe(spec, engine.as_ref(), &interface);
         let info = Arc::new(ModelInfo { observer: Some(Arc::new(Observer(metrics.clone()))), ..info });
-        let mut instances = instances::make(model.as_ref(), &interface.config.instance_groups)?;
+        let mut instances = match model.asynchronous() {
+            Some(_) => Vec::new(),
+            None => instances::make(model.as_ref(), &interface.config.instance_groups)?,
+        };
         let is_elsewhere = instances.iter().any(|(instance, _)| !instance.computes_here());
         if let Some((first, _)) = instances.first_mut() {
             self.warm_up(spec, &interface, first.as_mut())?;
@@ -465,6 +469,9 @@ impl Lifecycle {
     /// Joins the graph with what the model's files say.
     fn interface(&self, spec: &ModelSpec, model: &dyn Model) -> Result<Interface> {
         let mut interface = Interface::new(model.signature(), &spec.config)?;
+        if model.asynchronous().is_some() {
+            asynchronous::check(spec)?;
+        }
         if model.is_decoupled() {
             interface.decouple(&spec.task)?;
         }

@@ -64,7 +64,7 @@ mod tests {
     use std::collections::BTreeMap;
     use std::path::PathBuf;
 
-    use salver_core::{ModelConfig, ModelName, TaskSpec};
+    use salver_core::{Backing, ModelConfig, ModelName, TaskSpec};
 
     use super::*;
 
@@ -80,6 +80,7 @@ mod tests {
             labels: BTreeMap::new(),
             metrics: BTreeMap::new(),
             checksums: Vec::new(),
+            backing: Backing::default(),
             python: None,
             keeps: None,
             config: ModelConfig::default(),

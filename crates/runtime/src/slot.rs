@@ -10,8 +10,8 @@ use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 use salver_core::{
-    Class, Context, Error, ErrorKind, InferRequest, InferResponse, Model, ModelInfo, ModelSpec, ModelStatistics,
-    Parameters, Placement, Result, Tensor,
+    AsyncModel, Class, Context, Error, ErrorKind, InferRequest, InferResponse, Model, ModelInfo, ModelSpec,
+    ModelStatistics, Parameters, Placement, Result, Tensor,
 };
 use salver_telemetry::{ModelMetrics, Outcome, Replaced, TaskMetrics};
 use tokio::sync::oneshot;
@@ -87,6 +87,8 @@ pub(crate) struct Slot {
     options: SlotOptions,
     pub(crate) places: Places,
     pub(crate) waiting: Waiting,
+    /// What answers where no instance computes.
+    asynchronous: Option<Arc<dyn AsyncModel>>,
     /// Of a stateful model, whose requests wait there.
     pub(crate) sequences: Option<Sequences>,
     /// Taken out when the slot retires, so that weights are freed there and not on a serving thread.
@@ -137,7 +139,11 @@ impl Slot {
             max_delay: Duration::from_micros(batching.max_queue_delay_microseconds),
         });
         let instances: usize = config.instance_groups.iter().map(|group| group.count).sum();
-        let places = options.max_queue.unwrap_or_else(|| (4 * batching.max_rows * instances).max(MIN_PLACES));
+        let asynchronous = model.asynchronous();
+        let places = options.max_queue.unwrap_or_else(|| match &asynchronous {
+            Some(model) => model.max_in_flight(),
+            None => (4 * batching.max_rows * instances).max(MIN_PLACES),
+        });
         let places = places.clamp(1, 1 << 20);
         let levels = Levels::new(config.dynamic_batching.as_ref());
         let keeps_order = merged.is_some_and(|batching| batching.preserve_ordering) || sequence::keeps_order(config);
@@ -164,6 +170,7 @@ impl Slot {
             places: Places::new(places, options.shared.clone()),
             usage: Usage::new(places),
             waiting: Waiting::new(run_time),
+            asynchronous,
             sequences: None,
             model: Mutex::new(Some(model)),
             workers: Workers::default(),
@@ -322,6 +329,9 @@ impl Slot {
             // Boxed: requests of tensors need not carry its states along.
             return Box::pin(self.infer_task(task, request, ctx, place, arrived)).await;
         }
+        if let Some(model) = &self.asynchronous {
+            return Box::pin(self.infer_async(model.as_ref(), request, ctx, place, arrived)).await;
+        }
         let wanted = interface::select(&self.info.name, &self.interface.wire.outputs, &request.outputs)?;
         let inputs = self.interface.accept(&self.info.name, std::mem::take(&mut request.inputs))?;
         if !place.hold(inputs.iter().map(Tensor::payload_len).sum()) {
@@ -334,7 +344,7 @@ impl Slot {
         }
         let Answer { outputs, timings } = waiter.answer(ctx.deadline, expiry, arrived).await?;
         let outputs = self.interface.present(&wanted, outputs)?;
-        Ok(InferResponse { model: self.info.clone(), id: request.id.take(), outputs, timings, cache: None })
+        Ok(InferResponse { model: self.info.clone(), id: request.id.take(), outputs, timings, cache: None, cost: None })
     }
 
     /// Puts accepted inputs into a line. Where a crew is returned, the caller leads it.

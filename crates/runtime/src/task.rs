@@ -51,7 +51,7 @@ impl Slot {
         let outputs = answers.into_iter().map(|answer| answer.outputs).collect();
         let decoded = self.decode(task, outputs, notes, ctx.deadline).await?;
         let outputs = if wanted.is_empty() { decoded } else { pick(&decoded, &wanted)? };
-        Ok(InferResponse { model: self.info.clone(), id: request.id.take(), outputs, timings, cache: None })
+        Ok(InferResponse { model: self.info.clone(), id: request.id.take(), outputs, timings, cache: None, cost: None })
     }
 
     /// Encodes under `place`, which comes back with the result: where the caller leaves meanwhile,

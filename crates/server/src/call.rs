@@ -76,6 +76,7 @@ impl Call {
             class: Class::Interactive,
             traceparent: self.traceparent.clone(),
             cache: parse_cache(headers)?,
+            ..Context::default()
         })
     }
 }

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use salver_core::{ModelConfig, ModelName, ModelSpec, Result, TaskSpec};
+use salver_core::{Backing, ModelConfig, ModelName, ModelSpec, Result, TaskSpec};
 
 /// Makes the spec of version 1 of a bare file; its name is the file's stem, or its folder's where
 /// that is `model`.
@@ -35,6 +35,7 @@ pub fn spec(name: &str, artifact: &Path) -> ModelSpec {
         labels: BTreeMap::new(),
         metrics: BTreeMap::new(),
         checksums: Vec::new(),
+        backing: Backing::default(),
         python: None,
         keeps: None,
         config: ModelConfig::default(),

@@ -236,7 +236,7 @@ fn errors_carry_this_protocols_code() {
 
 fn response(outputs: Vec<Tensor>) -> InferResponse {
     let model = Arc::new(samples::one_input(DataType::Fp32, &[-1]));
-    InferResponse { model, id: Some("7".to_owned()), outputs, timings: Timings::default(), cache: None }
+    InferResponse { model, id: Some("7".to_owned()), outputs, timings: Timings::default(), cache: None, cost: None }
 }
 
 #[test]

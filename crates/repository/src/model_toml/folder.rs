@@ -3,10 +3,10 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use salver_core::{Error, InstanceGroup, ModelConfig, ModelName, ModelSpec, PythonSpec, Result, TaskSpec};
+use salver_core::{Backing, Error, InstanceGroup, ModelConfig, ModelName, ModelSpec, PythonSpec, Result, TaskSpec};
 
 use super::schema::Labels;
-use super::{MANIFEST, Manifest, parse};
+use super::{ENSEMBLE, MANIFEST, Manifest, parse};
 use crate::files::{self, Fingerprint};
 use crate::hugging_face::{self, Known};
 use crate::python::{self, PythonDraft};
@@ -47,7 +47,7 @@ pub(crate) fn read_one(name: &ModelName, folder: &Path, manifest: &Manifest) -> 
     }
     // Files of Hugging Face beside code say what the code reads, not what it takes.
     let Known { draft, labels } = match &manifest.task {
-        None if artifact.python.is_some() => Known { draft: Draft::Tensor, labels },
+        None if artifact.python.is_some() || manifest.backing.is_some() => Known { draft: Draft::Tensor, labels },
         task => hugging_face::fill(folder, task.clone(), labels, &mut fingerprint)?,
     };
     // Of texts and pictures, classes are the task's: its outputs are not the graph's.
@@ -59,7 +59,12 @@ pub(crate) fn read_one(name: &ModelName, folder: &Path, manifest: &Manifest) -> 
     }
     let Artifact { path, filename, python } = artifact;
     Ok(ModelSpec {
-        engine: if python.is_some() { Some(python::ENGINE.to_owned()) } else { manifest.engine.clone() },
+        backing: manifest.backing.clone().unwrap_or_default(),
+        engine: match &manifest.backing {
+            _ if python.is_some() => Some(python::ENGINE.to_owned()),
+            Some(Backing::Ensemble(_)) => Some(ENSEMBLE.to_owned()),
+            Some(Backing::Artifact) | None => manifest.engine.clone(),
+        },
         fingerprint: fingerprint.finish(),
         task,
         columns: manifest.columns.clone(),
@@ -90,6 +95,10 @@ fn artifact(
     if let Some(draft) = in_python(folder, manifest) {
         let found = python::find(folder, manifest.artifact.as_deref(), &draft, fingerprint).map_err(context)?;
         return Ok(Artifact { path: found.artifact, filename: found.filename, python: Some(found.spec) });
+    }
+    if manifest.backing.is_some() {
+        // All there is to read is the manifest itself.
+        return Ok(Artifact { path: folder.join(MANIFEST), filename: MANIFEST.to_owned(), python: None });
     }
     let filename = artifact_name(folder, manifest)?;
     let path = files::inside(folder, &filename).map_err(|error| context(error.context("artifact")))?;

@@ -94,10 +94,15 @@ fn check_absent(file: &File) -> Result<(), Fault> {
             return Err(misplaced(optional, engine, why));
         }
     }
-    match file.output.first() {
+    match file.output.first().filter(|_| !has_own_outputs(file)) {
         Some(output) => Err(misplaced(&output.name, engine, why)),
         None => Ok(()),
     }
+}
+
+/// Whether another engine than Python takes `[[output]]`.
+fn has_own_outputs(file: &File) -> bool {
+    file.engine.as_ref().map_or(!file.step.is_empty(), |engine| engine.get_ref() == super::ENSEMBLE)
 }
 
 fn misplaced<T>(place: &Spanned<T>, engine: Option<&str>, why: &str) -> Fault {
@@ -123,7 +128,7 @@ fn settings(table: &Python, draft: PythonDraft) -> Result<PythonDraft, Fault> {
 }
 
 fn predictor(table: &Python) -> Result<Option<Predictor>, Fault> {
-    super::check_choice(table.adapter.as_ref(), &ADAPTERS, &[])?;
+    super::check_choice(table.adapter.as_ref(), &ADAPTERS)?;
     match (&table.class, &table.adapter) {
         (Some(_), Some(adapter)) => {
             Err(Fault::invalid(adapter, "stands beside class; a class needs no adapter, keep one of the two"))
@@ -206,7 +211,10 @@ fn outputs(outputs: &[Output]) -> Result<Vec<PythonTensor>, Fault> {
     let mut names = BTreeSet::new();
     let declared = |output: &Output| {
         super::check_new(&output.name, &mut names)?;
-        tensor(&output.name, &output.dtype, &output.shape)
+        match (&output.dtype, &output.shape) {
+            (Some(dtype), Some(shape)) => tensor(&output.name, dtype, shape),
+            _ => Err(Fault::invalid(&output.name, "needs dtype and shape beside it")),
+        }
     };
     outputs.iter().map(declared).collect()
 }

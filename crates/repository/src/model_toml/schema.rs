@@ -9,6 +9,7 @@ use serde::Deserialize;
 use toml::Spanned;
 
 use super::columns::Column;
+use super::ensemble::{Sources, Step};
 use super::image::Image;
 use super::number::{Milliseconds, Whole};
 use super::python::Python;
@@ -43,6 +44,8 @@ pub(super) struct File {
     pub(super) image: Option<Spanned<Image>>,
     /// Columns with types.
     pub(super) column: Vec<Spanned<Column>>,
+    /// The calls that an ensemble is made of.
+    pub(super) step: Vec<Spanned<Step>>,
     /// Merging of requests.
     pub(super) batching: Batching,
     /// Parallel executions.
@@ -80,16 +83,18 @@ pub(super) struct Input {
     pub(super) optional: Option<Spanned<bool>>,
 }
 
-/// `[[output]]`, of models in Python only.
+/// `[[output]]`, of models in Python and ensembles only.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Output {
     /// The output's name.
     pub(super) name: Spanned<String>,
-    /// Its element type.
-    pub(super) dtype: Spanned<String>,
-    /// Its full shape, -1: any extent.
-    pub(super) shape: Spanned<Vec<Spanned<i64>>>,
+    /// Its element type; of models in Python only.
+    pub(super) dtype: Option<Spanned<String>>,
+    /// Its full shape, -1: any extent; of models in Python only.
+    pub(super) shape: Option<Spanned<Vec<Spanned<i64>>>>,
+    /// Where it comes from; of ensembles only.
+    pub(super) from: Option<Spanned<Sources>>,
 }
 
 /// Rows of a batch.

@@ -11,7 +11,7 @@ use crate::task::{Draft, NAMES, TextKind};
 
 /// Puts `task`, `labels`, `[text]`, `[image]` and `[[column]]` together; none: nothing is said.
 pub(super) fn task(file: &File, names: &BTreeMap<String, Vec<String>>) -> Result<Option<Draft>, Fault> {
-    super::check_choice(file.task.as_ref(), &NAMES, &[])?;
+    super::check_choice(file.task.as_ref(), &NAMES)?;
     let name = file.task.as_ref().map(|task| task.get_ref().as_str());
     check_tables(file, name)?;
     let draft = match name.and_then(text_kind) {

@@ -367,9 +367,9 @@ fn settings_that_contradict_each_other_are_refused() {
         check_error(text, ErrorKind::InvalidInput, expected);
     }
     check_error(
-        "engine = 'http'",
-        ErrorKind::Unsupported,
-        "line 1: engine: 'http' is not offered yet; offered are onnx, rten, python",
+        "engine = 'grpc'",
+        ErrorKind::InvalidInput,
+        "line 1: engine must be one of onnx, rten, python, ensemble, got 'grpc'",
     );
 }
 

@@ -54,7 +54,8 @@ impl Outlet {
         deadline: Option<Instant>,
     ) -> Result<ControlFlow<()>> {
         let outputs = slot.interface.present(&self.wanted, outputs)?;
-        let response = InferResponse { model: slot.info.clone(), id: self.id.clone(), outputs, timings, cache: None };
+        let response =
+            InferResponse { model: slot.info.clone(), id: self.id.clone(), outputs, timings, cache: None, cost: None };
         match self.inlet.send(response, deadline) {
             Ok(()) => Ok(ControlFlow::Continue(())),
             Err(NotTaken::Gone) => Ok(ControlFlow::Break(())),

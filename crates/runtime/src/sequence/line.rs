@@ -298,7 +298,7 @@ impl Slot {
         let answer = waiter.answer(ctx.deadline, expiry, arrived).await.map_err(Refusal::Error)?;
         let Answer { outputs, timings } = answer;
         let outputs = self.interface.present(&wanted, outputs).map_err(Refusal::Error)?;
-        Ok(InferResponse { model: self.info.clone(), id: request.id.take(), outputs, timings, cache: None })
+        Ok(InferResponse { model: self.info.clone(), id: request.id.take(), outputs, timings, cache: None, cost: None })
     }
 
     fn prepare_step(&self, request: &InferRequest, place: &mut Place) -> Result<(Member, Vec<usize>, Vec<Tensor>)> {

@@ -123,7 +123,7 @@ impl Fake {
             outputs.retain(|tensor| request.outputs.contains(tensor.name()));
             outputs.sort_by_key(|tensor| request.outputs.iter().position(|name| name == tensor.name()));
         }
-        Ok(InferResponse { model: info, id: request.id, outputs, timings: Timings::default(), cache: None })
+        Ok(InferResponse { model: info, id: request.id, outputs, timings: Timings::default(), cache: None, cost: None })
     }
 }
 

@@ -4,7 +4,7 @@ use super::*;
 
 pub(super) fn response(id: Option<&str>, outputs: Vec<Tensor>) -> InferResponse {
     let model = Arc::new(samples::one_input(DataType::Fp32, &[-1]));
-    InferResponse { model, id: id.map(str::to_owned), outputs, timings: Timings::default(), cache: None }
+    InferResponse { model, id: id.map(str::to_owned), outputs, timings: Timings::default(), cache: None, cost: None }
 }
 
 #[test]
