@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use futures::future::BoxFuture;
 
-use crate::{Error, LoadOverride, ModelConfig, ModelRef, Result};
+use crate::{EnsembleGraph, Error, LoadOverride, ModelConfig, ModelRef, Result};
 
 /// What admin routes and the model repository extension need.
 pub trait ModelControl: Send + Sync + 'static {
@@ -77,6 +77,15 @@ pub trait ModelControl: Send + Sync + 'static {
     /// # Errors
     /// `NotFound` for an unknown model or version.
     fn config(&self, model: &ModelRef) -> Result<ModelConfig>;
+
+    /// Describes the steps of an ensemble, and what they did since it was loaded.
+    ///
+    /// # Errors
+    /// `NotFound` for an unknown model or version, `NotReady` for one that is not in memory,
+    /// `InvalidInput` for a model that is no ensemble.
+    fn graph(&self, model: &ModelRef) -> Result<EnsembleGraph> {
+        Err(Error::invalid_input(format!("model '{model}' is no ensemble: it has no steps")))
+    }
 
     /// Forgets the cached answers of one version, of all versions of a model, or of everything,
     /// and returns how many this server had. The level that servers share forgets whole models;

@@ -1,6 +1,7 @@
 //! Models made of other models, as their files say.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -32,7 +33,7 @@ pub struct StepSpec {
     pub present: Option<String>,
     /// The inputs that hold lists: the step runs for each item. Empty: it runs once.
     pub each: Vec<String>,
-    /// The longest that it may take, with its fallback; none: as long as the request has.
+    /// The longest that one call may take; none: as long as the request has.
     pub timeout: Option<Duration>,
     /// The model that is called in its place where it fails.
     pub fallback: Option<ModelRef>,
@@ -123,4 +124,111 @@ pub enum OnFailure {
     Fail,
     /// The step counts as one that did not run.
     Skip,
+}
+
+/// An ensemble that serves, and what its steps did since it was loaded.
+#[derive(Debug, Clone, PartialEq)]
+pub struct EnsembleGraph {
+    /// The ensemble's name.
+    pub name: Arc<str>,
+    /// Its version.
+    pub version: u64,
+    /// The names of its inputs.
+    pub inputs: Vec<Arc<str>>,
+    /// Its steps, each after those that it reads from.
+    pub steps: Vec<GraphStep>,
+    /// Its outputs, and where they come from.
+    pub outputs: Vec<(Arc<str>, Vec<String>)>,
+}
+
+/// A step of an ensemble that serves.
+#[derive(Debug, Clone, PartialEq)]
+pub struct GraphStep {
+    /// Its name.
+    pub name: Arc<str>,
+    /// Which model it calls.
+    pub model: ModelRef,
+    /// The inputs of the model, and where they come from.
+    pub inputs: Vec<(Arc<str>, Vec<String>)>,
+    /// The rows that it runs for; none: all.
+    pub when: Option<String>,
+    /// Whether it runs for each item of a list.
+    pub is_each: bool,
+    /// The model that is called in its place where it fails.
+    pub fallback: Option<ModelRef>,
+    /// The longest that one call may take.
+    pub timeout: Option<Duration>,
+    /// What becomes of the request where the step fails.
+    pub on_failure: OnFailure,
+    /// What it did.
+    pub statistics: StepStatistics,
+}
+
+/// What a step did since its ensemble was loaded.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct StepStatistics {
+    /// How often it ran, for one row or many.
+    pub runs: u64,
+    /// How many of those failed.
+    pub failed: u64,
+    /// For how many requests it did not run.
+    pub skipped: u64,
+    /// How often its fallback was called.
+    pub fallbacks: u64,
+    /// How long it ran in all.
+    pub total: Duration,
+}
+
+impl fmt::Display for Source {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Input(name) => f.write_str(name),
+            Self::Step { step, output } => write!(f, "{step}.{output}"),
+            Self::Constant(constant) => constant.fmt(f),
+        }
+    }
+}
+
+impl fmt::Display for Constant {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Bool(value) => value.fmt(f),
+            Self::Int(value) => value.fmt(f),
+            Self::Float(value) => value.fmt(f),
+            Self::Text(text) => write!(f, "'{}'", text.escape_debug()),
+        }
+    }
+}
+
+impl fmt::Display for Comparison {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Equal => "==",
+            Self::Unequal => "!=",
+            Self::Less => "<",
+            Self::AtMost => "<=",
+            Self::Greater => ">",
+            Self::AtLeast => ">=",
+        })
+    }
+}
+
+/// Writes what a `when` says.
+impl fmt::Display for Condition {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let joined = |f: &mut fmt::Formatter<'_>, parts: &[Self], word: &str| {
+            f.write_str("(")?;
+            for (idx, part) in parts.iter().enumerate() {
+                write!(f, "{}{part}", if idx == 0 { "" } else { word })?;
+            }
+            f.write_str(")")
+        };
+        match self {
+            Self::Compare { value, comparison: Comparison::Equal, with: Constant::Bool(true) } => value.fmt(f),
+            Self::Compare { value, comparison, with } => write!(f, "{value} {comparison} {with}"),
+            Self::All(parts) => joined(f, parts, " and "),
+            Self::Any(parts) => joined(f, parts, " or "),
+            Self::Not(part) => write!(f, "not {part}"),
+        }
+    }
 }

@@ -167,6 +167,13 @@ impl Error {
         self
     }
 
+    /// Makes this another kind of error: what was said stands.
+    #[must_use]
+    pub fn with_kind(mut self, kind: ErrorKind) -> Self {
+        self.kind = kind;
+        self
+    }
+
     /// Notes what others charged for the request nevertheless.
     #[must_use]
     pub fn with_cost(mut self, cost: Option<Cost>) -> Self {

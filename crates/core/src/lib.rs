@@ -38,7 +38,10 @@ pub use cost::{Bill, Cost};
 pub use dtype::{DataType, Element};
 pub use elements::{Elements, ElementsBuilder};
 pub use engine::{BatchLayout, Engine, InputLayout, Inputs, Instance, Interrupt, Model, Placement};
-pub use ensemble::{Comparison, Condition, Constant, EnsembleOutput, EnsembleSpec, OnFailure, Source, StepSpec};
+pub use ensemble::{
+    Comparison, Condition, Constant, EnsembleGraph, EnsembleOutput, EnsembleSpec, GraphStep, OnFailure, Source,
+    StepSpec, StepStatistics,
+};
 pub use error::{Error, ErrorKind, Result};
 pub use futures::future::BoxFuture;
 pub use futures::stream::BoxStream;

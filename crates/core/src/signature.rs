@@ -32,6 +32,14 @@ impl Dim {
         }
     }
 
+    /// Returns the extent, if it is fixed.
+    pub fn extent(self) -> Option<usize> {
+        match self {
+            Self::Fixed(extent) => Some(extent),
+            Self::Free => None,
+        }
+    }
+
     fn accepts(self, extent: usize) -> bool {
         match self {
             Self::Fixed(expected) => expected == extent,

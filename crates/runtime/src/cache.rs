@@ -100,16 +100,24 @@ impl ResponseCache {
 /// What is known of a version's files before the engine reads them.
 pub(crate) struct Loading {
     cache: Arc<ResponseCache>,
-    /// None where answers are neither shared nor left to jobs.
-    files: Option<digest::Files>,
+    /// The version's own, then those of the models that it calls; none where answers are neither
+    /// shared nor left to jobs.
+    files: Option<Vec<digest::Files>>,
 }
 
 impl Loading {
-    /// Looks at the files of a version whose answers are to be kept; none for any other. Blocking.
-    pub(crate) fn begin(cache: Option<&Arc<ResponseCache>>, spec: &ModelSpec) -> Option<Self> {
+    /// Looks at the files of a version whose answers are to be kept, and of the models that it calls;
+    /// none for any other version. Blocking.
+    pub(crate) fn begin(
+        cache: Option<&Arc<ResponseCache>>,
+        spec: &ModelSpec,
+        members: &[Arc<ModelSpec>],
+    ) -> Option<Self> {
         let cache = cache.filter(|_| spec.config.response_cache)?.clone();
         let is_told_apart = cache.shared.is_some() || spec.config.on_miss == OnMiss::Job;
-        let files = is_told_apart.then(|| digest::Files::read(&spec.name, &spec.artifact, spec.task.file()));
+        let read = |spec: &ModelSpec| digest::Files::read(&spec.name, &spec.artifact, spec.task.file());
+        let all = || std::iter::once(spec).chain(members.iter().map(Arc::as_ref));
+        let files = is_told_apart.then(|| all().map(read).collect::<std::io::Result<Vec<_>>>());
         let files = files.and_then(|read| {
             let warn =
                 |error: &_| tracing::warn!(model = %spec.name, %error, "answers are not shared, nor left to jobs");
@@ -121,7 +129,7 @@ impl Loading {
     /// Has the answers of a slot kept, now that it is loaded.
     pub(crate) fn finish(self, slot: &Slot) {
         let files = self.files.filter(|files| {
-            let unchanged = files.are_unchanged();
+            let unchanged = files.iter().all(digest::Files::are_unchanged);
             if !unchanged {
                 tracing::warn!(
                     model = &*slot.info.name,

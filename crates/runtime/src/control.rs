@@ -1,12 +1,12 @@
 //! What a runtime offers: inference, and control over its models.
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::Instant;
 
 use salver_core::{
-    BoxFuture, BoxStream, Context, Infer, InferRequest, InferResponse, Inferred, LoadOverride, MemoryUse, ModelConfig,
-    ModelControl, ModelInfo, ModelName, ModelRef, ModelStatistics, ModelStatus, OnMiss, ResidentModel, Result,
+    Backing, BoxFuture, BoxStream, Context, EnsembleGraph, Error, Infer, InferRequest, InferResponse, Inferred,
+    LoadOverride, MemoryUse, ModelConfig, ModelControl, ModelInfo, ModelName, ModelRef, ModelStatistics, ModelStatus,
+    OnMiss, ResidentModel, Result,
 };
 
 use crate::Runtime;
@@ -74,7 +74,7 @@ impl ModelControl for Runtime {
     fn is_ready(&self) -> bool {
         // What is loaded at first use is not missing while it is not used.
         let counts = |name: &str| self.options.residency.is_none() || self.lifecycle.residency.is_pinned(name);
-        self.started.load(Ordering::Acquire) && self.lifecycle.board.is_ready(counts)
+        self.lifecycle.has_started() && self.lifecycle.board.is_ready(counts)
     }
 
     fn is_model_ready(&self, model: &ModelRef) -> bool {
@@ -131,6 +131,17 @@ impl ModelControl for Runtime {
             Found::Missing => None,
         };
         config.cloned().ok_or_else(|| self.explain(model))
+    }
+
+    fn graph(&self, model: &ModelRef) -> Result<EnsembleGraph> {
+        let table = self.lifecycle.table.load();
+        let Found::Resident(slot) = table.find(model) else {
+            return Err(self.explain(model));
+        };
+        match (&slot.spec.backing, slot.ensemble.get()) {
+            (Backing::Ensemble(own), Some(served)) => Ok(served.describe(own, &slot.info)),
+            _ => Err(Error::invalid_input(format!("model '{model}' is no ensemble: it has no steps"))),
+        }
     }
 
     fn purge_cache<'a>(&'a self, model: Option<&'a ModelRef>) -> BoxFuture<'a, Result<u64>> {

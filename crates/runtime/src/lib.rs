@@ -12,6 +12,7 @@ mod cache;
 mod checksum;
 mod control;
 mod desk;
+mod ensemble;
 pub mod fuzz;
 mod inline;
 mod instances;
@@ -35,6 +36,7 @@ mod residency;
 mod restore;
 mod run;
 mod sequence;
+mod serving;
 mod shared;
 mod slot;
 mod statistics;
@@ -49,13 +51,13 @@ mod worker;
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 use salver_core::{
-    Context, Engine, Error, ErrorKind, InferRequest, InferResponse, Inferred, ModelConfig, ModelEntry, ModelName,
-    ModelRef, ModelSource, Result, Selector, Signature,
+    Context, Engine, Error, InferRequest, InferResponse, Inferred, ModelConfig, ModelEntry, ModelName, ModelRef,
+    ModelSource, Result, Selector, Signature,
 };
 use salver_telemetry::Metrics;
 use tokio::task::JoinHandle;
@@ -92,8 +94,6 @@ pub struct Runtime {
     watch: Mutex<Option<JoinHandle<()>>>,
     tasks: TaskTracker,
     stop: CancellationToken,
-    /// Whether the first look at the source is over; before it, nobody knows what should serve.
-    started: AtomicBool,
     /// How often the source was read. Readings overlap: of two, the one that began later counts.
     readings: AtomicU64,
     /// Models that were last loaded with a configuration or files of a client's.
@@ -138,7 +138,6 @@ impl Runtime {
             watch: Mutex::default(),
             tasks,
             stop: CancellationToken::new(),
-            started: AtomicBool::new(false),
             readings: AtomicU64::new(0),
             overridden: Mutex::default(),
         })
@@ -177,13 +176,14 @@ impl Runtime {
         for entry in entries.iter().filter(|entry| self.options.pin.iter().any(|pin| *pin == *entry.name)) {
             self.lifecycle.set_pinned(&entry.name, true);
         }
-        let wanted = |name: &str| !picks || named().any(|load| load == "*" || load == name);
-        let (now, later): (Vec<_>, Vec<_>) = entries.into_iter().partition(|entry| wanted(&entry.name));
+        let is_named = |name: &str| !picks || named().any(|load| load == "*" || load == name);
+        let wanted = ensemble::with_members(&entries, is_named);
+        let (now, later): (Vec<_>, Vec<_>) = entries.into_iter().partition(|entry| wanted.contains(&entry.name));
         if on_demand {
             self.apply_all(later, Extent::InUse, reading).await;
         }
         self.apply_all(now, Extent::Missing, reading).await;
-        self.started.store(true, Ordering::Release);
+        self.lifecycle.set_started();
         if let ControlMode::Poll(interval) = self.options.control {
             let this = self.clone();
             self.tasks.spawn(async move { this.poll(interval).await });
@@ -278,7 +278,12 @@ impl Runtime {
 
     /// Failures are logged and on the board already.
     async fn apply_all(&self, entries: Vec<ModelEntry>, extent: Extent, reading: u64) {
-        let all = entries.into_iter().map(|entry| self.lifecycle.apply(entry, extent, reading));
+        // All at once, before the first is applied: an ensemble waits for what it knows to be coming.
+        let coming: Vec<_> = entries.iter().map(|entry| self.lifecycle.announce(&entry.name)).collect();
+        let all = entries.into_iter().zip(coming).map(|(entry, coming)| async move {
+            let applied = self.lifecycle.apply(entry, extent, reading).await;
+            drop((applied, coming));
+        });
         futures::future::join_all(all).await;
     }
 
@@ -314,11 +319,43 @@ impl Runtime {
             return Err(error.clone().context(format_args!("failed to load '{shown}'")));
         }
         self.overridden.lock().remove(&entry.name);
+        let members = self.missing_members(&entry).await?;
         // In a task of its own: a client that goes away does not leave half a load behind.
         let lifecycle = self.lifecycle.clone();
-        let applied = self.tasks.spawn(async move { lifecycle.apply(entry, Extent::All, reading).await }).await;
+        let load = async move {
+            let coming: Vec<_> = members.iter().map(|member| lifecycle.announce(&member.name)).collect();
+            let members = members.into_iter().zip(coming).map(|(member, coming)| {
+                let lifecycle = &lifecycle;
+                async move {
+                    // What is wrong with a member is said of the ensemble.
+                    let applied = lifecycle.apply(member, Extent::Missing, reading).await;
+                    drop((applied, coming));
+                }
+            });
+            let own = lifecycle.apply(entry, Extent::All, reading);
+            futures::join!(own, futures::future::join_all(members)).0
+        };
+        let applied = self.tasks.spawn(load).await;
         let applied = applied.unwrap_or_else(|panic| Err(Error::engine(format!("loading ended early: {panic}"))));
         applied.map_err(|error| error.context(format_args!("failed to load '{shown}'")))
+    }
+
+    /// Reads the models that an ensemble calls, and those that they call, where they do not serve yet.
+    async fn missing_members(&self, entry: &ModelEntry) -> Result<Vec<ModelEntry>> {
+        let mut seen = BTreeSet::from([entry.name.clone()]);
+        let mut due = ensemble::called_by(entry);
+        let mut found = Vec::new();
+        while let Some(name) = due.pop_first() {
+            let serves = self.lifecycle.table.load().served(&name).is_some();
+            if serves || !seen.insert(name.clone()) {
+                continue;
+            }
+            if let Some(member) = self.find(&name).await? {
+                due.extend(ensemble::called_by(&member));
+                found.push(member);
+            }
+        }
+        Ok(found)
     }
 
     /// Returns one version, all versions of a model, or everything.
@@ -338,35 +375,12 @@ impl Runtime {
     }
 
     async fn infer_here(&self, request: &mut InferRequest, ctx: &Context) -> Result<InferResponse> {
-        // A slot that drains leaves the request alone; by then the table has its successor or none.
-        for _ in 0..8 {
-            if let Some(slot) = self.lifecycle.begun(request) {
-                match Box::pin(slot.infer(request, ctx)).await {
-                    Ok(response) => return Ok(response),
-                    Err(Refusal::Error(error)) => return Err(error),
-                    Err(Refusal::Draining) => {}
-                }
-            }
-            let access = self.lifecycle.slot(&request.model, ctx.deadline).await;
-            let access = access.map_err(|error| self.not_yet(error))?;
-            let answered = match access.slot.cache.get() {
-                // Boxed: requests of models without a cache need not carry its states along.
-                Some(cached) => Box::pin(cached.infer(&access.slot, request, ctx)).await,
-                None => access.slot.infer(request, ctx).await,
-            };
-            match answered {
-                Ok(response) => return Ok(response),
-                Err(Refusal::Error(error)) => return Err(error),
-                Err(Refusal::Draining) => {}
-            }
-        }
-        Err(Error::not_ready(format!("model '{}' is being replaced; try again", request.model)))
+        self.lifecycle.infer(request, ctx).await
     }
 
     /// Runs one request, unless its answer is to be computed by a job.
     async fn infer_or_leave(&self, mut request: InferRequest, ctx: &Context) -> Result<Inferred> {
-        let access = self.lifecycle.slot(&request.model, ctx.deadline).await;
-        let access = access.map_err(|error| self.not_yet(error))?;
+        let access = self.lifecycle.access(&request.model, ctx).await?;
         if let Some(cached) = access.slot.cache.get()
             && let Some(found) = cached.find_or_defer(&access.slot, &mut request, ctx).await?
         {
@@ -385,8 +399,7 @@ impl Runtime {
         inlet: Inlet,
     ) -> Result<Option<InferResponse>> {
         for _ in 0..8 {
-            let access = self.lifecycle.slot(&request.model, ctx.deadline).await;
-            let access = access.map_err(|error| self.not_yet(error))?;
+            let access = self.lifecycle.access(&request.model, &ctx).await?;
             if !access.slot.is_decoupled {
                 break;
             }
@@ -400,15 +413,7 @@ impl Runtime {
     }
 
     fn explain(&self, model: &ModelRef) -> Error {
-        self.not_yet(self.lifecycle.explain(model))
-    }
-
-    /// Before the first look at the source is over, nobody knows which models there are.
-    fn not_yet(&self, error: Error) -> Error {
-        if error.kind() != ErrorKind::NotFound || self.started.load(Ordering::Acquire) {
-            return error;
-        }
-        Error::not_ready("models are still loading; try again shortly").with_retry_after(Duration::from_secs(1))
+        self.lifecycle.not_yet(self.lifecycle.explain(model))
     }
 
     fn known(&self, name: &str) -> Result<ModelName> {

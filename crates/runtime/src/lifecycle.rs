@@ -26,6 +26,7 @@ use crate::asynchronous;
 use crate::board::Board;
 use crate::cache::{Loading, ResponseCache};
 use crate::checksum;
+use crate::ensemble::{Dependants, EnsembleEngine, Members};
 use crate::instances;
 use crate::interface::Interface;
 use crate::observer::Observer;
@@ -49,10 +50,13 @@ pub(crate) struct Lifecycle {
     options: LifecycleOptions,
     cache: Option<Arc<ResponseCache>>,
     pub(crate) leaving: Leaving,
+    pub(crate) dependants: Dependants,
     /// How many models load at a time.
     pub(crate) loads: Semaphore,
     turns: Mutex<HashMap<ModelName, Turn>>,
     failures: Mutex<HashMap<ModelName, HashMap<u64, u64>>>,
+    /// Whether the first look at the source is over; before it, nobody knows what should serve.
+    pub(crate) started: AtomicBool,
     stopping: AtomicBool,
 }
 
@@ -115,6 +119,8 @@ impl Lifecycle {
             options,
             cache,
             leaving: Leaving::default(),
+            dependants: Dependants::default(),
+            started: AtomicBool::new(false),
             loads: Semaphore::new(loads),
             turns: Mutex::default(),
             failures: Mutex::default(),
@@ -126,6 +132,7 @@ impl Lifecycle {
     /// whatever could be loaded serves nevertheless. An entry of an earlier reading of the source
     /// than the last one applied changes nothing.
     pub(crate) async fn apply(self: &Arc<Self>, entry: ModelEntry, extent: Extent, reading: u64) -> Result<()> {
+        let _coming = self.announce(&entry.name);
         let turn = self.turn(&entry.name);
         let mut turn = turn.lock().await;
         if reading < *turn {
@@ -154,6 +161,7 @@ impl Lifecycle {
         };
         self.board.set_problem(&entry.name, None);
         self.forget_failures(&entry.name, &desired);
+        self.forget_orphans(&entry.name, &desired);
         let plan = reconcile(&desired, &self.actual(&entry.name), &self.failed(&entry.name), extent);
         for spec in plan.load.iter().filter(|spec| !self.serves(&spec.name, spec.version)) {
             self.board.set(&entry.name, spec.version, ModelState::Pending, "");
@@ -172,6 +180,7 @@ impl Lifecycle {
             self.keep_in_mind(&entry.name, &desired);
         }
         self.publish(&entry.name, |served| served.labels.clone_from(&entry.labels));
+        self.revisit(&entry.name);
         failure.map_or(Ok(()), Err)
     }
 
@@ -236,6 +245,20 @@ impl Lifecycle {
     /// Takes everything down and waits until nothing is in flight.
     pub(crate) async fn shut_down(&self) {
         self.stopping.store(true, Ordering::Release);
+        // What is in flight in an ensemble still needs the models that it calls.
+        loop {
+            let outermost = self.outermost();
+            if outermost.is_empty() {
+                break;
+            }
+            for slot in &outermost {
+                self.leaving.add(slot);
+                self.publish(&slot.spec.name, |served| {
+                    served.slots.remove(&slot.spec.version);
+                });
+            }
+            futures::future::join_all(outermost.iter().map(Slot::retire)).await;
+        }
         let table = self.table.swap(Arc::default());
         table.slots().for_each(|slot| self.leaving.add(slot));
         self.leaving.hurry();
@@ -310,11 +333,20 @@ impl Lifecycle {
                 self.board.set(&name, version, state, reason);
             }
         };
+        // Before the permit is taken: members need one themselves.
+        let members = self.members(&spec).await;
         // Never closed, so this cannot fail.
         let _permit = self.loads.acquire().await;
         show(ModelState::Loading, "");
         let started = Instant::now();
-        let slot = match self.fitted(&spec, cause).await {
+        let fitted = match members {
+            Ok(members) => self.fitted(&spec, members, cause).await,
+            Err(error) => {
+                self.note_refused(&spec, &error);
+                Err(error)
+            }
+        };
+        let slot = match fitted {
             Ok(slot) => slot,
             Err(error) => {
                 // What is not offered here is a matter of settings, not a fault.
@@ -346,32 +378,45 @@ impl Lifecycle {
             self.give_back(old).await;
         }
         self.keep_limit().await;
+        self.revisit(&name);
+        self.review(&slot);
         Ok(())
     }
 
     /// Makes room, brings the version up and measures it.
-    async fn fitted(self: &Arc<Self>, spec: &Arc<ModelSpec>, cause: Cause) -> Result<Arc<Slot>> {
+    async fn fitted(
+        self: &Arc<Self>,
+        spec: &Arc<ModelSpec>,
+        members: Option<Arc<Members>>,
+        cause: Cause,
+    ) -> Result<Arc<Slot>> {
         self.make_room(spec, cause).await?;
         let before = self.residency.used();
-        match self.bring_up_in_time(spec).await {
+        match self.bring_up_in_time(spec, members).await {
             Ok(mut fresh) => {
                 self.measure(spec, &fresh, before).await;
                 let wanted = fresh.0.take_if(|_| !self.is_stopping());
                 wanted.ok_or_else(|| Error::not_ready("the server is stopping"))
             }
             Err(error) => {
-                self.note_failed(spec, &error);
-                self.failures.lock().entry(spec.name.clone()).or_default().insert(spec.version, spec.fingerprint);
+                self.note_refused(spec, &error);
                 Err(error)
             }
         }
     }
 
+    /// Remembers that a version did not load as it is.
+    fn note_refused(&self, spec: &ModelSpec, error: &Error) {
+        self.note_failed(spec, error);
+        self.failures.lock().entry(spec.name.clone()).or_default().insert(spec.version, spec.fingerprint);
+    }
+
     /// Brings a version up on a thread of its own. A load that hangs keeps that thread and nothing
     /// else; if it comes to an end after all, what it made is dropped.
-    async fn bring_up_in_time(self: &Arc<Self>, spec: &Arc<ModelSpec>) -> Result<Fresh> {
+    async fn bring_up_in_time(self: &Arc<Self>, spec: &Arc<ModelSpec>, members: Option<Arc<Members>>) -> Result<Fresh> {
         let (this, own) = (self.clone(), spec.clone());
-        let loading = tokio::task::spawn_blocking(move || this.bring_up(&own).map(|slot| Fresh(Some(slot))));
+        let loading =
+            tokio::task::spawn_blocking(move || this.bring_up(&own, members.as_ref()).map(|slot| Fresh(Some(slot))));
         let limit = self.options.load_timeout.unwrap_or(Duration::MAX);
         match tokio::time::timeout(limit, loading).await {
             Ok(loaded) => loaded.unwrap_or_else(|panic| Err(Error::engine(format!("loading ended early: {panic}")))),
@@ -423,11 +468,18 @@ impl Lifecycle {
     }
 
     /// Loads, warms up and starts workers. Blocking.
-    fn bring_up(self: &Arc<Self>, spec: &Arc<ModelSpec>) -> Result<Arc<Slot>> {
+    fn bring_up(self: &Arc<Self>, spec: &Arc<ModelSpec>, members: Option<&Arc<Members>>) -> Result<Arc<Slot>> {
         checksum::check(&spec.checksums)?;
         self.check_jobs(spec)?;
-        let cached = Loading::begin(self.cache.as_ref(), spec);
-        let (engine, model) = self.open(spec)?;
+        let of_members = members.map(|members| members.files.as_slice()).unwrap_or_default();
+        let cached = Loading::begin(self.cache.as_ref(), spec, of_members);
+        let (engine, model, ensemble) = match members {
+            None => self.open(spec).map(|(engine, model)| (engine, model, None))?,
+            Some(members) => {
+                let (model, served) = self.assemble(spec, members)?;
+                (Arc::new(EnsembleEngine) as Arc<dyn Engine>, Arc::new(model) as Arc<dyn Model>, Some(served))
+            }
+        };
         let interface = self.interface(spec, model.as_ref())?;
         let metrics = self.metrics.model(&spec.name, spec.version);
         let info = describe(spec, engine.as_ref(), &interface);
@@ -447,7 +499,8 @@ impl Lifecycle {
         let slot = Arc::new(if is_elsewhere { slot.elsewhere(instances.len()) } else { slot });
         let this = Arc::downgrade(self);
         let show = move |slot: &Slot| this.upgrade().into_iter().for_each(|this| this.show_standing(slot));
-        // Set nowhere else, so this cannot fail.
+        // Set nowhere else, so neither of these can fail.
+        let _ = ensemble.map(|served| slot.ensemble.set(served));
         let _ = slot.show_standing.set(Box::new(show));
         if let Some(cached) = cached {
             cached.finish(&slot);

@@ -17,6 +17,7 @@ use salver_telemetry::{ModelMetrics, Outcome, Replaced, TaskMetrics};
 use tokio::sync::oneshot;
 
 use crate::cache::CachedVersion;
+use crate::ensemble;
 use crate::inline::{Crew, Inline};
 use crate::interface::{self, Interface};
 use crate::levels::Levels;
@@ -87,6 +88,8 @@ pub(crate) struct Slot {
     options: SlotOptions,
     pub(crate) places: Places,
     pub(crate) waiting: Waiting,
+    /// Set for an ensemble.
+    pub(crate) ensemble: OnceLock<ensemble::Served>,
     /// What answers where no instance computes.
     asynchronous: Option<Arc<dyn AsyncModel>>,
     /// Of a stateful model, whose requests wait there.
@@ -170,6 +173,7 @@ impl Slot {
             places: Places::new(places, options.shared.clone()),
             usage: Usage::new(places),
             waiting: Waiting::new(run_time),
+            ensemble: OnceLock::new(),
             asynchronous,
             sequences: None,
             model: Mutex::new(Some(model)),

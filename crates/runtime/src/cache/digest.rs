@@ -87,14 +87,14 @@ fn list(folder: &Path, depth: usize, found: &mut Vec<PathBuf>) -> io::Result<()>
 }
 
 /// Digests a loaded version. The release of Salver is part of it: a later one may compute anew.
-pub(crate) fn version(files: &Files, slot: &Slot) -> [u8; 32] {
+pub(crate) fn version(files: &[Files], slot: &Slot) -> [u8; 32] {
     let mut digest = Digest::default();
     let (info, config) = (&slot.info, &slot.interface.config);
     for text in [env!("CARGO_PKG_VERSION"), &info.name, &info.engine] {
         digest.bytes(text.as_bytes());
     }
     digest.bytes(&info.version.to_le_bytes());
-    digest.bytes(&files.content);
+    files.iter().for_each(|files| digest.bytes(&files.content));
     digest.bytes(settings(&slot.spec.task).as_bytes());
     for tensors in [&info.signature.inputs, &info.signature.outputs] {
         digest.number(tensors.len());

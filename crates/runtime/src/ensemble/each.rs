@@ -1,0 +1,107 @@
+//! Steps that run for each item of a list.
+//!
+//! A model that takes rows gets the items as rows, as many at a time as it takes; any other model is
+//! called for each of them. What is no list goes along with every item.
+
+use std::sync::Arc;
+
+use futures::stream::{self, StreamExt as _, TryStreamExt as _};
+use salver_core::{Batching, Context, DataType, Elements, Error, ModelRef, Result, Shape, Tensor, TensorSpec};
+
+use super::graph::Node;
+use super::rows;
+use super::run::Run;
+
+/// The most calls for one request at a time.
+const MAX_CALLS: usize = 32;
+/// The most rows of a call where the model itself sets no limit.
+const MAX_ROWS: usize = 64;
+
+/// Calls `model` for the items of `inputs`, which hold so many rows.
+pub(super) async fn call(
+    run: Run<'_>,
+    node: &Node,
+    model: &ModelRef,
+    inputs: Vec<Tensor>,
+    n_rows: usize,
+    ctx: Context,
+) -> Result<Vec<Tensor>> {
+    let has_rows = run.ensemble.graph.has_rows;
+    let n_items = n_items(node, &inputs, has_rows)?;
+    let flat = flat(node, inputs, n_rows, n_items, has_rows)?;
+    let n_all = if has_rows { n_rows * n_items } else { n_items };
+    let (takes_rows, most) = match node.info.signature.batching {
+        Batching::Rows { limit } => (true, limit.map_or(MAX_ROWS, |limit| limit.get().min(MAX_ROWS))),
+        Batching::Fixed => (false, 1),
+    };
+    let calls = (0..n_all).step_by(most).map(|first| {
+        let (flat, ctx) = (&flat, ctx.clone());
+        async move {
+            let rows = first..(first + most).min(n_all);
+            let part = |tensor: &Tensor| tensor.slice_rows(rows.clone());
+            let inputs = flat
+                .iter()
+                .map(|tensor| part(tensor).and_then(|part| if takes_rows { Ok(part) } else { rows::out_of_row(part) }));
+            let outputs = run.call(node, model, inputs.collect::<Result<_>>()?, ctx).await?;
+            if takes_rows { Ok(outputs) } else { outputs.into_iter().map(rows::as_row).collect() }
+        }
+    });
+    let parts: Vec<Vec<Tensor>> = stream::iter(calls).buffered(MAX_CALLS).try_collect().await?;
+    let mut parts: Vec<_> = parts.into_iter().map(Vec::into_iter).collect();
+    let joined = |(name, _): &(Arc<str>, usize)| {
+        let pieces: Vec<Tensor> = parts.iter_mut().filter_map(Iterator::next).collect();
+        let whole = if pieces.is_empty() { nothing(node, name, takes_rows)? } else { rows::concat(name, pieces)? };
+        if has_rows { rows::unflatten(whole, n_rows, n_items) } else { Ok(whole) }
+    };
+    node.outputs.iter().map(joined).collect()
+}
+
+/// Returns how many items there are: in each row, where there are rows.
+fn n_items(node: &Node, inputs: &[Tensor], has_rows: bool) -> Result<usize> {
+    let lists = node.inputs.iter().zip(inputs).filter(|(input, _)| input.is_list).map(|(_, tensor)| tensor);
+    let extent = |list: &Tensor| list.shape().get(usize::from(has_rows)).copied().unwrap_or(0);
+    let mut items = None;
+    for list in lists {
+        match items {
+            Some((first, expected)) if expected != extent(list) => {
+                return Err(Error::engine(format!(
+                    "list '{first}' has {expected} items, list '{}' has {}",
+                    list.name(),
+                    extent(list)
+                )));
+            }
+            _ => items = Some((list.name().clone(), extent(list))),
+        }
+    }
+    Ok(items.map_or(0, |(_, items)| items))
+}
+
+/// Makes a row of each item.
+fn flat(node: &Node, inputs: Vec<Tensor>, n_rows: usize, n_items: usize, has_rows: bool) -> Result<Vec<Tensor>> {
+    let one = |(input, tensor): (&super::graph::Wanted, Tensor)| match (input.is_list, has_rows) {
+        (true, true) => rows::flatten(tensor),
+        (true, false) => Ok(tensor),
+        (false, true) => {
+            let which: Vec<usize> = (0..n_rows).flat_map(|row| std::iter::repeat_n(row, n_items)).collect();
+            rows::select(&tensor, which.into_iter())
+        }
+        (false, false) => rows::select(&rows::as_row(tensor)?, std::iter::repeat_n(0, n_items)),
+    };
+    node.inputs.iter().zip(inputs).map(one).collect()
+}
+
+/// Makes the output of no items. Extents that the model leaves open are nothing too.
+fn nothing(node: &Node, name: &Arc<str>, takes_rows: bool) -> Result<Tensor> {
+    let spec = node.info.signature.output(name);
+    let spec = spec.ok_or_else(|| Error::engine(format!("model '{}' has no output '{name}'", node.model)))?;
+    let item = spec.shape.get(usize::from(takes_rows)..).unwrap_or_default();
+    let shape: Shape = std::iter::once(0).chain(item.iter().map(|dim| dim.extent().unwrap_or(0))).collect();
+    empty(spec, shape)
+}
+
+fn empty(spec: &TensorSpec, shape: Shape) -> Result<Tensor> {
+    match spec.dtype {
+        DataType::Bytes => Tensor::from_elements(spec.name.clone(), shape, Elements::default()),
+        dtype => Tensor::new(spec.name.clone(), dtype, shape, bytes::Bytes::new()),
+    }
+}
