@@ -7,6 +7,7 @@
 //! live here, and no wire format: everything depends on this crate, so it depends on nothing.
 
 mod asynchronous;
+mod builtin;
 mod cache;
 mod context;
 mod control;
@@ -29,6 +30,7 @@ mod task;
 mod tensor;
 
 pub use asynchronous::{AsyncCall, AsyncModel};
+pub use builtin::{BuiltinSpec, CropSpec, DecodeSpec, LabelsSpec, PixelLayout, TokenPadding, TokenizeSpec, TopKSpec};
 pub use cache::{CacheKey, CacheOutcome, CacheUse, OnMiss, SharedCache, SharedEntry};
 pub use context::{Class, Context};
 pub use control::{

@@ -9,7 +9,7 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use crate::{
-    BatchInput, BatchOutput, DataType, Dim, EnsembleSpec, Error, ModelName, OnMiss, PythonSpec, Result,
+    BatchInput, BatchOutput, BuiltinSpec, DataType, Dim, EnsembleSpec, Error, ModelName, OnMiss, PythonSpec, Result,
     SequenceBatching, TaskSpec,
 };
 
@@ -55,6 +55,8 @@ pub enum Backing {
     Artifact,
     /// Other models. The artifact is the file that says so.
     Ensemble(Arc<EnsembleSpec>),
+    /// A function that the server has itself. The artifact is the file that says so.
+    Builtin(Arc<BuiltinSpec>),
 }
 
 /// What a file must hold.

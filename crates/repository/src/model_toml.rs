@@ -4,6 +4,7 @@
 //! every error names its line. Paths in it stay inside the folder.
 
 mod batching;
+mod builtin;
 mod columns;
 mod ensemble;
 mod fault;
@@ -31,9 +32,11 @@ use crate::task::Draft;
 /// The file that makes a folder a Salver model.
 pub(crate) const MANIFEST: &str = "model.toml";
 
-const ENGINES: [&str; 4] = ["onnx", "rten", PYTHON, ENSEMBLE];
+const ENGINES: [&str; 5] = ["onnx", "rten", PYTHON, ENSEMBLE, BUILTIN];
 /// The engine of models that are made of others.
 const ENSEMBLE: &str = "ensemble";
+/// The engine of functions that the server has itself.
+const BUILTIN: &str = "builtin";
 
 /// What a `model.toml` says, checked as far as that needs no other file.
 #[derive(Debug, Clone, PartialEq)]
@@ -139,7 +142,8 @@ impl Manifest {
 /// Returns what stands behind a model that has no artifact.
 fn backing(file: &File) -> Result<Option<Backing>, Fault> {
     let ensemble = ensemble::spec(file)?.map(|spec| Backing::Ensemble(spec.into()));
-    Ok(ensemble)
+    let builtin = builtin::spec(file)?.map(|spec| Backing::Builtin(spec.into()));
+    Ok(ensemble.or(builtin))
 }
 
 fn check_choice(value: Option<&Spanned<String>>, known: &[&str]) -> Result<(), Fault> {

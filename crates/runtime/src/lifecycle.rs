@@ -15,8 +15,8 @@ use std::time::{Duration, Instant};
 use arc_swap::ArcSwap;
 use parking_lot::Mutex;
 use salver_core::{
-    BatchRule, DataType, Dim, DynamicBatching, Engine, Error, ErrorKind, Instance, Model, ModelEntry, ModelInfo,
-    ModelName, ModelSpec, ModelState, OnMiss, Result, TaskMaker, TaskSpec, TensorSpec,
+    Backing, BatchRule, DataType, Dim, DynamicBatching, Engine, Error, ErrorKind, Instance, Model, ModelEntry,
+    ModelInfo, ModelName, ModelSpec, ModelState, OnMiss, Result, TaskMaker, TaskSpec, TensorSpec,
 };
 use salver_telemetry::Metrics;
 use tokio::sync::Semaphore;
@@ -574,7 +574,9 @@ impl Lifecycle {
             task::try_example(task.as_ref(), interface, instance)?;
         }
         let own = &spec.config.warmup;
-        let generated = self.options.generated_warmup.then(|| warmup::generate(interface)).flatten();
+        // A function has nothing to warm up, and zeros may be no text or picture.
+        let is_wanted = self.options.generated_warmup && !matches!(spec.backing, Backing::Builtin(_));
+        let generated = is_wanted.then(|| warmup::generate(interface)).flatten();
         if own.is_empty() && generated.is_none() {
             return Ok(());
         }

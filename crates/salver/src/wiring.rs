@@ -14,7 +14,7 @@ use salver_repository::Repository;
 use salver_runtime::{Backoff, CacheOptions, ResidencyOptions, Runtime, RuntimeOptions, TuningOptions};
 use salver_server::{Limits, ServerOptions, Services};
 use salver_store::RedisCache;
-use salver_tasks::Tasks;
+use salver_tasks::{BuiltinEngine, Tasks};
 use salver_telemetry::{LogFormat, Metrics};
 
 use crate::cli::{EngineArgs, PythonRequirements};
@@ -52,7 +52,7 @@ pub(crate) fn engines(args: &EngineArgs) -> Vec<Arc<dyn Engine>> {
 }
 
 fn engines_with(args: &EngineArgs, python: PythonEngine) -> Vec<Arc<dyn Engine>> {
-    vec![Arc::new(onnx_engine(args)), Arc::new(RtenEngine::new()), Arc::new(python)]
+    vec![Arc::new(onnx_engine(args)), Arc::new(RtenEngine::new()), Arc::new(python), Arc::new(BuiltinEngine)]
 }
 
 /// Makes a runtime over `paths`; nothing is loaded yet.

@@ -4,12 +4,14 @@
 //! rescale and normalise, written as the graph lays pictures out. Each step touches the pixels
 //! once; turning a picture upright costs nothing, because the last step reads them in that order.
 
+mod crops;
 mod decode;
 mod exif;
 mod fit;
 mod input;
 mod jpeg;
 mod picture;
+mod pixels;
 mod png;
 mod resize;
 mod tones;
@@ -23,16 +25,17 @@ use salver_core::{
     Tensor, TensorSpec,
 };
 
+pub(crate) use self::crops::Cropper;
+use self::fit::Sizing;
 use self::input::Input;
-use self::picture::Size;
+use self::picture::{Picture, Size};
+pub(crate) use self::pixels::Decoder;
+use self::tones::Writer;
 use crate::parts;
 use crate::scores::Ranking;
 
 /// The input that requests name.
 const NAME: &str = "image";
-
-/// The most bytes of tensors that one request may become: files of 70 bytes are whole pictures too.
-const MAX_TENSOR_BYTES: usize = 512 << 20;
 
 /// How many bytes of files, and pixels read and written, take well under a millisecond.
 const QUICK_BYTES: usize = 32 << 10;
@@ -85,15 +88,7 @@ impl Task for Pictures {
     fn encode(&self, inputs: Vec<Tensor>, limits: PartLimits<'_>) -> Result<Encoded> {
         let files = inputs.first().and_then(Tensor::elements).cloned().unwrap_or_default();
         let row_bytes = self.input.writer.row_bytes();
-        if row_bytes.saturating_mul(files.len()) > MAX_TENSOR_BYTES {
-            return Err(Error::too_large(format!(
-                "input '{NAME}' has {} pictures, each of which becomes {row_bytes} bytes of tensor; at most {} MiB are \
-                 made for a request, send {} at a time",
-                files.len(),
-                MAX_TENSOR_BYTES >> 20,
-                MAX_TENSOR_BYTES / row_bytes.max(1)
-            )));
-        }
+        parts::check_bytes(NAME, files.len(), row_bytes)?;
         let max_rows = self.input.max_rows.unwrap_or(usize::MAX).min(limits.max_rows);
         let ranges = parts::in_order(files.len(), PartLimits { max_rows, ..limits });
         let parts = ranges.iter().map(|rows| self.part(&files, rows.clone())).collect::<Result<_>>()?;
@@ -135,13 +130,21 @@ impl Pictures {
 
     fn picture(&self, file: &[u8], out: &mut [u8]) -> Result<()> {
         let picture = decode::decode(file, self.input.wanted)?;
-        let orientation = picture.orientation;
-        let upright = if orientation.transpose { picture.size.transposed() } else { picture.size };
-        let fit = self.input.sizing.fit(upright)?.as_stored(orientation);
-        let (picture, fit) = resize::resize(picture, fit, self.filter)?;
-        self.input.writer.write(&picture, fit, out);
-        Ok(())
+        write(picture, self.input.sizing, self.filter, &self.input.writer, out)
     }
+}
+
+/// Returns the size of a picture as it stands upright.
+fn upright(picture: &Picture) -> Size {
+    if picture.orientation.transpose { picture.size.transposed() } else { picture.size }
+}
+
+/// Brings a picture to size and writes it upright.
+fn write(picture: Picture, sizing: Sizing, filter: salver_core::Filter, writer: &Writer, out: &mut [u8]) -> Result<()> {
+    let fit = sizing.fit(upright(&picture))?.as_stored(picture.orientation);
+    let (picture, fit) = resize::resize(picture, fit, filter)?;
+    writer.write(&picture, fit, out);
+    Ok(())
 }
 
 /// Finds the output with the scores: the only one of floats with two dimensions, or of several the

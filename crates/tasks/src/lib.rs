@@ -3,8 +3,9 @@
 //!
 //! Walls off tokenisers and picture codecs. [`Tasks`] makes a [`Task`] of what a model's files say
 //! and what its graph takes; everything that can be wrong between the two is found there, before
-//! the model serves.
+//! the model serves. [`BuiltinEngine`] offers pieces of it as models of their own, for pipelines.
 
+mod builtin;
 pub mod fuzz;
 mod image;
 mod parts;
@@ -14,6 +15,7 @@ mod text;
 
 use std::sync::Arc;
 
+pub use self::builtin::BuiltinEngine;
 use salver_core::{ModelSpec, Result, Signature, Task, TaskMaker, TaskSpec};
 
 /// Makes every task there is.

@@ -21,6 +21,26 @@ pub(crate) fn in_order(rows: usize, limits: PartLimits<'_>) -> Vec<Range<usize>>
     (0..rows).step_by(step).map(|start| start..rows.min(start + step)).collect()
 }
 
+/// The most bytes of tensors that one request may become: small files and short texts become as much
+/// as large ones.
+pub(crate) const MAX_TENSOR_BYTES: usize = 512 << 20;
+
+/// Checks what would be made of an input before it is.
+///
+/// # Errors
+/// `TooLarge` beyond [`MAX_TENSOR_BYTES`].
+pub(crate) fn check_bytes(input: &str, rows: usize, row_bytes: usize) -> Result<()> {
+    if row_bytes.saturating_mul(rows) <= MAX_TENSOR_BYTES {
+        return Ok(());
+    }
+    Err(Error::too_large(format!(
+        "input '{input}' has {rows} rows, each of which becomes {row_bytes} bytes of tensor; at most {} MiB are made for a \
+         request, send {} at a time",
+        MAX_TENSOR_BYTES >> 20,
+        MAX_TENSOR_BYTES / row_bytes.max(1)
+    )))
+}
+
 /// Returns one of a part's outputs.
 ///
 /// # Errors

@@ -43,24 +43,43 @@ impl Ranking {
         vec![TensorSpec::new("label", DataType::Bytes, &shape), TensorSpec::new("score", DataType::Fp32, &shape)]
     }
 
-    /// Ranks rows of scores, one for each label.
+    /// Returns the name of a class.
+    pub(crate) fn label(&self, class: usize) -> &str {
+        &self.labels[class]
+    }
+
+    /// Returns how many classes of each row are answered.
+    pub(crate) fn top_k(&self) -> usize {
+        self.top_k
+    }
+
+    /// Returns the best classes of each row with their scores, best first.
     ///
     /// # Errors
     /// `Engine` where `scores` is no whole number of rows.
-    pub(crate) fn rank(&self, scores: &[f32]) -> Result<Vec<Tensor>> {
+    pub(crate) fn best(&self, scores: &[f32]) -> Result<Vec<(usize, f32)>> {
         let classes = self.labels.len();
         if classes == 0 || !scores.len().is_multiple_of(classes) {
             return Err(Error::engine(format!("the model gave {} scores for {classes} classes", scores.len())));
         }
-        let rows = scores.len() / classes;
-        let mut best: Vec<(usize, f32)> = Vec::with_capacity(rows * self.top_k);
+        let mut best: Vec<(usize, f32)> = Vec::with_capacity(scores.len() / classes * self.top_k);
         for row in scores.chunks_exact(classes) {
             let mut ranked: Vec<(usize, f32)> = normalized(row, self.rule).into_iter().enumerate().collect();
             // Of equal ones the first; what is no number comes last.
             ranked.sort_by(|(_, a), (_, b)| a.is_nan().cmp(&b.is_nan()).then(b.total_cmp(a)));
             best.extend_from_slice(&ranked[..self.top_k]);
         }
-        let labels: Elements = best.iter().map(|&(class, _)| self.labels[class].as_bytes()).collect();
+        Ok(best)
+    }
+
+    /// Ranks rows of scores, one for each label.
+    ///
+    /// # Errors
+    /// `Engine` where `scores` is no whole number of rows.
+    pub(crate) fn rank(&self, scores: &[f32]) -> Result<Vec<Tensor>> {
+        let best = self.best(scores)?;
+        let rows = best.len() / self.top_k;
+        let labels: Elements = best.iter().map(|&(class, _)| self.label(class)).collect();
         let values: Vec<f32> = best.iter().map(|&(_, score)| score).collect();
         let shape = || Shape::new(&[rows, self.top_k]);
         Ok(vec![Tensor::from_elements("label", shape(), labels)?, Tensor::from_slice("score", shape(), &values)?])

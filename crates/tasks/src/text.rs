@@ -3,6 +3,7 @@
 //! What the text tasks share is here: tokens, parts, and the outputs `tokens` and `truncated`.
 //! What each makes of a graph's outputs is its [`Head`].
 
+mod encoder;
 mod entities;
 mod graph;
 mod labels;
@@ -19,6 +20,7 @@ use salver_core::{
     TensorSpec, TextSpec, TextTask as Kind,
 };
 
+pub(crate) use self::encoder::Encoder;
 use self::entities::Tagger;
 use self::graph::{Graph, Shaping};
 use self::labels::{Asked, ZeroShot};

@@ -3,10 +3,12 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use salver_core::{Backing, Error, InstanceGroup, ModelConfig, ModelName, ModelSpec, PythonSpec, Result, TaskSpec};
+use salver_core::{
+    Backing, BuiltinSpec, Error, InstanceGroup, ModelConfig, ModelName, ModelSpec, PythonSpec, Result, TaskSpec,
+};
 
 use super::schema::Labels;
-use super::{ENSEMBLE, MANIFEST, Manifest, parse};
+use super::{BUILTIN, ENSEMBLE, MANIFEST, Manifest, builtin, parse};
 use crate::files::{self, Fingerprint};
 use crate::hugging_face::{self, Known};
 use crate::python::{self, PythonDraft};
@@ -41,10 +43,12 @@ pub(crate) fn read_one(name: &ModelName, folder: &Path, manifest: &Manifest) -> 
     let mut fingerprint = Fingerprint::default();
     fingerprint.add(&folder.join(MANIFEST));
     let artifact = artifact(folder, manifest, &mut fingerprint, context)?;
-    let (labels, label_file) = labels(folder, manifest).map_err(|error| context(error.context("labels")))?;
+    let (mut labels, label_file) = labels(folder, manifest).map_err(|error| context(error.context("labels")))?;
     if let Some(file) = &label_file {
         fingerprint.add(file);
     }
+    let find = |name: &str| files::inside(folder, name).and_then(|path| files::check_artifact(&path).map(|()| path));
+    let backing = backing(manifest, &mut labels, &mut fingerprint, find).map_err(context)?;
     // Files of Hugging Face beside code say what the code reads, not what it takes.
     let Known { draft, labels } = match &manifest.task {
         None if artifact.python.is_some() || manifest.backing.is_some() => Known { draft: Draft::Tensor, labels },
@@ -52,17 +56,16 @@ pub(crate) fn read_one(name: &ModelName, folder: &Path, manifest: &Manifest) -> 
     };
     // Of texts and pictures, classes are the task's: its outputs are not the graph's.
     let (of_task, of_outputs) = if draft.owns_labels() { (labels, None) } else { (None, labels) };
-    let find = |name: &str| files::inside(folder, name).and_then(|path| files::check_artifact(&path).map(|()| path));
     let task = draft.finish(of_task.unwrap_or_default(), find).map_err(context)?;
     if let TaskSpec::Text(text) = &task {
         fingerprint.add(&text.tokenizer);
     }
     let Artifact { path, filename, python } = artifact;
     Ok(ModelSpec {
-        backing: manifest.backing.clone().unwrap_or_default(),
         engine: match &manifest.backing {
             _ if python.is_some() => Some(python::ENGINE.to_owned()),
             Some(Backing::Ensemble(_)) => Some(ENSEMBLE.to_owned()),
+            Some(Backing::Builtin(_)) => Some(BUILTIN.to_owned()),
             Some(Backing::Artifact) | None => manifest.engine.clone(),
         },
         fingerprint: fingerprint.finish(),
@@ -70,15 +73,40 @@ pub(crate) fn read_one(name: &ModelName, folder: &Path, manifest: &Manifest) -> 
         columns: manifest.columns.clone(),
         labels: of_outputs.into_iter().map(|labels| (String::new(), labels)).collect(),
         metrics: manifest.metrics.clone(),
-        config: config(manifest, &filename, python.is_some()),
+        config: config(manifest, &filename, &backing, python.is_some()),
+        backing,
         python,
         ..versions::spec(name, manifest.version, path, ModelConfig::default())
     })
 }
 
+/// Returns what stands behind the model, with what its other files say. Labels that belong to it are
+/// taken out.
+fn backing(
+    manifest: &Manifest,
+    labels: &mut Option<Vec<String>>,
+    fingerprint: &mut Fingerprint,
+    find: impl Fn(&str) -> Result<PathBuf>,
+) -> Result<Backing> {
+    let Some(Backing::Builtin(spec)) = &manifest.backing else {
+        return Ok(manifest.backing.clone().unwrap_or_default());
+    };
+    let spec = builtin::resolve(spec, labels, find)?;
+    if let BuiltinSpec::Tokenize(tokenize) = &spec {
+        fingerprint.add(&tokenize.tokenizer);
+    }
+    Ok(Backing::Builtin(spec.into()))
+}
+
 /// Each instance of a model in Python is a process with a model of its own: one, unless more are asked for.
-fn config(manifest: &Manifest, filename: &str, in_python: bool) -> ModelConfig {
-    let config = manifest.config(filename);
+/// Of a function whose rows are no cheaper together, requests stay apart.
+fn config(manifest: &Manifest, filename: &str, backing: &Backing, in_python: bool) -> ModelConfig {
+    let mut config = manifest.config(filename);
+    if let (Backing::Builtin(builtin), Some(batching)) = (backing, &mut config.dynamic_batching)
+        && (builtin.stands_alone() || builtin.is_heavy() && batching.preferred_batch_size.is_empty())
+    {
+        batching.max_rows.get_or_insert(1);
+    }
     if !in_python || manifest.is_counted {
         return config;
     }

@@ -36,7 +36,7 @@ pub(super) struct Image {
 }
 
 /// Pixels of a side.
-type Side = Whole<1, 8192>;
+pub(super) type Side = Whole<1, 8192>;
 
 #[derive(Debug, Clone, Copy, Deserialize)]
 #[serde(untagged, expecting = "must be the shorter side, [height, width] (whole numbers from 1 to 8192) or \"keep\"")]
@@ -59,13 +59,25 @@ enum Part {
     Exact([Side; 2]),
 }
 
+/// How pixels are made of others.
 #[derive(Debug, Clone, Copy, Deserialize)]
 #[serde(rename_all = "lowercase")]
-enum Pixels {
+pub(super) enum Pixels {
     Nearest,
     Bilinear,
     Bicubic,
     Lanczos,
+}
+
+impl Pixels {
+    pub(super) fn filter(self) -> Filter {
+        match self {
+            Self::Nearest => Filter::Nearest,
+            Self::Bilinear => Filter::Bilinear,
+            Self::Bicubic => Filter::Bicubic,
+            Self::Lanczos => Filter::Lanczos,
+        }
+    }
 }
 
 #[derive(Debug, Clone, Copy, Deserialize)]
@@ -89,12 +101,7 @@ pub(super) fn draft(table: Option<&Image>) -> Result<ImageDraft, Fault> {
             Part::Square(side) => (side.get(), side.get()),
             Part::Exact([height, width]) => (height.get(), width.get()),
         }),
-        filter: table.filter.map(|filter| match filter {
-            Pixels::Nearest => Filter::Nearest,
-            Pixels::Bilinear => Filter::Bilinear,
-            Pixels::Bicubic => Filter::Bicubic,
-            Pixels::Lanczos => Filter::Lanczos,
-        }),
+        filter: table.filter.map(Pixels::filter),
         colours: table.colours.map(|colours| match colours {
             Channels::Rgb => Colours::Rgb,
             Channels::Bgr => Colours::Bgr,
@@ -123,12 +130,12 @@ fn resize(size: Size) -> Resize {
     }
 }
 
-fn is_positive(number: f32) -> bool {
+pub(super) fn is_positive(number: f32) -> bool {
     number.is_finite() && number > 0.0
 }
 
 #[expect(clippy::cast_possible_truncation, reason = "what is too large or too small for it is refused")]
-fn rescale(factor: &Spanned<f64>) -> Result<f32, Fault> {
+pub(super) fn rescale(factor: &Spanned<f64>) -> Result<f32, Fault> {
     let number = *factor.get_ref() as f32;
     if is_positive(number) {
         return Ok(number);
@@ -137,7 +144,7 @@ fn rescale(factor: &Spanned<f64>) -> Result<f32, Fault> {
 }
 
 #[expect(clippy::cast_possible_truncation, reason = "what is too large or too small for it is refused")]
-fn per_channel(list: &Spanned<Vec<f64>>, what: &str, fits: fn(f32) -> bool) -> Result<Vec<f32>, Fault> {
+pub(super) fn per_channel(list: &Spanned<Vec<f64>>, what: &str, fits: fn(f32) -> bool) -> Result<Vec<f32>, Fault> {
     let numbers: Vec<f32> = list.get_ref().iter().map(|&number| number as f32).collect();
     if matches!(numbers.len(), 1 | 3) && numbers.iter().all(|&number| fits(number)) {
         return Ok(numbers);

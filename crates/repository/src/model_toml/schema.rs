@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 use serde::Deserialize;
 use toml::Spanned;
 
+use super::builtin::Builtin;
 use super::columns::Column;
 use super::ensemble::{Sources, Step};
 use super::image::Image;
@@ -46,6 +47,8 @@ pub(super) struct File {
     pub(super) column: Vec<Spanned<Column>>,
     /// The calls that an ensemble is made of.
     pub(super) step: Vec<Spanned<Step>>,
+    /// The function that the server has itself.
+    pub(super) builtin: Option<Spanned<Builtin>>,
     /// Merging of requests.
     pub(super) batching: Batching,
     /// Parallel executions.

@@ -37,15 +37,25 @@ pub(super) struct Text {
 /// The most tokens that can be asked for.
 const TOKEN_LIMIT: u32 = 16_777_216;
 /// Tokens of a text.
-type Tokens = Whole<1, TOKEN_LIMIT>;
+pub(super) type Tokens = Whole<1, TOKEN_LIMIT>;
 /// Classes of an answer.
 pub(super) type Classes = Whole<1, 1_000_000>;
 
+/// What happens to longer texts.
 #[derive(Debug, Clone, Copy, Deserialize)]
 #[serde(rename_all = "lowercase")]
-enum WhenOverlong {
+pub(super) enum WhenOverlong {
     Cut,
     Refuse,
+}
+
+impl WhenOverlong {
+    pub(super) fn rule(self) -> Overlong {
+        match self {
+            Self::Cut => Overlong::Cut,
+            Self::Refuse => Overlong::Refuse,
+        }
+    }
 }
 
 /// How scores are made.
@@ -86,10 +96,7 @@ pub(super) fn draft(kind: TextKind, table: Option<&Text>) -> Result<TextDraft, F
     Ok(TextDraft {
         tokenizer: table.tokenizer.clone(),
         max_length: table.max_length.map(Whole::count),
-        overlong: match table.overlong {
-            Some(WhenOverlong::Refuse) => Overlong::Refuse,
-            Some(WhenOverlong::Cut) | None => Overlong::Cut,
-        },
+        overlong: table.overlong.map(WhenOverlong::rule).unwrap_or_default(),
         pad_to: table.pad_to.map(Whole::count),
         scores: table.scores.as_ref().map(|scores| scores.get_ref().rule()),
         top_k: table.top_k.as_ref().map(|top_k| top_k.get_ref().count()),

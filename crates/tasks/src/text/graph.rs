@@ -139,12 +139,17 @@ impl Graph {
     /// # Errors
     /// None that could happen: shapes and data are made together.
     pub(super) fn tensors(&self, rows: &[&Tokens], shaping: &Shaping) -> Result<Vec<Tensor>> {
-        let length = rows.iter().map(|row| row.ids.len()).max().unwrap_or(0).max(shaping.least);
+        let length = shaping.length(rows);
         self.inputs.iter().map(|input| input.tensor(rows, length, shaping)).collect()
     }
 }
 
 impl Shaping {
+    /// Returns how long the rows of one part become.
+    pub(super) fn length(&self, rows: &[&Tokens]) -> usize {
+        rows.iter().map(|row| row.ids.len()).max().unwrap_or(0).max(self.least)
+    }
+
     /// Returns where a text's tokens stand in an output of `length` tokens.
     pub(super) fn place(&self, tokens: usize, length: usize) -> std::ops::Range<usize> {
         let tokens = tokens.max(1);

@@ -199,7 +199,7 @@ fn a_long_text_is_cut_or_refused() {
     assert_eq!(
         error.message(),
         "row 1, 'text': the text has more than 4 tokens, which is all that the model takes; shorten it, or set \
-         `overlong = \"cut\"` under [text] in model.toml"
+         `overlong = \"cut\"` in its model.toml"
     );
 }
 

@@ -6,13 +6,33 @@
 
 use std::path::Path;
 
-use salver_core::{Error, Overlong, Result, TextSpec};
+use salver_core::{Error, Overlong, Result, TextSpec, TokenizeSpec};
 use tokenizers::{
     Encoding, Model as _, ModelWrapper, OffsetType, PaddingDirection, PaddingStrategy, PostProcessor as _,
     PreTokenizer as _, TruncationDirection,
 };
 
 use super::{limits, prefix};
+
+/// Which tokenizer, and how long its texts may become.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Settings<'a> {
+    file: &'a Path,
+    max_length: Option<usize>,
+    overlong: Overlong,
+}
+
+impl<'a> From<&'a TextSpec> for Settings<'a> {
+    fn from(spec: &'a TextSpec) -> Self {
+        Self { file: &spec.tokenizer, max_length: spec.max_length, overlong: spec.overlong }
+    }
+}
+
+impl<'a> From<&'a TokenizeSpec> for Settings<'a> {
+    fn from(spec: &'a TokenizeSpec) -> Self {
+        Self { file: &spec.tokenizer, max_length: spec.max_length, overlong: spec.overlong }
+    }
+}
 
 /// A tokenizer and how long its texts may become.
 pub(super) struct Tokenizer {
@@ -72,15 +92,16 @@ pub(super) enum Offsets {
 }
 
 impl Tokenizer {
-    /// Reads the file that `spec` names. `fixed` is the number of tokens that the graph takes, if
+    /// Reads the file that `settings` name. `fixed` is the number of tokens that the graph takes, if
     /// it takes only one.
     ///
     /// # Errors
     /// `InvalidInput` naming the file, or the setting that does not fit.
-    pub(super) fn read(spec: &TextSpec, fixed: Option<usize>, offsets: Offsets) -> Result<Self> {
+    pub(super) fn read<'a>(settings: impl Into<Settings<'a>>, fixed: Option<usize>, offsets: Offsets) -> Result<Self> {
+        let Settings { file, max_length, overlong } = settings.into();
         // Every core is in use by requests already; one text is never spread over threads.
         tokenizers::parallelism::set_parallelism(false);
-        let mut inner = read_file(&spec.tokenizer)?;
+        let mut inner = read_file(file)?;
         let padding = Padding::of(&inner);
         let own = inner.get_truncation().cloned();
         let _ = inner.with_truncation(None);
@@ -88,7 +109,7 @@ impl Tokenizer {
         bound(&mut inner);
         let special = inner.get_post_processor().map_or(0, |processor| processor.added_tokens(false));
         let direction = own.as_ref().map_or(TruncationDirection::Right, |own| own.direction);
-        let limit = limit(spec.max_length, own.map(|own| own.max_length), fixed)?;
+        let limit = limit(max_length, own.map(|own| own.max_length), fixed)?;
         if limit <= special {
             return Err(Error::invalid_input(format!(
                 "max_length is {limit}, but {special} special tokens go around every text; allow more"
@@ -96,7 +117,12 @@ impl Tokenizer {
         }
         let is_local = prefix::is_local(&inner) && direction == TruncationDirection::Right;
         let offsets = if offsets == Offsets::Wanted { OffsetType::Char } else { OffsetType::None };
-        Ok(Self { inner, limit, special, overlong: spec.overlong, direction, offsets, padding, is_local })
+        Ok(Self { inner, limit, special, overlong, direction, offsets, padding, is_local })
+    }
+
+    /// Returns the most tokens of a text, special ones included.
+    pub(super) fn limit(&self) -> usize {
+        self.limit
     }
 
     pub(super) fn padding(&self) -> Padding {
@@ -167,7 +193,7 @@ impl Tokenizer {
     fn too_long(&self) -> Error {
         Error::too_large(format!(
             "the text has more than {} tokens, which is all that the model takes; shorten it, or set \
-             `overlong = \"cut\"` under [text] in model.toml",
+             `overlong = \"cut\"` in its model.toml",
             self.limit
         ))
     }
