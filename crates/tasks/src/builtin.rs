@@ -82,4 +82,4 @@ fn make(spec: &BuiltinSpec) -> Result<Arc<dyn Function>> {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

@@ -176,4 +176,4 @@ fn scores(graph: &Signature, n_labels: usize) -> Result<(usize, &TensorSpec)> {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

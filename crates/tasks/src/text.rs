@@ -242,4 +242,4 @@ fn table(rows: usize, columns: usize) -> Shape {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

@@ -166,7 +166,7 @@ fn staged_direct_and_unaligned_inputs_give_the_same_answer(engine: &dyn Engine) 
 }
 
 /// The same tensor, `shift` bytes off any alignment, as inside a request's body.
-fn moved_by(input: &Tensor, shift: usize) -> Tensor {
+pub(crate) fn moved_by(input: &Tensor, shift: usize) -> Tensor {
     let data = input.bytes().expect("a fixed-size type");
     let mut body = vec![0u8; data.len() + 64 + shift];
     let start = body.as_ptr().align_offset(64) + shift;

@@ -1,4 +1,4 @@
-//! What tests share: a fake engine, the contract suite of engines, and starters for the server, for
+//! What tests share: a fake engine, the contract suites of engines, and starters for the server, for
 //! Redis, for PostgreSQL and for S3.
 //!
 //! Nothing here is part of the product; only dev-dependencies point to this crate.
@@ -6,6 +6,7 @@
 mod engine_suite;
 mod fake;
 mod gate;
+mod model_suite;
 mod postgres;
 mod python;
 mod redis_server;
@@ -17,6 +18,7 @@ mod spec;
 pub use engine_suite::{EngineModels, engine_suite, run_staged};
 pub use fake::{BatchRecord, Compute, FakeEngine, Reaction, tensor, text};
 pub use gate::Gate;
+pub use model_suite::model_suite;
 pub use postgres::Postgres;
 pub use python::python;
 pub use redis_server::RedisServer;

@@ -1,6 +1,6 @@
 //! `labels`: scores of classes to the names of the best ones.
 
-use salver_core::{Batching, DataType, Elements, LabelsSpec, Result, Shape, Signature, Tensor, TensorSpec};
+use salver_core::{Batching, DataType, Elements, Error, LabelsSpec, Result, Shape, Signature, Tensor, TensorSpec};
 
 use super::{Function, View};
 use crate::scores::Ranking;
@@ -16,6 +16,9 @@ impl Labels {
     /// # Errors
     /// `InvalidInput` without labels.
     pub(super) fn new(spec: &LabelsSpec) -> Result<Self> {
+        if spec.labels.is_empty() {
+            return Err(Error::invalid_input("there are no labels; give one for each score"));
+        }
         let classes = i64::try_from(spec.labels.len()).unwrap_or(i64::MAX);
         let scores = TensorSpec::new("scores", DataType::Fp32, &[-1, classes]);
         let ranking = Ranking::new(&scores, &spec.labels, spec.scores, spec.k)?;

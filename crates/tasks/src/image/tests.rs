@@ -38,7 +38,7 @@ fn graph(dtype: DataType, shape: &[i64]) -> Signature {
 }
 
 /// Writes a PNG.
-fn png(size: (u32, u32), color: png::ColorType, pixels: &[u8]) -> Vec<u8> {
+pub(crate) fn png(size: (u32, u32), color: png::ColorType, pixels: &[u8]) -> Vec<u8> {
     let mut file = Vec::new();
     let mut encoder = png::Encoder::new(&mut file, size.0, size.1);
     encoder.set_color(color);

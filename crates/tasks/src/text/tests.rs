@@ -16,7 +16,7 @@ fn vocabulary() -> serde_json::Value {
     vocab
 }
 
-pub(super) fn definition() -> serde_json::Value {
+pub(crate) fn definition() -> serde_json::Value {
     let special = |id: u32, content: &str| {
         json!({"id": id, "content": content, "single_word": false, "lstrip": false, "rstrip": false,
                "normalized": false, "special": true})
@@ -35,12 +35,12 @@ pub(super) fn definition() -> serde_json::Value {
 }
 
 /// A tokenizer's file that is gone with the value.
-pub(super) struct File {
+pub(crate) struct File {
     _folder: tempfile::TempDir,
-    pub(super) path: PathBuf,
+    pub(crate) path: PathBuf,
 }
 
-pub(super) fn file(definition: &serde_json::Value) -> File {
+pub(crate) fn file(definition: &serde_json::Value) -> File {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("tokenizer.json");
     std::fs::write(&path, definition.to_string()).unwrap();
