@@ -6,6 +6,7 @@ use salver_core::{ErrorKind, QueuePolicy};
 
 use super::*;
 
+mod builtin;
 mod python;
 mod tasks;
 
@@ -349,7 +350,7 @@ fn settings_that_contradict_each_other_are_refused() {
             "line 4: batching.padding.buckets must ascend, got 32 after 32",
         ),
         ("\n\nname = 'a/b'", "line 3: name: model name 'a/b' may hold letters, digits and '_', '-', '.', '+' only"),
-        ("\nengine = 'torch'", "line 2: engine must be one of onnx, rten, python, got 'torch'"),
+        ("\nengine = 'torch'", "line 2: engine must be one of onnx, rten, python, ensemble, builtin, got 'torch'"),
         (
             "task = 'tabluar'",
             "line 1: task must be one of tensor, tabular, text-classification, text-embedding, token-classification, \
@@ -369,7 +370,7 @@ fn settings_that_contradict_each_other_are_refused() {
     check_error(
         "engine = 'grpc'",
         ErrorKind::InvalidInput,
-        "line 1: engine must be one of onnx, rten, python, ensemble, got 'grpc'",
+        "line 1: engine must be one of onnx, rten, python, ensemble, builtin, got 'grpc'",
     );
 }
 

@@ -1,6 +1,6 @@
 //! Salver's own model folders.
 
-use salver_core::{ErrorKind, TaskSpec};
+use salver_core::{Backing, BuiltinSpec, ErrorKind, TaskSpec};
 use salver_repository::Kind;
 
 use crate::tree::{Tree, error, open, outline, project, spec};
@@ -131,4 +131,50 @@ fn a_tokenizer_lies_in_the_folder() {
         let error = error(&tree.open("x"), "x");
         assert!(error.message().contains(expected), "{error}");
     }
+}
+
+#[test]
+fn a_function_has_its_files_and_its_labels() {
+    let labels = "labels = 'names.txt'\n[builtin]\nfunction = 'labels'";
+    let tree = Tree::new(&[("r/l/model.toml", labels), ("r/l/names.txt", "cat\ndog\n")]);
+    tree.write("r/t/model.toml", "engine = 'builtin'\n[builtin]\nfunction = 'tokenize'\ntokenizer = 'tok.json'");
+    tree.write("r/t/tok.json", "{}");
+    let repository = tree.open("r");
+    let before = spec(&repository, "l");
+    assert_eq!((before.engine.as_deref(), before.artifact.clone()), (Some("builtin"), tree.path("r/l/model.toml")));
+    assert!(before.labels.is_empty(), "classes are the function's, not an output's");
+    let Backing::Builtin(function) = &before.backing else { panic!("{:?}", before.backing) };
+    assert!(matches!(&**function, BuiltinSpec::Labels(spec) if spec.labels == ["cat", "dog"]));
+    tree.write("r/l/names.txt", "cat\n");
+    assert_ne!(spec(&repository, "l").fingerprint, before.fingerprint);
+
+    let before = spec(&repository, "t");
+    let Backing::Builtin(function) = &before.backing else { panic!("{:?}", before.backing) };
+    assert!(matches!(&**function, BuiltinSpec::Tokenize(spec) if spec.tokenizer == tree.path("r/t/tok.json")));
+    tree.write("r/t/tok.json", "{ }");
+    assert_ne!(spec(&repository, "t").fingerprint, before.fingerprint);
+    tree.write("r/l/names.txt", "");
+    let none = error(&repository, "l");
+    assert!(none.message().ends_with("l/model.toml: labels: the file has none; write one a line"), "{none}");
+    tree.write("r/t/model.toml", "[builtin]\nfunction = 'tokenize'\ntokenizer = '../l/names.txt'");
+    let outside = error(&repository, "t");
+    assert!(
+        outside.message().contains("builtin.tokenizer: '../l/names.txt' must be a path inside the folder"),
+        "{outside}"
+    );
+}
+
+#[test]
+fn requests_of_heavy_functions_stay_apart() {
+    let max_rows = |table: &str| {
+        let tree = Tree::new(&[("x/model.toml", table), ("x/tokenizer.json", "{}")]);
+        let spec = spec(&tree.open("x"), "x");
+        spec.config.dynamic_batching.as_ref().and_then(|batching| batching.max_rows)
+    };
+    assert_eq!(max_rows("[builtin]\nfunction = 'image'"), Some(1));
+    assert_eq!(max_rows("[builtin]\nfunction = 'crop'\nsize = [1, 1]"), Some(1));
+    assert_eq!(max_rows("[builtin]\nfunction = 'crop'\nsize = [1, 1]\n[batching]\nmax_rows = 4"), Some(4));
+    assert_eq!(max_rows("[builtin]\nfunction = 'tokenize'\npad = 'longest'"), Some(1));
+    assert_eq!(max_rows("[builtin]\nfunction = 'tokenize'"), None);
+    assert_eq!(max_rows("[builtin]\nfunction = 'top-k'\nk = 1"), None);
 }
