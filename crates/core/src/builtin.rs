@@ -1,6 +1,6 @@
 //! Steps of pipelines that the server computes itself, as a model's files say.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use crate::{DataType, Filter, Overlong, ScoreRule};
 
@@ -28,6 +28,14 @@ impl BuiltinSpec {
             Self::TopK(_) => "top-k",
             Self::Labels(_) => "labels",
             Self::Image(_) => "image",
+        }
+    }
+
+    /// Returns the file that it reads; none: it needs none.
+    pub fn file(&self) -> Option<&Path> {
+        match self {
+            Self::Tokenize(tokenize) => Some(&tokenize.tokenizer),
+            Self::Crop(_) | Self::TopK(_) | Self::Labels(_) | Self::Image(_) => None,
         }
     }
 

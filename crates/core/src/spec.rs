@@ -2,7 +2,7 @@
 
 use std::any::Any;
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -57,6 +57,16 @@ pub enum Backing {
     Ensemble(Arc<EnsembleSpec>),
     /// A function that the server has itself. The artifact is the file that says so.
     Builtin(Arc<BuiltinSpec>),
+}
+
+impl Backing {
+    /// Returns the file that it needs beside the model's own; none: it needs none.
+    pub fn file(&self) -> Option<&Path> {
+        match self {
+            Self::Builtin(builtin) => builtin.file(),
+            Self::Artifact | Self::Ensemble(_) => None,
+        }
+    }
 }
 
 /// What a file must hold.

@@ -115,7 +115,10 @@ impl Loading {
     ) -> Option<Self> {
         let cache = cache.filter(|_| spec.config.response_cache)?.clone();
         let is_told_apart = cache.shared.is_some() || spec.config.on_miss == OnMiss::Job;
-        let read = |spec: &ModelSpec| digest::Files::read(&spec.name, &spec.artifact, spec.task.file());
+        let read = |spec: &ModelSpec| {
+            let beside = spec.task.file().or(spec.backing.file());
+            digest::Files::read(&spec.name, &spec.artifact, beside)
+        };
         let all = || std::iter::once(spec).chain(members.iter().map(Arc::as_ref));
         let files = is_told_apart.then(|| all().map(read).collect::<std::io::Result<Vec<_>>>());
         let files = files.and_then(|read| {

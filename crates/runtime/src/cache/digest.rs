@@ -8,7 +8,7 @@ use std::fs::{self, File, Metadata};
 use std::io;
 use std::path::{Path, PathBuf};
 
-use salver_core::TaskSpec;
+use salver_core::{Backing, BuiltinSpec, TaskSpec};
 
 use super::question::Digest;
 use crate::slot::Slot;
@@ -96,6 +96,7 @@ pub(crate) fn version(files: &[Files], slot: &Slot) -> [u8; 32] {
     digest.bytes(&info.version.to_le_bytes());
     files.iter().for_each(|files| digest.bytes(&files.content));
     digest.bytes(settings(&slot.spec.task).as_bytes());
+    digest.bytes(function(&slot.spec.backing).as_bytes());
     for tensors in [&info.signature.inputs, &info.signature.outputs] {
         digest.number(tensors.len());
         for spec in tensors {
@@ -122,6 +123,16 @@ fn settings(task: &TaskSpec) -> String {
         text.tokenizer = PathBuf::new();
     }
     format!("{task:?}")
+}
+
+/// Everything that a function was told, as of a task.
+fn function(backing: &Backing) -> String {
+    let Backing::Builtin(builtin) = backing else { return String::new() };
+    let mut builtin = BuiltinSpec::clone(builtin);
+    if let BuiltinSpec::Tokenize(tokenize) = &mut builtin {
+        tokenize.tokenizer = PathBuf::new();
+    }
+    format!("{builtin:?}")
 }
 
 fn dims(digest: &mut Digest, dims: &[salver_core::Dim]) {
