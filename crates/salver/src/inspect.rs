@@ -3,13 +3,14 @@
 //! Reads the file itself; no engine is loaded. What only a configuration says (columns, labels,
 //! metrics, the task) is shown where there is one.
 
+mod builtin;
 mod python;
 
 use std::path::Path;
 use std::sync::Arc;
 
 use anyhow::{Context as _, Result, bail};
-use salver_core::{DataType, ModelInfo, ModelSource as _, ModelSpec, Task, TensorSpec};
+use salver_core::{Backing, DataType, ModelInfo, ModelSource as _, ModelSpec, Task, TensorSpec};
 use salver_repository::onnx::{OnnxDim, OnnxSummary, OnnxType, OnnxValue, summarize};
 use salver_repository::{Kind, Repository};
 use serde_json::{Value, json};
@@ -29,6 +30,8 @@ pub(crate) fn run(options: &InspectOptions) -> Result<()> {
     let (kind, specs) = specs(&options.path)?;
     let (in_python, graphs): (Vec<_>, Vec<_>) = specs.into_iter().partition(|spec| spec.python.is_some());
     let in_python: Vec<_> = in_python.iter().filter_map(|spec| Some((spec, spec.python.as_ref()?))).collect();
+    let (functions, graphs): (Vec<_>, Vec<_>) =
+        graphs.into_iter().partition(|spec| matches!(spec.backing, Backing::Builtin(_)));
     let mut models = Vec::with_capacity(graphs.len());
     for spec in graphs {
         let summary = summarize(&spec.artifact)?;
@@ -38,7 +41,9 @@ pub(crate) fn run(options: &InspectOptions) -> Result<()> {
     }
     if options.json {
         let of_python = in_python.iter().map(|(spec, python)| python::json(kind, spec, python));
-        let all: Vec<Value> = models.iter().map(Inspected::json).chain(of_python).collect();
+        let of_functions = functions.iter().map(|spec| builtin::json(kind, spec));
+        let all = models.iter().map(Inspected::json).chain(of_python).chain(of_functions);
+        let all: Vec<Value> = all.collect();
         return match all.as_slice() {
             [only] => out::json(only),
             several => out::json(several),
@@ -46,6 +51,7 @@ pub(crate) fn run(options: &InspectOptions) -> Result<()> {
     }
     models.iter().for_each(Inspected::print);
     in_python.iter().for_each(|(spec, python)| python::print(kind, spec, python));
+    functions.iter().for_each(|spec| builtin::print(kind, spec));
     let flag = if in_python.is_empty() { "" } else { " --allow-python" };
     out::line(format!("Serve it: salver serve {}{flag}", options.path.display()));
     for model in &models {

@@ -3,9 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use salver_core::{
-    Backing, BuiltinSpec, Error, InstanceGroup, ModelConfig, ModelName, ModelSpec, PythonSpec, Result, TaskSpec,
-};
+use salver_core::{Backing, Error, InstanceGroup, ModelConfig, ModelName, ModelSpec, PythonSpec, Result, TaskSpec};
 
 use super::schema::Labels;
 use super::{BUILTIN, ENSEMBLE, MANIFEST, Manifest, builtin, parse};
@@ -92,8 +90,8 @@ fn backing(
         return Ok(manifest.backing.clone().unwrap_or_default());
     };
     let spec = builtin::resolve(spec, labels, find)?;
-    if let BuiltinSpec::Tokenize(tokenize) = &spec {
-        fingerprint.add(&tokenize.tokenizer);
+    if let Some(file) = spec.file() {
+        fingerprint.add(file);
     }
     Ok(Backing::Builtin(spec.into()))
 }
