@@ -48,6 +48,17 @@ impl BuiltinSpec {
         }
     }
 
+    /// Returns up to how many bytes of inputs are so little work that the thread which brought them
+    /// may do it.
+    pub fn quick_bytes(&self) -> usize {
+        match self {
+            // A picture of a few bytes may be a large one, and a box a large part of it.
+            Self::Crop(_) | Self::Image(_) => 0,
+            Self::Tokenize(_) => 1 << 10,
+            Self::TopK(_) | Self::Labels(_) => 64 << 10,
+        }
+    }
+
     /// Whether rows are so much work that a batch of them is none the cheaper.
     pub fn is_heavy(&self) -> bool {
         match self {

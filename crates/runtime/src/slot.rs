@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 use salver_core::{
-    AsyncModel, Class, Context, Error, ErrorKind, InferRequest, InferResponse, Model, ModelInfo, ModelSpec,
+    AsyncModel, Backing, Class, Context, Error, ErrorKind, InferRequest, InferResponse, Model, ModelInfo, ModelSpec,
     ModelStatistics, Parameters, Placement, Result, Tensor,
 };
 use salver_telemetry::{ModelMetrics, Outcome, Replaced, TaskMetrics};
@@ -72,6 +72,8 @@ pub(crate) struct Slot {
     /// Set for a version whose answers are kept.
     pub(crate) cache: OnceLock<CachedVersion>,
     pub(crate) inline: Inline,
+    /// The most bytes of a request that may run where it is; none: any number.
+    pub(crate) quick_bytes: Option<usize>,
     pub(crate) levels: Levels,
     pub(crate) order: Option<Order>,
     pub(crate) usage: Usage,
@@ -159,8 +161,13 @@ impl Slot {
             false => Inline::new(&config.instance_groups, batching.max_delay, run_time),
         };
         let task_metrics = interface.task.as_ref().map(|_| metrics.task());
+        let quick_bytes = match &spec.backing {
+            Backing::Builtin(builtin) => Some(builtin.quick_bytes()),
+            Backing::Artifact | Backing::Ensemble(_) => None,
+        };
         Self {
             fixed_rows: interface.has_fixed_rows(),
+            quick_bytes,
             is_elsewhere: false,
             is_decoupled: config.decoupled,
             show_standing: OnceLock::new(),

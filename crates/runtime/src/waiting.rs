@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use parking_lot::{Condvar, Mutex, MutexGuard};
-use salver_core::{Error, Result};
+use salver_core::{Error, Result, Tensor};
 
 use crate::desk::Due;
 use crate::inline::Crew;
@@ -148,7 +148,12 @@ impl Slot {
     /// Puts a request into a line; returns its id, and the crew that it is to lead, if any.
     pub(crate) fn push(&self, mut entry: Entry<Job>) -> Result<(u64, Option<&Crew>)> {
         let is_online = entry.lane != Lane::Background && entry.rows <= self.batching.max_rows;
-        if is_online && let Some(crew) = self.inline.crew() {
+        let bytes = || entry.payload.inputs.iter().map(Tensor::payload_len).sum::<usize>();
+        let is_quick = self.quick_bytes.is_none_or(|most| bytes() <= most);
+        if is_online
+            && is_quick
+            && let Some(crew) = self.inline.crew()
+        {
             let (id, leads) = crew.join(entry);
             self.metrics.queue_grew(1);
             return Ok((id, leads.then_some(crew)));
