@@ -269,10 +269,10 @@ def test_what_is_too_large_is_said_to_be(server):
         return server.post(f"/models/{model}/predict", inputs)
 
     answer = send("strict", text=["fox " * 30])
-    assert answer.status_code == 413 and "more than 24 tokens" in answer.json()["error"], answer.text
+    assert answer.status_code == 413 and "more than 24 tokens" in answer.json()["error"]["message"], answer.text
     boxes = [[[0, 0, 1, 1]] * 500_000]
     answer = send("crops", image=[[[[1, 2, 3]]]], boxes=boxes)
-    assert answer.status_code == 413 and "512 MiB" in answer.json()["error"], answer.text
+    assert answer.status_code == 413 and "512 MiB" in answer.json()["error"]["message"], answer.text
 
 
 def test_one_bad_request_harms_no_other(server):
