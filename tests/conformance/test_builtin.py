@@ -3,6 +3,7 @@
 import io
 import json
 import random
+import subprocess
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -10,6 +11,7 @@ import pytest
 import texts
 import tritonclient.grpc as grpc_client
 import tritonclient.http as http_client
+from harness import BINARY, PATIENCE_S
 from PIL import Image
 from tokenizers import Tokenizer
 from tritonclient.utils import InferenceServerException
@@ -300,7 +302,7 @@ def test_each_function_is_a_model_like_any_other(server):
         {"name": "scores", "datatype": "FP32", "shape": [-1, -1]},
         {"name": "ids", "datatype": "INT64", "shape": [-1, -1]},
     ]
-    assert 'salver_requests_total{model="best"' in server.get("/metrics").text
+    assert 'ml_inference_duration_seconds_count{model="best"' in server.get("/metrics").text
     assert not [record for record in server.records() if record.get("level") == "WARN"]
 
 
@@ -313,9 +315,11 @@ def test_each_function_is_a_model_like_any_other(server):
         ('[builtin]\nfunction = "top-k"\nk = 2\nsize = [1, 1]', "line 4: builtin.size: belongs to the function crop and image"),
     ],
 )  # fmt: skip
-def test_a_bad_file_is_refused_with_its_line(start, tmp_path, manifest, expected):
+def test_a_bad_file_is_refused_with_its_line(tmp_path, manifest, expected):
     (tmp_path / "step").mkdir()
     (tmp_path / "step" / "model.toml").write_text(manifest)
-    server = start(tmp_path, ready=False)
-    server.until(lambda: server.get("/models").json()["models"][0].get("reason"), "refused")
-    assert expected in server.get("/models").json()["models"][0]["reason"]
+    command = [BINARY, "check", tmp_path, "--json"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE_S)
+    (model,) = json.loads(done.stdout)
+    assert done.returncode == 1 and model["state"] == "failed"
+    assert expected in model["reason"]
