@@ -169,7 +169,7 @@ impl Area {
             let unit = if is_relative { f64::from(from) } else { 1.0 };
             // A number that is none stays so, and is not less than another.
             let [start, end] = [start, end].map(|place| (f64::from(place) * unit).clamp(0.0, f64::from(from)));
-            (start < end).then(|| Side { start, extent: end - start, from })
+            (start < end).then_some(Side { start, extent: end - start, from })
         };
         Some(Self { across: side(left, right, size.width)?, down: side(top, bottom, size.height)? })
     }
