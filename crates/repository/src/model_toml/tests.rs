@@ -210,7 +210,7 @@ fn a_level_takes_what_it_leaves_out_from_the_table_around_it() {
 #[test]
 fn mistakes_are_named_with_their_line() {
     let known = "expected one of `name`, `version`, `engine`, `artifact`, `task`, `labels`, `input`, `output`, `python`, `text`, `image`, \
-                 `column`, `batching`, `instances`, `cache`, `metrics`";
+                 `column`, `step`, `builtin`, `batching`, `instances`, `cache`, `metrics`";
     check_error("name = 'a'\nverion = 2", ErrorKind::InvalidInput, &format!("line 2: unknown field `verion`, {known}"));
     for (text, expected) in [
         ("\n[batching]\nmax_row = 2", "line 3: batching: unknown field `max_row`, expected one of "),
