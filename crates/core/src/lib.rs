@@ -16,6 +16,7 @@ mod elements;
 mod engine;
 mod ensemble;
 mod error;
+mod features;
 mod infer;
 mod name;
 mod python;
@@ -40,6 +41,7 @@ pub use elements::{Elements, ElementsBuilder};
 pub use engine::{BatchLayout, Engine, InputLayout, Inputs, Instance, Interrupt, Model, Placement};
 pub use ensemble::{Comparison, Condition, Constant, EnsembleOutput, EnsembleSpec, OnFailure, Source, StepSpec};
 pub use error::{Error, ErrorKind, Result};
+pub use features::{FeatureRows, FeatureSpec, FeaturesSpec, KeyType, MissingRow};
 pub use futures::future::BoxFuture;
 pub use futures::stream::BoxStream;
 pub use infer::{

@@ -9,7 +9,7 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use crate::{
-    BatchInput, BatchOutput, DataType, Dim, EnsembleSpec, Error, ModelName, OnMiss, PythonSpec, Result,
+    BatchInput, BatchOutput, DataType, Dim, EnsembleSpec, Error, FeaturesSpec, ModelName, OnMiss, PythonSpec, Result,
     SequenceBatching, TaskSpec,
 };
 
@@ -55,6 +55,8 @@ pub enum Backing {
     Artifact,
     /// Other models. The artifact is the file that says so.
     Ensemble(Arc<EnsembleSpec>),
+    /// Rows of a feature store. The artifact is the file that says which.
+    Features(Arc<FeaturesSpec>),
 }
 
 /// What a file must hold.

@@ -7,6 +7,7 @@ mod batching;
 mod columns;
 mod ensemble;
 mod fault;
+mod features;
 mod folder;
 mod image;
 mod instances;
@@ -31,9 +32,11 @@ use crate::task::Draft;
 /// The file that makes a folder a Salver model.
 pub(crate) const MANIFEST: &str = "model.toml";
 
-const ENGINES: [&str; 4] = ["onnx", "rten", PYTHON, ENSEMBLE];
+const ENGINES: [&str; 5] = ["onnx", "rten", PYTHON, ENSEMBLE, FEATURES];
 /// The engine of models that are made of others.
 const ENSEMBLE: &str = "ensemble";
+/// The engine of models that look rows up.
+const FEATURES: &str = "features";
 
 /// What a `model.toml` says, checked as far as that needs no other file.
 #[derive(Debug, Clone, PartialEq)]
@@ -139,7 +142,8 @@ impl Manifest {
 /// Returns what stands behind a model that has no artifact.
 fn backing(file: &File) -> Result<Option<Backing>, Fault> {
     let ensemble = ensemble::spec(file)?.map(|spec| Backing::Ensemble(spec.into()));
-    Ok(ensemble)
+    let features = features::spec(file)?.map(|spec| Backing::Features(spec.into()));
+    Ok(ensemble.or(features))
 }
 
 fn check_choice(value: Option<&Spanned<String>>, known: &[&str]) -> Result<(), Fault> {

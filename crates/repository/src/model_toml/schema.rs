@@ -10,6 +10,7 @@ use toml::Spanned;
 
 use super::columns::Column;
 use super::ensemble::{Sources, Step};
+use super::features::{Feature, Features};
 use super::image::Image;
 use super::number::{Milliseconds, Whole};
 use super::python::Python;
@@ -46,6 +47,10 @@ pub(super) struct File {
     pub(super) column: Vec<Spanned<Column>>,
     /// The calls that an ensemble is made of.
     pub(super) step: Vec<Spanned<Step>>,
+    /// The rows that are looked up.
+    pub(super) features: Option<Spanned<Features>>,
+    /// What is in them.
+    pub(super) feature: Vec<Spanned<Feature>>,
     /// Merging of requests.
     pub(super) batching: Batching,
     /// Parallel executions.

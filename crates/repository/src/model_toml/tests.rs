@@ -369,7 +369,7 @@ fn settings_that_contradict_each_other_are_refused() {
     check_error(
         "engine = 'grpc'",
         ErrorKind::InvalidInput,
-        "line 1: engine must be one of onnx, rten, python, ensemble, got 'grpc'",
+        "line 1: engine must be one of onnx, rten, python, ensemble, features, got 'grpc'",
     );
 }
 
