@@ -6,6 +6,7 @@ use salver_core::{ErrorKind, QueuePolicy};
 
 use super::*;
 
+mod features;
 mod python;
 mod tasks;
 
