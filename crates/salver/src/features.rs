@@ -53,7 +53,10 @@ mod tests {
     #[test]
     fn a_name_stands_before_the_scheme() {
         assert_eq!(split("redis://host/1"), ("default", "redis://host/1"));
-        assert_eq!(split("users=postgres://u:a=b@host/x?sslmode=require"), ("users", "postgres://u:a=b@host/x?sslmode=require"));
+        assert_eq!(
+            split("users=postgres://u:a=b@host/x?sslmode=require"),
+            ("users", "postgres://u:a=b@host/x?sslmode=require")
+        );
         assert_eq!(split("redis://:a=b@host"), ("default", "redis://:a=b@host"));
         assert_eq!(split("users="), ("users", ""));
         assert_eq!(split("=redis://host"), ("", "redis://host"));

@@ -26,7 +26,9 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry;
 
 use self::buckets::{DURATION, ROWS, STAGE};
-use self::labels::{CacheLabels, LookupLabels, ModelLabels, OutcomeLabels, ReplacedLabels, RequestLabels, StageLabels, StateLabels};
+use self::labels::{
+    CacheLabels, LookupLabels, ModelLabels, OutcomeLabels, ReplacedLabels, RequestLabels, StageLabels, StateLabels,
+};
 use self::model::{Series, Stage};
 use self::residency::ResidencyFamilies;
 use crate::histogram::AtomicHistogram;

@@ -339,7 +339,10 @@ fn is_packed(feature: &Feature, rows: &FeatureRows) -> Result<bool, Fault> {
         return Ok(false);
     };
     if matches!(rows, FeatureRows::Table { .. }) {
-        return Err(Fault::invalid(place, "packed is for fields of Redis; columns of PostgreSQL have types, leave it out"));
+        return Err(Fault::invalid(
+            place,
+            "packed is for fields of Redis; columns of PostgreSQL have types, leave it out",
+        ));
     }
     if *feature.dtype.get_ref() == Dtype::Text {
         return Err(Fault::invalid(place, "packed is for numbers; text is its bytes anyway, leave it out"));
@@ -372,13 +375,14 @@ fn default(given: &Spanned<Given>, dtype: DataType, size: usize) -> Result<Vec<C
 
 #[expect(clippy::cast_precision_loss, reason = "a feature of floating point takes the nearest number there is")]
 fn constant(value: &Scalar, dtype: DataType) -> Option<Constant> {
-    let is_in_range = |number: f64| {
-        !number.is_finite() || dtype == DataType::Fp64 || number.abs() <= f64::from(f32::MAX)
-    };
+    let is_in_range =
+        |number: f64| !number.is_finite() || dtype == DataType::Fp64 || number.abs() <= f64::from(f32::MAX);
     match (dtype, value) {
         (DataType::Bool, Scalar::Bool(value)) => Some(Constant::Bool(*value)),
         (DataType::Bytes, Scalar::Text(text)) => Some(Constant::Text(text.as_str().into())),
-        (DataType::Int32, Scalar::Int(number)) => i32::try_from(*number).ok().map(|number| Constant::Int(number.into())),
+        (DataType::Int32, Scalar::Int(number)) => {
+            i32::try_from(*number).ok().map(|number| Constant::Int(number.into()))
+        }
         (DataType::Int64, Scalar::Int(number)) => Some(Constant::Int(*number)),
         (DataType::Fp32 | DataType::Fp64, Scalar::Int(number)) => Some(Constant::Float(*number as f64)),
         (DataType::Fp32 | DataType::Fp64, Scalar::Float(number)) if is_in_range(*number) => {

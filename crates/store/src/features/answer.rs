@@ -203,7 +203,11 @@ fn constant(dtype: DataType, given: Option<&Constant>) -> Value<'_> {
     }
 }
 
-#[expect(clippy::cast_precision_loss, clippy::cast_possible_truncation, reason = "a joined output takes the nearest FP32")]
+#[expect(
+    clippy::cast_precision_loss,
+    clippy::cast_possible_truncation,
+    reason = "a joined output takes the nearest FP32"
+)]
 fn as_fp32(value: &Value<'_>) -> f32 {
     match value {
         Value::Bool(value) => f32::from(u8::from(*value)),

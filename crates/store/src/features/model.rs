@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use futures::FutureExt as _;
 use salver_core::{
-    AsyncCall, AsyncModel, Batching, BoxFuture, DataType, Error, ErrorKind, FeaturesSpec, Instance, KeyType, Model, Placement,
-    Result, Signature, Tensor, TensorSpec,
+    AsyncCall, AsyncModel, Batching, BoxFuture, DataType, Error, ErrorKind, FeaturesSpec, Instance, KeyType, Model,
+    Placement, Result, Signature, Tensor, TensorSpec,
 };
 use tokio::task::yield_now;
 use tokio::time::timeout;

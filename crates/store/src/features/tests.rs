@@ -52,7 +52,9 @@ fn numbers_are_read_as_people_write_them() {
     reads(DataType::Fp32, 1, "-Infinity", &["-inf"]);
     reads(DataType::Int32, 1, "-2147483648", &["-2147483648"]);
     reads(DataType::Int64, 1, "9223372036854775807", &["9223372036854775807"]);
-    for (text, value) in [("true", "true"), ("T", "true"), ("1", "true"), ("False", "false"), ("f", "false"), ("0", "false")] {
+    for (text, value) in
+        [("true", "true"), ("T", "true"), ("1", "true"), ("False", "false"), ("f", "false"), ("0", "false")]
+    {
         reads(DataType::Bool, 1, text, &[value]);
     }
     refuses(DataType::Fp32, 1, b"thirty", "a number in the range of FP32");
@@ -142,7 +144,8 @@ fn spec(missing: MissingRow, features: Vec<FeatureSpec>) -> FeaturesSpec {
 }
 
 fn age_and_name() -> Vec<FeatureSpec> {
-    let age = FeatureSpec { name: "age".into(), default: Some(vec![Constant::Float(30.0)]), ..feature(DataType::Fp32, 1) };
+    let age =
+        FeatureSpec { name: "age".into(), default: Some(vec![Constant::Float(30.0)]), ..feature(DataType::Fp32, 1) };
     vec![age, FeatureSpec { name: "name".into(), ..feature(DataType::Bytes, 1) }]
 }
 
@@ -225,7 +228,10 @@ fn a_long_key_is_refused_and_not_repeated() {
     let keys = Tensor::from_elements("id", [1, 1], [long.as_bytes()].into_iter().collect()).unwrap();
     let error = Asked::new(&keys, KeyType::Text).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::InvalidInput);
-    assert!(error.message().contains("at most 512 bytes, got one of 1048576") && error.message().len() < 200, "{error}");
+    assert!(
+        error.message().contains("at most 512 bytes, got one of 1048576") && error.message().len() < 200,
+        "{error}"
+    );
     assert_eq!(shown(b"a'b\0\n\xff", 64), "a\\'b\\0\\n\u{fffd}");
     assert_eq!(shown("ä".repeat(9).as_bytes(), 4), "ääää…");
 }

@@ -91,11 +91,7 @@ fn read_list<'a>(
     Ok(())
 }
 
-fn read_texts<'a>(
-    text: &'a str,
-    size: usize,
-    mut hand_out: impl FnMut(Value<'a>),
-) -> Result<(), Cow<'static, str>> {
+fn read_texts<'a>(text: &'a str, size: usize, mut hand_out: impl FnMut(Value<'a>)) -> Result<(), Cow<'static, str>> {
     let items: Vec<Cow<'_, str>> = match text.trim_ascii().starts_with('[') {
         true => {
             let read: Result<Vec<String>, _> = serde_json::from_str(text);

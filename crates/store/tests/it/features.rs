@@ -181,7 +181,11 @@ async fn postgres_answers_in_the_order_of_the_keys() {
         is_packed: false,
         default: None,
     };
-    let more = [feature("Vector", DataType::Fp32, 2), feature("tags", DataType::Bytes, 2), feature("active", DataType::Bool, 1)];
+    let more = [
+        feature("Vector", DataType::Fp32, 2),
+        feature("tags", DataType::Bytes, 2),
+        feature("active", DataType::Bool, 1),
+    ];
     let all = FeaturesSpec {
         missing: MissingRow::Skip,
         features: [age()].into_iter().chain(more).collect(),
@@ -202,7 +206,11 @@ async fn postgres_answers_in_the_order_of_the_keys() {
 async fn no_key_becomes_sql() {
     let Some(server) = Postgres::shared() else { return };
     let url = server.database();
-    postgres(&url, &["CREATE TABLE users (user_id text PRIMARY KEY, age_years int)", "INSERT INTO users VALUES ('o''b', 5)"]).await;
+    postgres(
+        &url,
+        &["CREATE TABLE users (user_id text PRIMARY KEY, age_years int)", "INSERT INTO users VALUES ('o''b', 5)"],
+    )
+    .await;
     let fixture = Fixture::new(&url);
     let model = fixture.load(FeaturesSpec { key_type: KeyType::Text, ..spec(table("users")) }).unwrap();
     let keys: [&[u8]; 4] = [b"o'b", b"'; DROP TABLE users; --", b"$1", b"{a,b}\n\"\\"];
@@ -267,7 +275,8 @@ async fn a_lost_connection_is_made_again_and_a_slow_statement_is_given_up() {
 async fn many_requests_share_few_connections() {
     let Some(server) = Postgres::shared() else { return };
     let url = server.database();
-    postgres(&url, &["CREATE TABLE users AS SELECT n AS user_id, n AS age_years FROM generate_series(1, 500) AS n"]).await;
+    postgres(&url, &["CREATE TABLE users AS SELECT n AS user_id, n AS age_years FROM generate_series(1, 500) AS n"])
+        .await;
     let fixture = Fixture::new(&url);
     let model = fixture.load(spec(table("users"))).unwrap();
     let asking = (1..=500_i16).map(|key| {
@@ -276,7 +285,8 @@ async fn many_requests_share_few_connections() {
     });
     futures::future::join_all(asking).await;
     let mut connection = PgConnection::connect(&url).await.unwrap();
-    let count = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND application_name = 'salver'";
+    let count =
+        "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND application_name = 'salver'";
     let count: i64 = sqlx::query_scalar(count).fetch_one(&mut connection).await.unwrap();
     assert!((1..=16).contains(&count), "{count} connections");
 }

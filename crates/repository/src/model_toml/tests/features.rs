@@ -58,7 +58,10 @@ fn every_key_of_features_is_read() {
     assert_eq!((spec.missing, spec.timeout.as_millis(), spec.max_in_flight), (MissingRow::Skip, 250, 7));
     assert_eq!(spec.joined.as_deref(), Some("x"));
     let [age, taste, flags] = spec.features.as_slice() else { panic!("{spec:?}") };
-    assert_eq!((&*age.name, age.field.as_str(), age.dtype, age.size, age.is_packed), ("age", "age years", DataType::Fp32, 1, false));
+    assert_eq!(
+        (&*age.name, age.field.as_str(), age.dtype, age.size, age.is_packed),
+        ("age", "age years", DataType::Fp32, 1, false)
+    );
     assert_eq!(age.default, Some(vec![Constant::Float(30.0)]));
     assert_eq!((taste.field.as_str(), taste.dtype, taste.size, taste.is_packed), ("taste", DataType::Fp64, 3, true));
     assert_eq!(taste.default, Some(vec![Constant::Float(0.5), Constant::Float(1.0), Constant::Float(-2.0)]));
@@ -67,7 +70,9 @@ fn every_key_of_features_is_read() {
 
 #[test]
 fn little_has_to_be_said() {
-    let spec = spec("[features]\nkey = 'user_id'\ntable = 'shop.users'\n[[feature]]\nname = 'age'\ndtype = 'int64'\ndefault = 0");
+    let spec = spec(
+        "[features]\nkey = 'user_id'\ntable = 'shop.users'\n[[feature]]\nname = 'age'\ndtype = 'int64'\ndefault = 0",
+    );
     let rows = FeatureRows::Table {
         schema: Some("shop".to_owned()),
         table: "users".to_owned(),
@@ -82,9 +87,17 @@ fn names_that_could_be_sql_are_refused() {
     for table in ["users; DROP TABLE x", "a.b.c", "\"users\"", "1users", "", "a.", ".b", "ü", &"a".repeat(64)] {
         refused(&format!("key = 'id'\ntable = '{table}'"), AGE, "line 4: features.table must be TABLE or SCHEMA.TABLE");
     }
-    refused("key = 'id'\ntable = 'users'\nkey_column = 'a\"b'", AGE, "features.key_column must be a column of PostgreSQL");
+    refused(
+        "key = 'id'\ntable = 'users'\nkey_column = 'a\"b'",
+        AGE,
+        "features.key_column must be a column of PostgreSQL",
+    );
     refused("key = 'user id'\ntable = 'users'", AGE, "features.key must be a column of PostgreSQL: letters");
-    refused("key = 'id'\ntable = 'users'", "name = 'age (years)'\ndtype = 'fp32'\ndefault = 1", "name the column as field");
+    refused(
+        "key = 'id'\ntable = 'users'",
+        "name = 'age (years)'\ndtype = 'fp32'\ndefault = 1",
+        "name the column as field",
+    );
 }
 
 #[test]
@@ -107,7 +120,11 @@ fn what_contradicts_itself_is_refused() {
     refused(HASH, "name = 'a'\ndtype = 'fp32'\nsize = 3\ndefault = [1, 2]", "as many values as size says, 3, got 2");
     refused(HASH, "name = 'a'\ndtype = 'fp32'\nsize = 0\ndefault = 1", "must be from 1 to 65536, got 0");
     refused(HASH, "name = 'a'\ndtype = 'text'\nencoding = 'packed'\ndefault = ''", "packed is for numbers");
-    refused("key = 'id'\ntable = 't'", "name = 'a'\ndtype = 'fp32'\nencoding = 'packed'\ndefault = 1", "fields of Redis");
+    refused(
+        "key = 'id'\ntable = 't'",
+        "name = 'a'\ndtype = 'fp32'\nencoding = 'packed'\ndefault = 1",
+        "fields of Redis",
+    );
     refused(&format!("{HASH}\noutput = 'x'"), "name = 'a'\ndtype = 'text'\ndefault = ''", "cannot be joined");
     refused(&format!("{HASH}\noutput = 'found'"), AGE, "whether there is a row");
     refused(&format!("{HASH}\ntimeout_ms = 0"), AGE, "must be from 1 to 10000, got 0");
@@ -125,7 +142,11 @@ fn tables_of_features_belong_to_the_engine() {
         ErrorKind::InvalidInput,
         &format!("line 2: features: {needs}"),
     );
-    check_error("[[feature]]\nname = 'a'\ndtype = 'fp32'", ErrorKind::InvalidInput, &format!("line 1: feature: {needs}"));
+    check_error(
+        "[[feature]]\nname = 'a'\ndtype = 'fp32'",
+        ErrorKind::InvalidInput,
+        &format!("line 1: feature: {needs}"),
+    );
     check_error(
         "engine = 'features'",
         ErrorKind::InvalidInput,
