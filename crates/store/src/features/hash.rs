@@ -26,6 +26,9 @@ impl Hashes {
 
     /// Reads the rows of `keys`, in one round trip.
     pub(super) async fn fetch(&self, keys: &[Key]) -> Result<Vec<Option<Row>>> {
+        if keys.is_empty() {
+            return Ok(Vec::new());
+        }
         let mut pipeline = Pipeline::with_capacity(keys.len());
         // One hash that is none must not hide what is wrong with it.
         pipeline.ignore_errors();

@@ -1,6 +1,7 @@
 //! One loaded model: its signature, and the way of a request from keys to rows to outputs.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use futures::FutureExt as _;
 use salver_core::{
@@ -46,11 +47,16 @@ struct Inner {
     spec: Arc<FeaturesSpec>,
     rows: Rows,
     count: CountLookups,
+    /// Whether the store did not answer the last time.
+    is_away: AtomicBool,
 }
 
 impl FeaturesModel {
     pub(super) fn new(model: Arc<str>, spec: Arc<FeaturesSpec>, rows: Rows, count: CountLookups) -> Self {
-        Self { signature: signature(&spec), inner: Arc::new(Inner { model, spec, rows, count }) }
+        Self {
+            signature: signature(&spec),
+            inner: Arc::new(Inner { model, spec, rows, count, is_away: AtomicBool::new(false) }),
+        }
     }
 }
 
@@ -108,7 +114,9 @@ impl Inner {
         let mut answer = Answer::new(&self.spec, rows)?;
         let mut counting = Counting { count: &self.count, rows, found: None };
         let fetched = timeout(self.spec.timeout, self.rows.fetch(&asked.keys)).await;
-        let fetched = match fetched.unwrap_or_else(|_| Err(self.too_slow())) {
+        let fetched = fetched.unwrap_or_else(|_| Err(self.too_slow()));
+        self.note(&fetched);
+        let fetched = match fetched {
             Err(error) if error.kind() == ErrorKind::InvalidInput => {
                 counting.rows = 0;
                 return Err(error);
@@ -124,6 +132,19 @@ impl Inner {
         }
         counting.found = Some(answer.n_found());
         answer.finish()
+    }
+
+    /// Logs when the store goes and when it is back, not each request between.
+    fn note<T>(&self, fetched: &Result<T>) {
+        let away =
+            fetched.as_ref().err().filter(|error| matches!(error.kind(), ErrorKind::NotReady | ErrorKind::Deadline));
+        if self.is_away.swap(away.is_some(), Ordering::Relaxed) == away.is_some() {
+            return;
+        }
+        match away {
+            Some(error) => tracing::warn!(model = &*self.model, ?error, "the feature store does not answer"),
+            None => tracing::info!(model = &*self.model, store = &*self.spec.store, "the feature store answers again"),
+        }
     }
 
     fn too_slow(&self) -> Error {
