@@ -158,3 +158,21 @@ fn tables_of_features_belong_to_the_engine() {
         "line 2: features: needs from 1 to 1024 [[feature]], got 0",
     );
 }
+
+#[test]
+fn every_key_stands_in_the_documentation() {
+    let page = include_str!("../../../../../docs/features.md");
+    for table in ["[features]", "[[feature]]"] {
+        let unknown = format!("engine = 'features'\n{table}\nno_such_key = 1");
+        let error = parse(&unknown).expect_err(table);
+        let known: Vec<&str> = error.message().split('`').skip(3).step_by(2).collect();
+        assert!(known.len() >= 6, "{error}");
+        let missing: Vec<_> = known.iter().filter(|key| !page.contains(&format!("`{key}`"))).collect();
+        assert!(missing.is_empty(), "docs/features.md does not tell of {missing:?} in {table}");
+    }
+    let examples: Vec<&str> = page.split("```toml\n").skip(1).filter(|text| text.starts_with("engine")).collect();
+    assert_eq!(examples.len(), 2);
+    for example in examples {
+        spec(example.split("```").next().unwrap());
+    }
+}
