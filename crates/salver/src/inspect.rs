@@ -9,7 +9,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use anyhow::{Context as _, Result, bail};
-use salver_core::{DataType, ModelInfo, ModelSource as _, ModelSpec, Task, TensorSpec};
+use salver_core::{Backing, DataType, ModelInfo, ModelSource as _, ModelSpec, Task, TensorSpec};
 use salver_repository::onnx::{OnnxDim, OnnxSummary, OnnxType, OnnxValue, summarize};
 use salver_repository::{Kind, Repository};
 use serde_json::{Value, json};
@@ -31,6 +31,10 @@ pub(crate) fn run(options: &InspectOptions) -> Result<()> {
     let in_python: Vec<_> = in_python.iter().filter_map(|spec| Some((spec, spec.python.as_ref()?))).collect();
     let mut models = Vec::with_capacity(graphs.len());
     for spec in graphs {
+        if spec.backing != Backing::Artifact {
+            let engine = spec.engine.as_deref().unwrap_or_default();
+            bail!("model {} has no file to inspect: engine = \"{engine}\" needs none beside model.toml", spec.name);
+        }
         let summary = summarize(&spec.artifact)?;
         let task = preview::task(&spec, &summary);
         let info = describe(&spec, &summary, task.as_ref().ok().and_then(Option::as_ref));
