@@ -210,7 +210,10 @@ def test_every_metric_is_documented_and_no_other(tmp_path):
     shutil.copytree(ROOT / "examples/demo/iris", tmp_path / "iris")
     with open(tmp_path / "iris/model.toml", "a") as manifest:
         manifest.write("\n[cache]\nttl_s = 60\n")  # Some metrics are those of a cached model.
-    server = Server([tmp_path / "iris"], tmp_path)
+    features = re.search(r"```toml\n(engine = .*?)```", (ROOT / "docs/features.md").read_text(), re.S)[1]
+    (tmp_path / "users").mkdir()
+    (tmp_path / "users/model.toml").write_text(features)  # Others are those of a model that looks features up.
+    server = Server([tmp_path / "iris", tmp_path / "users", "--feature-store", "redis://127.0.0.1:1"], tmp_path)
     try:
         text = requests.get(f"{server.url}/metrics", timeout=10).text
     finally:

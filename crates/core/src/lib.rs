@@ -17,6 +17,7 @@ mod elements;
 mod engine;
 mod ensemble;
 mod error;
+mod features;
 mod infer;
 mod name;
 mod python;
@@ -45,6 +46,7 @@ pub use ensemble::{
     StepSpec, StepStatistics,
 };
 pub use error::{Error, ErrorKind, Result};
+pub use features::{FeatureRows, FeatureSpec, FeaturesSpec, KeyType, MissingRow};
 pub use futures::future::BoxFuture;
 pub use futures::stream::BoxStream;
 pub use infer::{

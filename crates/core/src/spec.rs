@@ -9,7 +9,8 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use crate::{
-    BatchInput, BatchOutput, BuiltinSpec, DataType, Dim, EnsembleSpec, Error, ModelName, OnMiss, PythonSpec, Result,
+    BatchInput, BatchOutput, BuiltinSpec, DataType, Dim, EnsembleSpec, Error, FeaturesSpec, ModelName, OnMiss,
+    PythonSpec, Result,
     SequenceBatching, TaskSpec,
 };
 
@@ -57,6 +58,8 @@ pub enum Backing {
     Ensemble(Arc<EnsembleSpec>),
     /// A function that the server has itself. The artifact is the file that says so.
     Builtin(Arc<BuiltinSpec>),
+    /// Rows of a feature store. The artifact is the file that says which.
+    Features(Arc<FeaturesSpec>),
 }
 
 impl Backing {
@@ -64,9 +67,8 @@ impl Backing {
     pub fn file(&self) -> Option<&Path> {
         match self {
             Self::Builtin(builtin) => builtin.file(),
-            Self::Artifact | Self::Ensemble(_) => None,
+            Self::Artifact | Self::Ensemble(_) | Self::Features(_) => None,
         }
-    }
 }
 
 /// What a file must hold.

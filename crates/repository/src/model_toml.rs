@@ -8,6 +8,7 @@ mod builtin;
 mod columns;
 mod ensemble;
 mod fault;
+mod features;
 mod folder;
 mod image;
 mod instances;
@@ -32,11 +33,13 @@ use crate::task::Draft;
 /// The file that makes a folder a Salver model.
 pub(crate) const MANIFEST: &str = "model.toml";
 
-const ENGINES: [&str; 5] = ["onnx", "rten", PYTHON, ENSEMBLE, BUILTIN];
+const ENGINES: [&str; 6] = ["onnx", "rten", PYTHON, ENSEMBLE, BUILTIN, FEATURES];
 /// The engine of models that are made of others.
 const ENSEMBLE: &str = "ensemble";
 /// The engine of functions that the server has itself.
 const BUILTIN: &str = "builtin";
+/// The engine of models that look rows up.
+const FEATURES: &str = "features";
 
 /// What a `model.toml` says, checked as far as that needs no other file.
 #[derive(Debug, Clone, PartialEq)]
@@ -143,7 +146,8 @@ impl Manifest {
 fn backing(file: &File) -> Result<Option<Backing>, Fault> {
     let ensemble = ensemble::spec(file)?.map(|spec| Backing::Ensemble(spec.into()));
     let builtin = builtin::spec(file)?.map(|spec| Backing::Builtin(spec.into()));
-    Ok(ensemble.or(builtin))
+    let features = features::spec(file)?.map(|spec| Backing::Features(spec.into()));
+    Ok(ensemble.or(builtin).or(features))
 }
 
 fn check_choice(value: Option<&Spanned<String>>, known: &[&str]) -> Result<(), Fault> {

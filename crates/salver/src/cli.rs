@@ -173,6 +173,13 @@ pub(crate) struct EngineArgs {
         help_heading = "Models"
     )]
     pub python_requirements: PythonRequirements,
+
+    /// Look features up here: redis://[[USER]:PASSWORD@]HOST[:PORT][/DB] or
+    /// postgres://USER:PASSWORD@HOST/NAME, for models that name the store NAME; a URL alone is the store
+    /// "default". Repeatable; a table [feature_stores] in the file. A password is safer in
+    /// SALVER_FEATURE_STORE or the file, where other users do not see it.
+    #[arg(long, value_name = "NAME=URL", value_delimiter = ',', env = "SALVER_FEATURE_STORE", hide_env = true, hide_env_values = true, value_parser = parse_secret, help_heading = "Models")]
+    pub feature_store: Vec<Secret>,
 }
 
 /// What happens with the requirements of models in Python.

@@ -34,6 +34,10 @@ pub(crate) fn run(options: &InspectOptions) -> Result<()> {
         graphs.into_iter().partition(|spec| matches!(spec.backing, Backing::Builtin(_)));
     let mut models = Vec::with_capacity(graphs.len());
     for spec in graphs {
+        if spec.backing != Backing::Artifact {
+            let engine = spec.engine.as_deref().unwrap_or_default();
+            bail!("model {} has no file to inspect: engine = \"{engine}\" needs none beside model.toml", spec.name);
+        }
         let summary = summarize(&spec.artifact)?;
         let task = preview::task(&spec, &summary);
         let info = describe(&spec, &summary, task.as_ref().ok().and_then(Option::as_ref));

@@ -10,6 +10,7 @@ mod cli;
 mod config;
 mod curl;
 mod demo;
+mod features;
 mod input;
 mod inspect;
 mod jobs;

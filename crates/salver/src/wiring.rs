@@ -18,6 +18,7 @@ use salver_tasks::{BuiltinEngine, Tasks};
 use salver_telemetry::{LogFormat, Metrics};
 
 use crate::cli::{EngineArgs, PythonRequirements};
+use crate::features;
 use crate::memory::ServerMemory;
 use crate::progress::Progress;
 use crate::settings::{ControlMode, LimitOptions, LogStyle, ServeOptions};
@@ -47,12 +48,22 @@ pub(crate) fn python_engine(args: &EngineArgs) -> PythonEngine {
 }
 
 /// Makes the engines, best one first.
-pub(crate) fn engines(args: &EngineArgs) -> Vec<Arc<dyn Engine>> {
-    engines_with(args, python_engine(args))
+///
+/// # Errors
+/// Where the address of a feature store is none.
+pub(crate) fn engines(args: &EngineArgs, metrics: &Arc<Metrics>) -> Result<Vec<Arc<dyn Engine>>> {
+    engines_with(args, python_engine(args), metrics)
 }
 
-fn engines_with(args: &EngineArgs, python: PythonEngine) -> Vec<Arc<dyn Engine>> {
-    vec![Arc::new(onnx_engine(args)), Arc::new(RtenEngine::new()), Arc::new(python), Arc::new(BuiltinEngine)]
+fn engines_with(args: &EngineArgs, python: PythonEngine, metrics: &Arc<Metrics>) -> Result<Vec<Arc<dyn Engine>>> {
+    let features = features::engine(&args.feature_store, metrics)?;
+    Ok(vec![
+        Arc::new(onnx_engine(args)),
+        Arc::new(RtenEngine::new()),
+        Arc::new(python),
+        Arc::new(BuiltinEngine),
+        Arc::new(features),
+    ])
 }
 
 /// Makes a runtime over `paths`; nothing is loaded yet.
@@ -66,7 +77,7 @@ pub(crate) fn runtime(
     options: RuntimeOptions,
 ) -> Result<Arc<Runtime>> {
     let source = Repository::open(paths)?;
-    Ok(Runtime::new(engines(args), Arc::new(source), metrics.clone(), options))
+    Ok(Runtime::new(engines(args, metrics)?, Arc::new(source), metrics.clone(), options))
 }
 
 /// Makes the runtime of a server over any source; nothing is loaded yet.
@@ -79,7 +90,7 @@ pub(crate) fn served(
     options: &ServeOptions,
 ) -> Result<Arc<Runtime>> {
     let python = python_engine(&options.engine);
-    let engines = engines_with(&options.engine, python.clone());
+    let engines = engines_with(&options.engine, python.clone(), metrics)?;
     Ok(Runtime::new(engines, source, metrics.clone(), runtime_options(options, python)?))
 }
 

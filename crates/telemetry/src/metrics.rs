@@ -5,6 +5,7 @@
 
 mod buckets;
 mod cache;
+mod features;
 mod jobs;
 mod labels;
 mod model;
@@ -25,7 +26,9 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry;
 
 use self::buckets::{DURATION, ROWS, STAGE};
-use self::labels::{CacheLabels, ModelLabels, OutcomeLabels, ReplacedLabels, RequestLabels, StageLabels, StateLabels};
+use self::labels::{
+    CacheLabels, LookupLabels, ModelLabels, OutcomeLabels, ReplacedLabels, RequestLabels, StageLabels, StateLabels,
+};
 use self::model::{Series, Stage};
 use self::residency::ResidencyFamilies;
 use crate::histogram::AtomicHistogram;
@@ -34,6 +37,7 @@ use crate::process::Process;
 use crate::striped::{StripedCounter, StripedGauge};
 
 pub use self::cache::{CacheMetrics, CacheResult, ModelCacheMetrics};
+pub use self::features::{LookupMetrics, LookupResult};
 pub use self::jobs::JobMetrics;
 pub use self::model::{ModelMetrics, Outcome, Replaced, TaskMetrics, Timing};
 pub use self::triton::{TritonCacheCounters, TritonCounters};
@@ -55,6 +59,7 @@ struct ModelFamilies {
     restart_failures: Family<ModelLabels, Counter>,
     load: Family<ModelLabels, Seconds>,
     cache: Family<CacheLabels, Counter>,
+    lookups: Family<LookupLabels, Counter>,
     /// Versions whose handles somebody holds.
     held: Mutex<HashMap<ModelLabels, Weak<Series>>>,
 }
@@ -141,7 +146,7 @@ impl ModelFamilies {
         let batch: Histograms<_> = Family::new_with_constructor(|| AtomicHistogram::new(&ROWS));
         let (total, queue, load) = (Family::default(), Family::default(), Family::default());
         let (elements, padded, replaced) = (Family::default(), Family::default(), Family::default());
-        let (cache, restart_failures) = (Family::default(), Family::default());
+        let (cache, lookups, restart_failures) = (Family::default(), Family::default(), Family::default());
         registry.register(
             names::INFERENCE_DURATION,
             "Time from the admission of a request to its model until its answer",
@@ -181,6 +186,11 @@ impl ModelFamilies {
             "Requests to models with a response cache, by where the answer came from",
             Family::clone(&cache),
         );
+        registry.register(
+            names::FEATURE_LOOKUPS,
+            "Keys of models that look features up, by result: found, missing, failed",
+            Family::clone(&lookups),
+        );
         Self {
             duration,
             stage,
@@ -193,6 +203,7 @@ impl ModelFamilies {
             restart_failures,
             load,
             cache,
+            lookups,
             held: Mutex::default(),
         }
     }
@@ -214,6 +225,9 @@ impl ModelFamilies {
         }
         for result in CacheResult::ALL {
             self.cache.remove(&of.with_result(result));
+        }
+        for result in LookupResult::ALL {
+            self.lookups.remove(&of.with_lookup(result));
         }
         for reason in Replaced::ALL {
             self.replaced.remove(&of.with_reason(reason));

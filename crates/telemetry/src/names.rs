@@ -50,6 +50,8 @@ pub const CACHE_SHARED_ERRORS: &str = "salver_cache_shared_errors";
 pub const CACHE_SHARED_DROPPED: &str = "salver_cache_shared_dropped";
 /// Gauge: 1 while the shared cache is in use.
 pub const CACHE_SHARED_STATE: &str = "salver_cache_shared_state";
+/// Counter of keys that models looked up, by result.
+pub const FEATURE_LOOKUPS: &str = "salver_feature_lookups";
 /// Gauge of jobs by state.
 pub const JOBS: &str = "salver_jobs";
 /// Gauge: how long the oldest job has waited for a worker.

@@ -11,6 +11,7 @@ use toml::Spanned;
 use super::builtin::Builtin;
 use super::columns::Column;
 use super::ensemble::{Sources, Step};
+use super::features::{Feature, Features};
 use super::image::Image;
 use super::number::{Milliseconds, Whole};
 use super::python::Python;
@@ -49,6 +50,10 @@ pub(super) struct File {
     pub(super) step: Vec<Spanned<Step>>,
     /// The function that the server has itself.
     pub(super) builtin: Option<Spanned<Builtin>>,
+    /// The rows that are looked up.
+    pub(super) features: Option<Spanned<Features>>,
+    /// What is in them.
+    pub(super) feature: Vec<Spanned<Feature>>,
     /// Merging of requests.
     pub(super) batching: Batching,
     /// Parallel executions.

@@ -141,6 +141,11 @@ fn without_password(text: &str) -> String {
     let Some((scheme, rest)) = text.split_once("://") else {
         return text.to_owned();
     };
+    // PostgreSQL takes it among the parameters, too.
+    if let Some((before, after)) = rest.split_once("password=").filter(|(before, _)| before.contains('?')) {
+        let more = after.split_once('&').map(|(_, more)| format!("&{more}")).unwrap_or_default();
+        return without_password(&format!("{scheme}://{before}")) + "password=***" + &more;
+    }
     // The last `@`, since a password may hold one that is not escaped.
     match rest.rsplit_once('@') {
         Some((user, place)) => match user.split_once(':') {

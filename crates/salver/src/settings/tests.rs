@@ -123,6 +123,9 @@ fn a_password_is_not_shown() {
     assert_eq!(shown("redis://:secret@host"), "redis://:***@host");
     assert_eq!(shown("redis://user:sec:ret@x@host:1/2"), "redis://user:***@host:1/2");
     assert_eq!(shown("redis://secret@host"), "redis://***@host");
+    assert_eq!(shown("postgres://u:secret@h/x?password=secret&a=b"), "postgres://u:***@h/x?password=***&a=b");
+    let words = ["config", "--feature-store", "a=redis://:secret@h,postgres://h/x?password=secret"];
+    check(&merged(&words).unwrap(), "feature_store", "a=redis://:***@h postgres://h/x?password=***", "flag");
     let cli = Cli::try_parse_from(["salver", "serve", "--cache-redis", "redis://:secret@host"]).unwrap();
     let crate::cli::Action::Serve(options) = cli.action else { panic!("not serve") };
     assert!(!format!("{options:?}").contains("secret@host"));

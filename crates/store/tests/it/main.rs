@@ -4,4 +4,5 @@
 
 mod blobs;
 mod database;
+mod features;
 mod redis_cache;

@@ -4,6 +4,7 @@
 use prometheus_client::encoding::EncodeLabelSet;
 
 use super::cache::CacheResult;
+use super::features::LookupResult;
 use super::model::{Outcome, Replaced, Stage};
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -74,6 +75,13 @@ pub(super) struct CacheLabels {
     result: &'static str,
 }
 
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub(super) struct LookupLabels {
+    model: String,
+    version: u64,
+    result: &'static str,
+}
+
 impl ModelLabels {
     pub(super) fn with_outcome(&self, outcome: Outcome) -> OutcomeLabels {
         OutcomeLabels { model: self.model.clone(), version: self.version, status: outcome.as_str() }
@@ -85,6 +93,10 @@ impl ModelLabels {
 
     pub(super) fn with_result(&self, result: CacheResult) -> CacheLabels {
         CacheLabels { model: self.model.clone(), version: self.version, result: result.as_str() }
+    }
+
+    pub(super) fn with_lookup(&self, result: LookupResult) -> LookupLabels {
+        LookupLabels { model: self.model.clone(), version: self.version, result: result.as_str() }
     }
 
     pub(super) fn with_reason(&self, reason: Replaced) -> ReplacedLabels {

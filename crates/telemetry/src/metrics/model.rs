@@ -7,6 +7,7 @@ use prometheus_client::metrics::counter::Counter;
 
 use super::ModelFamilies;
 use super::cache::{CacheResult, ModelCacheMetrics};
+use super::features::{LookupMetrics, LookupResult};
 use super::labels::ModelLabels;
 use crate::histogram::AtomicHistogram;
 use crate::striped::{StripedCounter, StripedGauge};
@@ -151,6 +152,13 @@ impl ModelMetrics {
         let Series { families, labels } = &*self.series;
         let results = CacheResult::ALL.map(|result| families.cache.get_or_create_owned(&labels.with_result(result)));
         ModelCacheMetrics { results, _series: self.series.clone() }
+    }
+
+    /// Returns the handles for a version that looks features up.
+    pub fn lookups(&self) -> LookupMetrics {
+        let Series { families, labels } = &*self.series;
+        let results = LookupResult::ALL.map(|result| families.lookups.get_or_create_owned(&labels.with_lookup(result)));
+        LookupMetrics { results, _series: self.series.clone() }
     }
 
     /// Returns the handles for a version with a task.
