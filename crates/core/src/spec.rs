@@ -9,7 +9,7 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use crate::{
-    BatchInput, BatchOutput, DataType, Dim, EnsembleSpec, Error, ModelName, OnMiss, PythonSpec, Result,
+    BatchInput, BatchOutput, DataType, Dim, EnsembleSpec, Error, ModelName, OnMiss, PythonSpec, RemoteSpec, Result,
     SequenceBatching, TaskSpec,
 };
 
@@ -55,6 +55,8 @@ pub enum Backing {
     Artifact,
     /// Other models. The artifact is the file that says so.
     Ensemble(Arc<EnsembleSpec>),
+    /// Another server. The artifact is the file that says so.
+    Remote(Arc<RemoteSpec>),
 }
 
 /// What a file must hold.

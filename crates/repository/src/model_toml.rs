@@ -12,6 +12,7 @@ mod image;
 mod instances;
 mod number;
 mod python;
+mod remote;
 mod schema;
 mod tasks;
 mod text;
@@ -31,9 +32,11 @@ use crate::task::Draft;
 /// The file that makes a folder a Salver model.
 pub(crate) const MANIFEST: &str = "model.toml";
 
-const ENGINES: [&str; 4] = ["onnx", "rten", PYTHON, ENSEMBLE];
+const ENGINES: [&str; 5] = ["onnx", "rten", PYTHON, ENSEMBLE, HTTP];
 /// The engine of models that are made of others.
 const ENSEMBLE: &str = "ensemble";
+/// The engine of models that other servers answer for.
+const HTTP: &str = "http";
 
 /// What a `model.toml` says, checked as far as that needs no other file.
 #[derive(Debug, Clone, PartialEq)]
@@ -139,7 +142,8 @@ impl Manifest {
 /// Returns what stands behind a model that has no artifact.
 fn backing(file: &File) -> Result<Option<Backing>, Fault> {
     let ensemble = ensemble::spec(file)?.map(|spec| Backing::Ensemble(spec.into()));
-    Ok(ensemble)
+    let remote = remote::spec(file)?.map(|spec| Backing::Remote(spec.into()));
+    Ok(ensemble.or(remote))
 }
 
 fn check_choice(value: Option<&Spanned<String>>, known: &[&str]) -> Result<(), Fault> {

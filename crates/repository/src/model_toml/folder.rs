@@ -6,7 +6,7 @@ use std::sync::Arc;
 use salver_core::{Backing, Error, InstanceGroup, ModelConfig, ModelName, ModelSpec, PythonSpec, Result, TaskSpec};
 
 use super::schema::Labels;
-use super::{ENSEMBLE, MANIFEST, Manifest, parse};
+use super::{ENSEMBLE, HTTP, MANIFEST, Manifest, parse};
 use crate::files::{self, Fingerprint};
 use crate::hugging_face::{self, Known};
 use crate::python::{self, PythonDraft};
@@ -63,6 +63,7 @@ pub(crate) fn read_one(name: &ModelName, folder: &Path, manifest: &Manifest) -> 
         engine: match &manifest.backing {
             _ if python.is_some() => Some(python::ENGINE.to_owned()),
             Some(Backing::Ensemble(_)) => Some(ENSEMBLE.to_owned()),
+            Some(Backing::Remote(_)) => Some(HTTP.to_owned()),
             Some(Backing::Artifact) | None => manifest.engine.clone(),
         },
         fingerprint: fingerprint.finish(),

@@ -7,6 +7,7 @@ use salver_core::{ErrorKind, QueuePolicy};
 use super::*;
 
 mod python;
+mod remote;
 mod tasks;
 
 #[track_caller]
@@ -369,7 +370,7 @@ fn settings_that_contradict_each_other_are_refused() {
     check_error(
         "engine = 'grpc'",
         ErrorKind::InvalidInput,
-        "line 1: engine must be one of onnx, rten, python, ensemble, got 'grpc'",
+        "line 1: engine must be one of onnx, rten, python, ensemble, http, got 'grpc'",
     );
 }
 
