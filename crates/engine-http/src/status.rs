@@ -89,7 +89,8 @@ impl Remote {
                 failed(ErrorKind::Overloaded, text, RemoteOutcome::RateLimited, Verdict::Alive, true)
             }
             300..=399 => {
-                let text = format!("it answers with a redirect ({status}), which is not followed; give its address as url");
+                let text =
+                    format!("it answers with a redirect ({status}), which is not followed; give its address as url");
                 refused(ErrorKind::Engine, text)
             }
             502..=504 => unavailable(true),
@@ -180,7 +181,13 @@ mod tests {
     fn each_status_is_told_as_what_it_is() {
         check(400, r#"{"error": {"message": "too long"}}"#, ErrorKind::InvalidInput, false, "(400): too long");
         check(422, r#"{"detail": "no"}"#, ErrorKind::InvalidInput, false, "(422): no");
-        check(401, r#"{"error": {"message": "bad key sk-secret"}}"#, ErrorKind::Engine, false, "the key in the environment variable KEY");
+        check(
+            401,
+            r#"{"error": {"message": "bad key sk-secret"}}"#,
+            ErrorKind::Engine,
+            false,
+            "the key in the environment variable KEY",
+        );
         check(403, "", ErrorKind::Engine, false, "KEY");
         check(404, "", ErrorKind::NotReady, false, "no model 'gpt'");
         check(413, "", ErrorKind::TooLarge, false, "too large");

@@ -6,9 +6,11 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail};
 use salver_core::{Engine, ModelControl as _, ModelEntry, ModelName, ModelSource, ModelState, SharedCache};
+use salver_engine_http::{HttpEngine, HttpOptions};
 use salver_engine_onnx::{Fetch, OnnxEngine, OnnxOptions};
 use salver_engine_python::{PythonEngine, PythonOptions, Requirements};
 use salver_engine_rten::RtenEngine;
+use salver_outbound::Listed;
 use salver_registry::Registry;
 use salver_repository::Repository;
 use salver_runtime::{Backoff, CacheOptions, ResidencyOptions, Runtime, RuntimeOptions, TuningOptions};
@@ -46,13 +48,27 @@ pub(crate) fn python_engine(args: &EngineArgs) -> PythonEngine {
     })
 }
 
-/// Makes the engines, best one first.
-pub(crate) fn engines(args: &EngineArgs) -> Vec<Arc<dyn Engine>> {
-    engines_with(args, python_engine(args))
+/// Makes the engine of other servers; nothing is asked yet.
+fn http_engine(args: &EngineArgs, metrics: &Arc<Metrics>) -> HttpEngine {
+    let options = HttpOptions {
+        listed: Listed::new(args.remote_allow.iter().cloned(), "--remote-allow"),
+        user_agent: format!("salver/{}", env!("CARGO_PKG_VERSION")),
+    };
+    HttpEngine::new(options, metrics.clone())
 }
 
-fn engines_with(args: &EngineArgs, python: PythonEngine) -> Vec<Arc<dyn Engine>> {
-    vec![Arc::new(onnx_engine(args)), Arc::new(RtenEngine::new()), Arc::new(python)]
+/// Makes the engines, best one first.
+pub(crate) fn engines(args: &EngineArgs, metrics: &Arc<Metrics>) -> Vec<Arc<dyn Engine>> {
+    engines_with(args, python_engine(args), metrics)
+}
+
+fn engines_with(args: &EngineArgs, python: PythonEngine, metrics: &Arc<Metrics>) -> Vec<Arc<dyn Engine>> {
+    vec![
+        Arc::new(onnx_engine(args)),
+        Arc::new(RtenEngine::new()),
+        Arc::new(python),
+        Arc::new(http_engine(args, metrics)),
+    ]
 }
 
 /// Makes a runtime over `paths`; nothing is loaded yet.
@@ -66,7 +82,7 @@ pub(crate) fn runtime(
     options: RuntimeOptions,
 ) -> Result<Arc<Runtime>> {
     let source = Repository::open(paths)?;
-    Ok(Runtime::new(engines(args), Arc::new(source), metrics.clone(), options))
+    Ok(Runtime::new(engines(args, metrics), Arc::new(source), metrics.clone(), options))
 }
 
 /// Makes the runtime of a server over any source; nothing is loaded yet.
@@ -79,7 +95,7 @@ pub(crate) fn served(
     options: &ServeOptions,
 ) -> Result<Arc<Runtime>> {
     let python = python_engine(&options.engine);
-    let engines = engines_with(&options.engine, python.clone());
+    let engines = engines_with(&options.engine, python.clone(), metrics);
     Ok(Runtime::new(engines, source, metrics.clone(), runtime_options(options, python)?))
 }
 

@@ -11,6 +11,7 @@ use std::sync::Arc;
 
 use anyhow::{Context as _, Result, bail};
 use salver_core::{Engine, InstanceGroup, Model, ModelSpec, Placement, Tensor};
+use salver_telemetry::Metrics;
 use serde::Serialize;
 
 use self::cell::{Caller, Window};
@@ -69,7 +70,7 @@ pub(super) fn measure(path: &Path, options: &BenchOptions) -> Result<Sweep> {
 /// Picks the engine as the server does: the one that is asked for, else the first that is there.
 fn engine(spec: &ModelSpec, options: &BenchOptions) -> Result<Arc<dyn Engine>> {
     let mut refusal = None;
-    for engine in wiring::engines(&options.engine) {
+    for engine in wiring::engines(&options.engine, &Metrics::new()) {
         if spec.engine.as_deref().is_some_and(|name| name != engine.name()) {
             continue;
         }
