@@ -135,3 +135,18 @@ fn what_cannot_be_is_refused_with_its_line() {
         whole(&format!("[remote]\napi = \"oip-v2\"\nurl = \"{url}\""), "must be an address such as");
     }
 }
+
+#[test]
+fn every_key_stands_in_the_documentation_and_no_other() {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/remote.md");
+    let page = std::fs::read_to_string(path).expect("docs/remote.md");
+    check_keys(&page, "[remote]", "[remote]\nno_such_key = 1");
+}
+
+#[test]
+fn the_documented_example_is_read() {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/remote.md");
+    let page = std::fs::read_to_string(path).expect("docs/remote.md");
+    let (_, rest) = page.split_once("```toml\n").expect("an example");
+    spec(rest.split_once("```").expect("its end").0);
+}
