@@ -92,6 +92,7 @@ pub(crate) async fn run(
             Some(asked)
         }
     });
+    let calls: Vec<_> = calls.collect();
     // What has begun when a row fails is waited for: it is charged for nevertheless.
     let asked: Vec<_> = stream::iter(calls).buffered(caller.options.max_concurrency).collect().await;
     tensors(asked.into_iter().flatten().collect::<Result<_>>()?)

@@ -64,7 +64,7 @@ fn join(caller: &Caller, dimensions: Option<usize>, all: Vec<Vectors>) -> Result
         return Err(caller.remote.unusable(&text));
     }
     let rows = all.iter().map(|vectors| vectors.rows).sum();
-    let values: Vec<u8> = all.into_iter().flat_map(|vectors| vectors.values).collect();
+    let values = all.iter().map(|vectors| vectors.values.as_slice()).collect::<Vec<_>>().concat();
     Ok(vec![Tensor::new("embedding", DataType::Fp32, [rows, width], values.into())?])
 }
 

@@ -20,7 +20,7 @@ use std::time::Duration;
 
 use salver_core::{
     CacheKey, CacheOutcome, CacheUse, Class, Context, Deferred, DurationStat, Error, ErrorKind, InferRequest,
-    InferResponse, Inferred, ModelInfo, ModelSpec, ModelStatistics, OnMiss, Result, SharedCache, Tensor, Timings,
+    InferResponse, Inferred, ModelSpec, ModelStatistics, OnMiss, Result, SharedCache, Tensor, Timings,
 };
 use salver_telemetry::{CacheResult, Metrics, ModelCacheMetrics, Outcome, Timing};
 use tokio::sync::{Semaphore, SemaphorePermit};

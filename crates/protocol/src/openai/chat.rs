@@ -60,7 +60,7 @@ pub fn decode_chat<I: AsRef<ModelInfo>>(
     let model = model_ref(&fields)?;
     check_offered(&fields)?;
     let info = describe(&model);
-    let info = info.as_ref().map(AsRef::as_ref);
+    let info: Option<&ModelInfo> = info.as_ref().map(AsRef::as_ref);
     if let Some(info) = info {
         check_model(info)?;
     }
