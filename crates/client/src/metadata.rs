@@ -3,6 +3,7 @@
 use salver_core::{Batching, DataType, Error, ModelInfo, ModelRef, Result, Selector, Signature, TensorSpec};
 use salver_protocol::oip_grpc::inference::ModelMetadataResponse;
 use salver_protocol::oip_grpc::inference::model_metadata_response::TensorMetadata;
+use salver_protocol::oip_rest::decode_tensor_specs;
 use serde_json::Value;
 
 /// Reads the metadata of `model` as REST writes it.
@@ -13,21 +14,11 @@ pub(crate) fn from_json(value: &Value, model: &ModelRef) -> Result<ModelInfo> {
     let odd = |what: &str| Error::engine(format!("the server's metadata of model '{model}' has no valid `{what}`"));
     let text = |key: &str| value.get(key).and_then(Value::as_str);
     let versions = value.get("versions").and_then(Value::as_array).into_iter().flatten().filter_map(Value::as_str);
-    let inputs = read_tensors(value.get("inputs")).ok_or_else(|| odd("inputs"))?;
-    let outputs = read_tensors(value.get("outputs")).ok_or_else(|| odd("outputs"))?;
+    let inputs = value.get("inputs").and_then(decode_tensor_specs).ok_or_else(|| odd("inputs"))?;
+    let outputs = value.get("outputs").and_then(decode_tensor_specs).ok_or_else(|| odd("outputs"))?;
     let name = text("name").ok_or_else(|| odd("name"))?;
     let platform = text("platform").unwrap_or_default().to_owned();
     Ok(assemble(name, version(model, versions), platform, inputs, outputs))
-}
-
-fn read_tensors(value: Option<&Value>) -> Option<Vec<TensorSpec>> {
-    let read = |tensor: &Value| {
-        let name = tensor.get("name")?.as_str()?;
-        let dtype = DataType::from_wire(tensor.get("datatype")?.as_str()?)?;
-        let shape: Option<Vec<i64>> = tensor.get("shape")?.as_array()?.iter().map(Value::as_i64).collect();
-        Some(TensorSpec::new(name, dtype, &shape?))
-    };
-    value?.as_array()?.iter().map(read).collect()
 }
 
 /// Reads the metadata of `model` as gRPC sends it.

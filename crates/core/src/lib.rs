@@ -22,6 +22,7 @@ mod infer;
 mod name;
 mod python;
 mod ragged;
+mod remote;
 mod sequence;
 mod shape;
 mod signature;
@@ -55,6 +56,7 @@ pub use infer::{
 pub use name::{ModelName, ModelRef, Selector};
 pub use python::{Predictor, PythonEnvironment, PythonSpec, PythonTensor};
 pub use ragged::{BatchInput, BatchInputKind, BatchOutput, NumberType};
+pub use remote::{Prices, RemoteApi, RemoteSpec, RemoteTensors};
 pub use sequence::{
     ControlKind, FalseTrue, InitialState, SequenceBatching, SequenceControl, SequenceState, SequenceStrategy,
 };

@@ -10,8 +10,7 @@ use bytes::Bytes;
 
 use crate::{
     BatchInput, BatchOutput, BuiltinSpec, DataType, Dim, EnsembleSpec, Error, FeaturesSpec, ModelName, OnMiss,
-    PythonSpec, Result,
-    SequenceBatching, TaskSpec,
+    PythonSpec, RemoteSpec, Result, SequenceBatching, TaskSpec,
 };
 
 /// One version of a model, ready to be loaded.
@@ -60,6 +59,8 @@ pub enum Backing {
     Builtin(Arc<BuiltinSpec>),
     /// Rows of a feature store. The artifact is the file that says which.
     Features(Arc<FeaturesSpec>),
+    /// Another server. The artifact is the file that says so.
+    Remote(Arc<RemoteSpec>),
 }
 
 impl Backing {
@@ -67,8 +68,9 @@ impl Backing {
     pub fn file(&self) -> Option<&Path> {
         match self {
             Self::Builtin(builtin) => builtin.file(),
-            Self::Artifact | Self::Ensemble(_) | Self::Features(_) => None,
+            Self::Artifact | Self::Ensemble(_) | Self::Features(_) | Self::Remote(_) => None,
         }
+    }
 }
 
 /// What a file must hold.

@@ -4,17 +4,16 @@
 //! read, so nobody can have the server fetch something.
 
 use std::collections::HashMap;
-use std::error::Error as _;
 use std::fmt;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use bytes::Bytes;
 use parking_lot::Mutex;
-use reqwest::redirect::Policy;
 use salver_core::{Error, ErrorKind, Result};
 
-use crate::resolver::{Astray, Checked, Lookup};
+use crate::http::{astray, make, root_of};
+use crate::resolver::{Checked, Lookup, Rule};
 use crate::target::{Allowed, Target, clip};
 
 /// How a client sends.
@@ -109,56 +108,26 @@ impl Client {
     }
 
     fn make(&self) -> reqwest::Result<reqwest::Client> {
-        // The client takes the provider of the process; one that is there already is as good.
-        let _ = rustls::crypto::ring::default_provider().install_default();
-        let builder = || {
-            let resolver = Checked { lookup: self.lookup.clone(), allowed: Arc::new(self.options.allowed.clone()) };
-            reqwest::Client::builder()
+        let rule = Arc::new(Rule::Allowed(self.options.allowed.clone()));
+        let configure = |builder: reqwest::ClientBuilder| {
+            builder
                 .user_agent(&self.options.user_agent)
                 .timeout(self.options.time_limit)
-                .redirect(Policy::none())
-                .retry(reqwest::retry::never())
-                .no_proxy()
-                .http1_only()
                 // Each attempt asks anew where the name leads.
                 .pool_max_idle_per_host(0)
-                .dns_resolver(resolver)
+                .dns_resolver(Checked { lookup: self.lookup.clone(), rule: rule.clone() })
         };
-        builder().build().or_else(|error| {
-            let reason = root_of(&error);
-            tracing::warn!(reason, "this machine has no certificates to trust: messages over https will not be sent");
-            builder().tls_certs_only([]).build()
-        })
+        make(configure, "messages over https will not be sent")
     }
 
     fn failure(&self, error: &reqwest::Error) -> Failure {
         match astray(error) {
-            Some(astray @ Astray::Forbidden) => Failure::Refused(astray.to_string()),
-            Some(astray @ Astray::Nowhere) => Failure::Failed(astray.to_string()),
+            Some(astray) if astray.is_forbidden() => Failure::Refused(astray.to_string()),
+            Some(astray) => Failure::Failed(astray.to_string()),
             None if error.is_timeout() => Failure::Failed(format!("no answer within {:?}", self.options.time_limit)),
             None => Failure::Failed(clip(&root_of(error))),
         }
     }
-}
-
-/// Returns the innermost cause, which names neither the URL nor what a library made of it.
-fn root_of(error: &reqwest::Error) -> String {
-    let Some(mut cause) = error.source() else { return "the request could not be sent".into() };
-    while let Some(inner) = cause.source() {
-        cause = inner;
-    }
-    cause.to_string()
-}
-
-fn astray(error: &reqwest::Error) -> Option<Astray> {
-    let mut cause = error.source();
-    while let Some(found) = cause {
-        if let Some(astray) = found.downcast_ref() {
-            return Some(*astray);
-        }
-        cause = found.source();
-    }
-    None
 }
 
 /// An attempt that is under way.

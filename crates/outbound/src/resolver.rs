@@ -11,6 +11,7 @@ use std::sync::Arc;
 use reqwest::dns::{Addrs, Name, Resolve, Resolving};
 use salver_core::BoxFuture;
 
+use crate::listed::ListedAt;
 use crate::target::Allowed;
 
 /// Finds out where names lead.
@@ -37,34 +38,68 @@ impl Lookup for SystemLookup {
 pub(crate) enum Astray {
     /// It has no address.
     Nowhere,
-    /// One of its addresses is not to be reached.
-    Forbidden,
+    /// One of its addresses is not to be reached. The setting can change that.
+    Forbidden(&'static str),
+}
+
+impl Astray {
+    /// Whether there is an address, and it must not be reached.
+    pub(crate) fn is_forbidden(self) -> bool {
+        matches!(self, Self::Forbidden(_))
+    }
 }
 
 impl fmt::Display for Astray {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Nowhere => "the name of the host leads nowhere",
-            Self::Forbidden => {
-                "the name of the host leads to an address that is not public; --callback-allow can allow it"
+        match self {
+            Self::Nowhere => f.write_str("the name of the host leads nowhere"),
+            Self::Forbidden(setting) => {
+                write!(f, "the name of the host leads to an address that is not public; {setting} can allow it")
             }
-        })
+        }
     }
 }
 
 impl std::error::Error for Astray {}
 
+/// What a name may lead to.
+#[derive(Debug)]
+pub(crate) enum Rule {
+    /// Whatever everybody can reach, and exceptions.
+    Allowed(Allowed),
+    /// What is listed.
+    Listed(ListedAt),
+}
+
+impl Rule {
+    /// Says why an address that a host leads to must not be reached, if it must not.
+    fn check(&self, host: &str, address: IpAddr) -> Result<(), &'static str> {
+        match self {
+            Self::Allowed(allowed) if allowed.has_host(host) => Ok(()),
+            Self::Allowed(allowed) => allowed.check(address),
+            Self::Listed(listed) => listed.check(host, address),
+        }
+    }
+
+    fn setting(&self) -> &'static str {
+        match self {
+            Self::Allowed(_) => "--callback-allow",
+            Self::Listed(listed) => listed.setting(),
+        }
+    }
+}
+
 /// Answers the client's questions.
 pub(crate) struct Checked {
     pub(crate) lookup: Arc<dyn Lookup>,
-    pub(crate) allowed: Arc<Allowed>,
+    pub(crate) rule: Arc<Rule>,
 }
 
 impl Resolve for Checked {
     fn resolve(&self, name: Name) -> Resolving {
-        let (lookup, allowed) = (self.lookup.clone(), self.allowed.clone());
+        let (lookup, rule) = (self.lookup.clone(), self.rule.clone());
         Box::pin(async move {
-            let addresses = find(&*lookup, &allowed, name.as_str()).await?;
+            let addresses = find(&*lookup, &rule, name.as_str()).await?;
             // The client puts the port in.
             Ok(Box::new(addresses.into_iter().map(|address| SocketAddr::new(address, 0))) as Addrs)
         })
@@ -73,19 +108,16 @@ impl Resolve for Checked {
 
 /// Returns where a name leads. If one of several addresses may not be reached, none is: it would be a
 /// matter of luck which one is taken.
-async fn find(lookup: &dyn Lookup, allowed: &Allowed, name: &str) -> Result<Vec<IpAddr>, Astray> {
+async fn find(lookup: &dyn Lookup, rule: &Rule, name: &str) -> Result<Vec<IpAddr>, Astray> {
     let addresses = lookup.addresses(name).await.map_err(|_| Astray::Nowhere)?;
     if addresses.is_empty() {
         return Err(Astray::Nowhere);
     }
-    if allowed.has_host(name) {
-        return Ok(addresses);
-    }
     for address in &addresses {
-        if let Err(what) = allowed.check(*address) {
+        if let Err(what) = rule.check(name, *address) {
             // Only the log says which: who asked could map a network by such answers.
-            tracing::warn!(host = name, %address, "a message is not sent: the address is {what}");
-            return Err(Astray::Forbidden);
+            tracing::warn!(host = name, %address, "nothing is sent there: the address is {what}");
+            return Err(Astray::Forbidden(rule.setting()));
         }
     }
     Ok(addresses)

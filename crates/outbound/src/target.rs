@@ -67,24 +67,7 @@ impl Allowed {
     /// # Errors
     /// `InvalidInput` for what is no address of HTTP, holds credentials, or may not be reached.
     pub fn target(&self, text: &str) -> Result<Target> {
-        if text.len() > LONGEST {
-            return Err(Error::invalid_input(format!(
-                "a URL has at most {LONGEST} bytes here, this one {}",
-                text.len()
-            )));
-        }
-        // Parsers take these for other characters or for none; whoever means it writes it differently.
-        if text.contains(|c: char| c == '\\' || c.is_whitespace() || c.is_control()) {
-            return Err(Error::invalid_input("a URL has no backslashes, spaces or control characters"));
-        }
-        let mut url = Url::parse(text).map_err(|error| Error::invalid_input(format!("that is no URL: {error}")))?;
-        if !matches!(url.scheme(), "http" | "https") {
-            let text = format!("expected a URL with http:// or https://, got '{}:'", clip(url.scheme()));
-            return Err(Error::invalid_input(text));
-        }
-        if !url.username().is_empty() || url.password().is_some() {
-            return Err(Error::invalid_input("a URL must not hold a user or a password here"));
-        }
+        let url = read(text)?;
         let refused = |what: &str| {
             Error::invalid_input(format!(
                 "a message to {} is refused: its address is {what}; whoever runs the server can allow it",
@@ -103,7 +86,6 @@ impl Allowed {
                 }
             }
         }
-        url.set_fragment(None);
         Ok(Target(url))
     }
 
@@ -128,11 +110,39 @@ impl Allowed {
     }
 }
 
+/// Reads an address by the parser that the connection uses, and nothing that others read differently.
+///
+/// # Errors
+/// `InvalidInput` for what is no address of HTTP, or holds credentials.
+pub(crate) fn read(text: &str) -> Result<Url> {
+    if text.len() > LONGEST {
+        return Err(Error::invalid_input(format!("a URL has at most {LONGEST} bytes here, this one {}", text.len())));
+    }
+    // Parsers take these for other characters or for none; whoever means it writes it differently.
+    if text.contains(|c: char| c == '\\' || c.is_whitespace() || c.is_control()) {
+        return Err(Error::invalid_input("a URL has no backslashes, spaces or control characters"));
+    }
+    let mut url = Url::parse(text).map_err(|error| Error::invalid_input(format!("that is no URL: {error}")))?;
+    if !matches!(url.scheme(), "http" | "https") {
+        let text = format!("expected a URL with http:// or https://, got '{}:'", clip(url.scheme()));
+        return Err(Error::invalid_input(text));
+    }
+    if !url.username().is_empty() || url.password().is_some() {
+        return Err(Error::invalid_input("a URL must not hold a user or a password here"));
+    }
+    url.set_fragment(None);
+    Ok(url)
+}
+
 /// An address that may be sent to, as far as it can be told without asking where its name leads.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Target(Url);
 
 impl Target {
+    pub(crate) fn new(url: Url) -> Self {
+        Self(url)
+    }
+
     /// Returns it in its one spelling.
     pub fn as_str(&self) -> &str {
         self.0.as_str()

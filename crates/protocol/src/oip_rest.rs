@@ -19,7 +19,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use salver_core::{Error, InferResponse, ModelName, ModelRef, Result};
 
-pub use client::{Decoded, EncodedRequest, Form, decode_response, encode_request};
+pub use client::{Decoded, EncodedRequest, Form, decode_response, decode_tensor_specs, encode_request};
 pub(crate) use describe::{dims, max_batch_size, nanos};
 pub use describe::{live, model_config, model_list, model_metadata, model_ready, ready, server_metadata, statistics};
 pub use generate::{decode_generate, encode_error_event, encode_event, encode_generate};

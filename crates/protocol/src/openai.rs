@@ -1,16 +1,20 @@
-//! OpenAI's embeddings, and its list of models: what its clients and those of others ask.
+//! OpenAI's embeddings and chat completions, and its list of models: what its clients and those of others ask.
 //!
 //! Texts in, vectors out. Tokens instead of texts are refused, because they are those of another
 //! model's tokenizer. Fields that do not change an answer (`user`) are not looked at.
 //! Source: OpenAI's API reference, "Embeddings" and "Models".
 
+mod chat;
 mod request;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use salver_core::{DataType, Dim, Error, ErrorKind, InferResponse, ModelInfo, Result, Tensor};
+use salver_core::{
+    DataType, Dim, Error, ErrorKind, InferRequest, InferResponse, ModelInfo, Result, Tensor, TensorSpec,
+};
 use serde_json::{Value, json};
 
+pub use self::chat::{decode_chat, encode_chat};
 pub use self::request::decode_embeddings;
 use crate::Reply;
 use crate::json::styled::{self, Style};
@@ -23,6 +27,8 @@ pub const MOST_TEXTS: usize = 2048;
 
 /// The output with the vectors.
 const EMBEDDING: &str = "embedding";
+/// The task of models that take and give tensors.
+const TENSOR: &str = "tensor";
 /// The output with the number of tokens.
 const TOKENS: &str = "tokens";
 
@@ -41,7 +47,7 @@ pub struct Options {
 /// `InvalidInput` saying what the model does instead.
 pub fn check_model(info: &ModelInfo, options: Options) -> Result<()> {
     let output = info.signature.output(EMBEDDING);
-    let Some(output) = output.filter(|_| info.task == TEXT_EMBEDDING && info.signature.input(TEXT).is_some()) else {
+    let Some(output) = output.filter(|output| makes_embeddings(info, output)) else {
         return Err(Error::invalid_input(format!(
             "'model': '{}' has the task {} and makes no embeddings of texts; choose a model with the task {TEXT_EMBEDDING}",
             info.name, info.task
@@ -51,6 +57,27 @@ pub fn check_model(info: &ModelInfo, options: Options) -> Result<()> {
         (Some(Dim::Fixed(made)), Some(wanted)) if *made != wanted => Err(other_dimensions(info, *made, wanted)),
         _ => Ok(()),
     }
+}
+
+/// A model without a task, as those of other servers are, does the same where its tensors say so.
+fn makes_embeddings(info: &ModelInfo, output: &TensorSpec) -> bool {
+    let takes_texts = info.signature.input(TEXT).is_some_and(|input| input.dtype == DataType::Bytes);
+    let gives_rows = output.dtype == DataType::Fp32 && output.shape.len() == 2;
+    takes_texts && (info.task == TEXT_EMBEDDING || (info.task == TENSOR && gives_rows))
+}
+
+/// Gives the texts of a request the shape that the model wants: a list, or rows of one.
+///
+/// # Errors
+/// As [`check_model`].
+pub fn fit_embeddings(request: &mut InferRequest, info: &ModelInfo, options: Options) -> Result<()> {
+    check_model(info, options)?;
+    let rank = info.signature.input(TEXT).map_or(1, |spec| spec.shape.len());
+    for input in &mut request.inputs {
+        let shape = std::iter::once(input.rows()).chain(std::iter::repeat_n(1, rank.saturating_sub(1))).collect();
+        *input = input.clone().reshape(shape)?;
+    }
+    Ok(())
 }
 
 fn other_dimensions(info: &ModelInfo, made: usize, wanted: usize) -> Error {
@@ -131,7 +158,27 @@ pub(crate) fn model(name: &str, created: u64) -> Value {
 }
 
 /// The fields of a request, which messages about them begin with.
-const FIELDS: [&str; 5] = ["model", "input", "encoding_format", "dimensions", "user"];
+const FIELDS: [&str; 19] = [
+    "model",
+    "input",
+    "encoding_format",
+    "dimensions",
+    "user",
+    "messages",
+    "stream",
+    "n",
+    "temperature",
+    "top_p",
+    "max_tokens",
+    "max_completion_tokens",
+    "seed",
+    "stop",
+    "frequency_penalty",
+    "presence_penalty",
+    "tools",
+    "response_format",
+    "logprobs",
+];
 
 /// Writes an error as `{"error": {"message", "type", "param", "code"}}`.
 pub fn encode_error(error: &Error) -> Reply {

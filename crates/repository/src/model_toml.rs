@@ -14,6 +14,7 @@ mod image;
 mod instances;
 mod number;
 mod python;
+mod remote;
 mod schema;
 mod tasks;
 mod text;
@@ -33,13 +34,15 @@ use crate::task::Draft;
 /// The file that makes a folder a Salver model.
 pub(crate) const MANIFEST: &str = "model.toml";
 
-const ENGINES: [&str; 6] = ["onnx", "rten", PYTHON, ENSEMBLE, BUILTIN, FEATURES];
+const ENGINES: [&str; 7] = ["onnx", "rten", PYTHON, ENSEMBLE, BUILTIN, FEATURES, HTTP];
 /// The engine of models that are made of others.
 const ENSEMBLE: &str = "ensemble";
 /// The engine of functions that the server has itself.
 const BUILTIN: &str = "builtin";
 /// The engine of models that look rows up.
 const FEATURES: &str = "features";
+/// The engine of models that other servers answer for.
+const HTTP: &str = "http";
 
 /// What a `model.toml` says, checked as far as that needs no other file.
 #[derive(Debug, Clone, PartialEq)]
@@ -147,7 +150,8 @@ fn backing(file: &File) -> Result<Option<Backing>, Fault> {
     let ensemble = ensemble::spec(file)?.map(|spec| Backing::Ensemble(spec.into()));
     let builtin = builtin::spec(file)?.map(|spec| Backing::Builtin(spec.into()));
     let features = features::spec(file)?.map(|spec| Backing::Features(spec.into()));
-    Ok(ensemble.or(builtin).or(features))
+    let remote = remote::spec(file)?.map(|spec| Backing::Remote(spec.into()));
+    Ok(ensemble.or(builtin).or(features).or(remote))
 }
 
 fn check_choice(value: Option<&Spanned<String>>, known: &[&str]) -> Result<(), Fault> {

@@ -20,7 +20,7 @@ use std::time::Duration;
 
 use salver_core::{
     CacheKey, CacheOutcome, CacheUse, Class, Context, Deferred, DurationStat, Error, ErrorKind, InferRequest,
-    InferResponse, Inferred, ModelInfo, ModelSpec, ModelStatistics, OnMiss, Result, SharedCache, Tensor, Timings,
+    InferResponse, Inferred, ModelSpec, ModelStatistics, OnMiss, Result, SharedCache, Tensor, Timings,
 };
 use salver_telemetry::{CacheResult, Metrics, ModelCacheMetrics, Outcome, Timing};
 use tokio::sync::{Semaphore, SemaphorePermit};
@@ -29,6 +29,7 @@ use tokio_util::sync::CancellationToken;
 
 use self::flight::{Flights, Next, Seat};
 use self::local::{Entry, Key, LocalCache};
+pub(crate) use self::question::CountedParameters;
 use self::question::{Digest, Question};
 use self::shared::SharedLevel;
 use crate::slot::{Refusal, Slot};
@@ -186,7 +187,7 @@ impl CachedVersion {
         }
         let timing = slot.metrics.start(ctx.deadline);
         slot.usage.touch(timing.started());
-        let question = digest_of(&slot.info, request).await.map_err(Refusal::Error)?;
+        let question = digest_of(slot, request).await.map_err(Refusal::Error)?;
         let Some(question) = question else {
             // Refused by the slot, in the same words as without a cache.
             timing.hand_over();
@@ -218,7 +219,7 @@ impl CachedVersion {
         let timing = slot.metrics.start(ctx.deadline);
         slot.usage.touch(timing.started());
         let fits = || slot.interface.shown().check(&slot.info.name, request.inputs.clone()).is_ok();
-        let Some(question) = digest_of(&slot.info, request).await?.filter(|_| fits()) else {
+        let Some(question) = digest_of(slot, request).await?.filter(|_| fits()) else {
             timing.hand_over();
             return Ok(None);
         };
@@ -268,7 +269,8 @@ impl CachedVersion {
             Next::Landed(Ok(entry)) => Ok(self.answer(slot, request, &entry, CacheOutcome::Joined, timing)),
             Next::Landed(Err(error)) => {
                 timing.finish(outcome_of(&error));
-                Err(Refusal::Error(error))
+                // What it cost is on the bill of the request that was computed.
+                Err(Refusal::Error(error.with_cost(None)))
             }
             Next::Compute(turn) => self.lead(slot, key, request, ctx, timing, (&seat, turn)).await,
         }
@@ -432,14 +434,15 @@ impl Drop for CachedVersion {
 }
 
 /// Digests a request; none: it contradicts the signature.
-async fn digest_of(model: &Arc<ModelInfo>, request: &InferRequest) -> Result<Option<Question>> {
+async fn digest_of(slot: &Slot, request: &InferRequest) -> Result<Option<Question>> {
+    let (model, with) = (&slot.info, slot.parameters_that_count());
     let len: usize = request.inputs.iter().map(Tensor::payload_len).sum();
     if (len as u64) < OFFLOAD_BYTES {
-        return Ok(question::question(&model.signature, request));
+        return Ok(question::question(&model.signature, request, with));
     }
     // A clone shares the tensors' bytes.
     let (model, request) = (model.clone(), request.clone());
-    offload(len as u64, move || question::question(&model.signature, &request)).await
+    offload(len as u64, move || question::question(&model.signature, &request, with)).await
 }
 
 /// Goes over much data away from the async threads.

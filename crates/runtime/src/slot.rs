@@ -16,7 +16,7 @@ use salver_core::{
 use salver_telemetry::{ModelMetrics, Outcome, Replaced, TaskMetrics};
 use tokio::sync::oneshot;
 
-use crate::cache::CachedVersion;
+use crate::cache::{CachedVersion, CountedParameters};
 use crate::ensemble;
 use crate::inline::{Crew, Inline};
 use crate::interface::{self, Interface};
@@ -163,7 +163,7 @@ impl Slot {
         let task_metrics = interface.task.as_ref().map(|_| metrics.task());
         let quick_bytes = match &spec.backing {
             Backing::Builtin(builtin) => Some(builtin.quick_bytes()),
-            Backing::Artifact | Backing::Ensemble(_) => None,
+            Backing::Artifact | Backing::Ensemble(_) | Backing::Features(_) | Backing::Remote(_) => None,
         };
         Self {
             fixed_rows: interface.has_fixed_rows(),
@@ -310,6 +310,12 @@ impl Slot {
     fn rejected(&self, error: Error) -> Refusal {
         self.metrics.start(None).finish(Outcome::Rejected);
         Refusal::Error(error)
+    }
+
+    /// Says which parameters of a request may change its answer: those of a model that waits for others
+    /// go on to them.
+    pub(crate) fn parameters_that_count(&self) -> CountedParameters {
+        if self.asynchronous.is_some() { CountedParameters::All } else { CountedParameters::None }
     }
 
     async fn admit(&self, ctx: &Context) -> Result<Place, NoPlace> {

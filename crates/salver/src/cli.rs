@@ -180,6 +180,17 @@ pub(crate) struct EngineArgs {
     /// SALVER_FEATURE_STORE or the file, where other users do not see it.
     #[arg(long, value_name = "NAME=URL", value_delimiter = ',', env = "SALVER_FEATURE_STORE", hide_env = true, hide_env_values = true, value_parser = parse_secret, help_heading = "Models")]
     pub feature_store: Vec<Secret>,
+
+    /// Let models with engine = "http" ask this server: a host (api.example.com, *.example.com), an
+    /// address or a network (10.0.0.0/8), each with :PORT or at every port. Repeatable.
+    ///
+    /// Nothing is asked that is not listed. A listed name may lead to public addresses and listed ones.
+    #[arg(long, value_name = "HOST[:PORT]|CIDR", env = "SALVER_REMOTE_ALLOW", hide_env = true, value_delimiter = ',', value_parser = parse_place, help_heading = "Models")]
+    pub remote_allow: Vec<salver_outbound::Place>,
+}
+
+fn parse_place(text: &str) -> Result<salver_outbound::Place, String> {
+    text.parse().map_err(|error: salver_core::Error| error.message().to_owned())
 }
 
 /// What happens with the requirements of models in Python.

@@ -6,9 +6,11 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail};
 use salver_core::{Engine, ModelControl as _, ModelEntry, ModelName, ModelSource, ModelState, SharedCache};
+use salver_engine_http::{HttpEngine, HttpOptions};
 use salver_engine_onnx::{Fetch, OnnxEngine, OnnxOptions};
 use salver_engine_python::{PythonEngine, PythonOptions, Requirements};
 use salver_engine_rten::RtenEngine;
+use salver_outbound::Listed;
 use salver_registry::Registry;
 use salver_repository::Repository;
 use salver_runtime::{Backoff, CacheOptions, ResidencyOptions, Runtime, RuntimeOptions, TuningOptions};
@@ -47,6 +49,15 @@ pub(crate) fn python_engine(args: &EngineArgs) -> PythonEngine {
     })
 }
 
+/// Makes the engine of other servers; nothing is asked yet.
+fn http_engine(args: &EngineArgs, metrics: &Arc<Metrics>) -> HttpEngine {
+    let options = HttpOptions {
+        listed: Listed::new(args.remote_allow.iter().cloned(), "--remote-allow"),
+        user_agent: format!("salver/{}", env!("CARGO_PKG_VERSION")),
+    };
+    HttpEngine::new(options, metrics.clone())
+}
+
 /// Makes the engines, best one first.
 ///
 /// # Errors
@@ -63,6 +74,7 @@ fn engines_with(args: &EngineArgs, python: PythonEngine, metrics: &Arc<Metrics>)
         Arc::new(python),
         Arc::new(BuiltinEngine),
         Arc::new(features),
+        Arc::new(http_engine(args, metrics)),
     ])
 }
 

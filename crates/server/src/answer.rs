@@ -11,7 +11,8 @@ use futures::future::Either;
 use futures::stream::BoxStream;
 use futures::{FutureExt, StreamExt};
 use salver_core::{
-    CacheOutcome, Context, Deferred, Error, ErrorKind, InferRequest, InferResponse, Inferred, ModelRef, Result, Tensor,
+    Bill, CacheOutcome, Context, Cost, Deferred, Error, ErrorKind, InferRequest, InferResponse, Inferred, ModelRef,
+    Result, Tensor,
 };
 use salver_jobs::Content;
 
@@ -66,6 +67,8 @@ pub(crate) struct Answer<R> {
     pub version: u64,
     /// None where the model's answers are not cached.
     pub cache: Option<CacheOutcome>,
+    /// What others charged; none: nobody did.
+    pub cost: Option<Cost>,
 }
 
 /// Answers one request. A context without a deadline gets the default one.
@@ -85,10 +88,11 @@ pub(crate) fn answer<P: Protocol>(
     // `infer` keeps the deadline itself. A timer over all steps is for those who asked for one, and
     // for requests whose other steps wait too; the rest need not pay for it.
     let needs_timer = is_asked_for || P::raw_len(&raw) >= OFFLOAD_BYTES;
+    let bill = needs_timer.then(|| bill_of(&mut ctx));
     let steps = run_steps(app, protocol, raw, ctx, started);
-    let in_time = if needs_timer {
+    let in_time = if let Some(bill) = bill {
         let timed = tokio::time::timeout_at(deadline.into(), steps);
-        Either::Left(Box::pin(timed.map(|done| done.unwrap_or_else(|_| Err(deadline_passed())))))
+        Either::Left(Box::pin(timed.map(move |done| done.unwrap_or_else(|_| Err(too_late(&bill))))))
     } else {
         Either::Right(steps)
     };
@@ -128,14 +132,16 @@ async fn run_steps<P: Protocol>(
 
 /// Encodes the answer, elsewhere if that takes long.
 async fn finish<P: Protocol>(protocol: P, response: InferResponse, decode: Duration) -> Result<Answer<P::Reply>> {
-    let (version, cache) = (response.model.version, response.cache);
+    let (version, cache, cost) = (response.model.version, response.cache, response.cost);
     let is_small = response.outputs.iter().map(Tensor::payload_len).sum::<usize>() < OFFLOAD_BYTES;
     let reply = if is_small {
-        encode(&protocol, response, decode)?
+        encode(&protocol, response, decode)
     } else {
-        Box::pin(offload(move || encode(&protocol, response, decode))).await??
+        Box::pin(offload(move || encode(&protocol, response, decode))).await.and_then(|encoded| encoded)
     };
-    Ok(Answer { reply, version, cache })
+    // What cannot be told was paid for nevertheless.
+    let reply = reply.map_err(|error| if cost.is_some() { error.with_cost(cost) } else { error })?;
+    Ok(Answer { reply, version, cache, cost })
 }
 
 /// What became of a request that a job may answer.
@@ -160,6 +166,7 @@ pub(crate) async fn answer_or_defer<P: Protocol>(
     let (id, trace) = (ctx.id.clone(), ctx.traceparent.clone());
     let deadline = ctx.deadline.unwrap_or_else(|| Instant::now() + app.limits().default_deadline);
     ctx.deadline = Some(deadline);
+    let bill = bill_of(&mut ctx);
     let steps = async {
         if let Some(wake) = protocol.described().and_then(|model| app.services.infer.wake(model, ctx.deadline)) {
             wake.await?;
@@ -177,7 +184,7 @@ pub(crate) async fn answer_or_defer<P: Protocol>(
         };
         finish(protocol, response, decode).await.map(Answered::Now)
     };
-    let outcome = tokio::time::timeout_at(deadline.into(), steps).await.unwrap_or_else(|_| Err(deadline_passed()));
+    let outcome = tokio::time::timeout_at(deadline.into(), steps).await.unwrap_or_else(|_| Err(too_late(&bill)));
     outcome.inspect_err(|error| log_failure(&id, trace.as_deref(), error))
 }
 
@@ -188,6 +195,8 @@ pub(crate) struct Pieces<R> {
     /// What follows. Nothing is made ahead: the next piece is asked for when this one is taken.
     pub rest: BoxStream<'static, Result<R>>,
     pub version: u64,
+    /// What others charged for the first; none: nobody did.
+    pub cost: Option<Cost>,
 }
 
 /// Answers one request in pieces. A context without a deadline gets the default one.
@@ -214,13 +223,13 @@ pub(crate) async fn pieces<P: Protocol + Sync>(
         None => first?,
         Some(trace) => trace.end(decode, first)?,
     };
-    let (version, protocol) = (first.model.version, Arc::new(protocol));
+    let (version, cost, protocol) = (first.model.version, first.cost, Arc::new(protocol));
     let first = piece(protocol.clone(), first, decode).await?;
     let rest = responses.then(move |response| {
         let protocol = protocol.clone();
         async move { piece(protocol, response?, Duration::ZERO).await }
     });
-    Ok(Pieces { first, rest: rest.boxed(), version })
+    Ok(Pieces { first, rest: rest.boxed(), version, cost })
 }
 
 async fn piece<P: Protocol + Sync>(protocol: Arc<P>, response: InferResponse, decode: Duration) -> Result<P::Reply> {
@@ -261,6 +270,16 @@ fn encode<P: Protocol>(protocol: &P, response: InferResponse, decode: Duration) 
         observer.protocol(decode, started.elapsed());
     }
     Ok(reply)
+}
+
+/// Returns the bill of a request, which outlives its steps.
+fn bill_of(ctx: &mut Context) -> Arc<Bill> {
+    ctx.bill.get_or_insert_with(|| Bill::part_of(None)).clone()
+}
+
+/// Says that time is up, and what was charged by then.
+fn too_late(bill: &Bill) -> Error {
+    deadline_passed().with_cost(Some(bill.total()).filter(|total| *total > Cost::ZERO))
 }
 
 /// Says that time is up.

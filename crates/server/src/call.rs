@@ -23,6 +23,10 @@ pub(crate) const MODEL_VERSION_NAME: &str = "x-salver-model-version";
 pub(crate) const CACHE: HeaderName = HeaderName::from_static(CACHE_NAME);
 /// The same, as text.
 pub(crate) const CACHE_NAME: &str = "x-salver-cache";
+/// What others charged for the request.
+pub(crate) const COST: HeaderName = HeaderName::from_static(COST_NAME);
+/// The same, as text.
+pub(crate) const COST_NAME: &str = "x-salver-cost";
 const GRPC_TIMEOUT: HeaderName = HeaderName::from_static("grpc-timeout");
 const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
 

@@ -24,7 +24,7 @@ const REQUEST_HEADERS: HeaderValue = HeaderValue::from_static(
      x-salver-cache, x-salver-timeout-ms",
 );
 const REPLY_HEADERS: HeaderValue = HeaderValue::from_static(
-    "inference-header-content-length, retry-after, x-request-id, x-salver-cache, x-salver-model-version",
+    "inference-header-content-length, retry-after, x-request-id, x-salver-cache, x-salver-cost, x-salver-model-version",
 );
 const MAX_AGE: HeaderValue = HeaderValue::from_static("600");
 

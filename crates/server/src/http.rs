@@ -37,8 +37,9 @@ use crate::app::App;
 
 type AppState = State<Arc<App>>;
 
-/// OpenAI's only route that is not TF Serving's as well.
+/// OpenAI's routes that are not TF Serving's as well.
 const EMBEDDINGS: &str = "/v1/embeddings";
+const CHAT: &str = "/v1/chat/completions";
 
 /// Every route. Whatever is not here is answered by [`unknown_route`].
 pub(crate) fn router(app: Arc<App>) -> Router {
@@ -64,6 +65,7 @@ pub(crate) fn router(app: Arc<App>) -> Router {
         .route("/api/v1/models/{model}/pin", post(api::pin))
         .route("/api/v1/models/{model}/unpin", post(api::unpin))
         .route(EMBEDDINGS, post(openai::embeddings))
+        .route(CHAT, post(openai::chat))
         .route("/v1", any(tfserving::dispatch))
         .route("/v1/{*rest}", any(tfserving::dispatch));
     router = jobs::routes(registry::routes(mlflow::routes(oip_routes(router))));
@@ -146,7 +148,7 @@ fn error_reply(path: &str, error: &Error) -> Reply {
     if mlflow::is_path(path) {
         return mlflow::encode_error(error);
     }
-    if path == EMBEDDINGS {
+    if path == EMBEDDINGS || path == CHAT {
         return salver_protocol::openai::encode_error(error);
     }
     match path.trim_start_matches('/').split('/').next() {

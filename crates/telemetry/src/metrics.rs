@@ -9,6 +9,7 @@ mod features;
 mod jobs;
 mod labels;
 mod model;
+mod remote;
 mod residency;
 #[cfg(test)]
 mod tests;
@@ -30,6 +31,7 @@ use self::labels::{
     CacheLabels, LookupLabels, ModelLabels, OutcomeLabels, ReplacedLabels, RequestLabels, StageLabels, StateLabels,
 };
 use self::model::{Series, Stage};
+use self::remote::RemoteFamilies;
 use self::residency::ResidencyFamilies;
 use crate::histogram::AtomicHistogram;
 use crate::names;
@@ -40,6 +42,7 @@ pub use self::cache::{CacheMetrics, CacheResult, ModelCacheMetrics};
 pub use self::features::{LookupMetrics, LookupResult};
 pub use self::jobs::JobMetrics;
 pub use self::model::{ModelMetrics, Outcome, Replaced, TaskMetrics, Timing};
+pub use self::remote::{InFlight, RemoteMetrics, RemoteOutcome};
 pub use self::triton::{TritonCacheCounters, TritonCounters};
 
 type Histograms<L> = Family<L, AtomicHistogram, fn() -> AtomicHistogram>;
@@ -60,6 +63,7 @@ struct ModelFamilies {
     load: Family<ModelLabels, Seconds>,
     cache: Family<CacheLabels, Counter>,
     lookups: Family<LookupLabels, Counter>,
+    remote: RemoteFamilies,
     /// Versions whose handles somebody holds.
     held: Mutex<HashMap<ModelLabels, Weak<Series>>>,
 }
@@ -204,6 +208,7 @@ impl ModelFamilies {
             load,
             cache,
             lookups,
+            remote: RemoteFamilies::register(registry),
             held: Mutex::default(),
         }
     }
@@ -232,6 +237,7 @@ impl ModelFamilies {
         for reason in Replaced::ALL {
             self.replaced.remove(&of.with_reason(reason));
         }
+        self.remote.remove(of);
     }
 }
 
@@ -263,6 +269,34 @@ fn register_cache(registry: &mut Registry, cache: &CacheMetrics) {
         "1 while the shared cache is in use, 0 while there is none or it is passed by after failures",
         cache.shared_state.clone(),
     );
+}
+
+impl RemoteFamilies {
+    fn register(registry: &mut Registry) -> Self {
+        let new = Self::default();
+        registry.register(
+            names::REMOTE_REQUESTS,
+            "Attempts to ask the server that answers for a model, by outcome",
+            new.requests.clone(),
+        );
+        registry.register(
+            names::REMOTE_TOKENS,
+            "Tokens that the server has counted: input, output",
+            new.tokens.clone(),
+        );
+        registry.register(
+            names::REMOTE_COST,
+            "What the server charges, in the currency of the model's prices",
+            new.cost.clone(),
+        );
+        registry.register(
+            names::REMOTE_CIRCUIT,
+            "1 while calls are refused because the server fails them, else 0",
+            new.circuit.clone(),
+        );
+        registry.register(names::REMOTE_IN_FLIGHT, "Attempts under way", new.in_flight.clone());
+        new
+    }
 }
 
 impl ResidencyFamilies {

@@ -64,6 +64,16 @@ pub const JOBS_LOST: &str = "salver_jobs_lost";
 pub const JOB_CALLBACKS: &str = "salver_job_callbacks";
 /// Histogram: how long runs of jobs take.
 pub const JOB_DURATION: &str = "salver_job_duration_seconds";
+/// Counter of attempts to ask other servers, by outcome.
+pub const REMOTE_REQUESTS: &str = "salver_remote_requests";
+/// Counter of tokens that other servers counted.
+pub const REMOTE_TOKENS: &str = "salver_remote_tokens";
+/// Counter of what other servers charge.
+pub const REMOTE_COST: &str = "salver_remote_cost";
+/// Gauge: 1 while calls of another server are refused because it fails them.
+pub const REMOTE_CIRCUIT: &str = "salver_remote_circuit_open";
+/// Gauge of attempts under way.
+pub const REMOTE_IN_FLIGHT: &str = "salver_remote_in_flight";
 /// Counter of requests by protocol and status.
 pub const REQUESTS: &str = "salver_requests";
 /// Gauge: when the process began.

@@ -23,12 +23,14 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("registry", &["core", "repository", "store"]),
     ("jobs", &["core", "store", "telemetry"]),
     ("client", &["core", "protocol"]),
+    ("engine-http", &["core", "outbound", "protocol", "telemetry"]),
     ("server", &["core", "jobs", "protocol", "registry", "telemetry"]),
     (
         "salver",
         &[
             "client",
             "core",
+            "engine-http",
             "engine-onnx",
             "engine-python",
             "engine-rten",

@@ -1,7 +1,8 @@
 //! The client's side: writes inference requests and reads the responses.
 
 use bytes::Bytes;
-use salver_core::{Error, InferRequest, Parameter, Result, Tensor};
+use salver_core::{DataType, Error, InferRequest, Parameter, Result, Tensor, TensorSpec};
+use serde_json::Value;
 
 use super::{oip, tensors};
 use crate::Limits;
@@ -105,4 +106,15 @@ pub fn decode_response(body: Bytes, header_len: Option<usize>) -> Result<Decoded
         model_version: model_version.unwrap_or_default(),
         outputs: tensors::finish(outputs.ok_or_else(|| missing("outputs"))?, blobs)?,
     })
+}
+
+/// Reads `inputs` or `outputs` of a model's metadata; none: they are not what the protocol says.
+pub fn decode_tensor_specs(value: &Value) -> Option<Vec<TensorSpec>> {
+    let read = |tensor: &Value| {
+        let name = tensor.get("name")?.as_str()?;
+        let dtype = DataType::from_wire(tensor.get("datatype")?.as_str()?)?;
+        let shape: Option<Vec<i64>> = tensor.get("shape")?.as_array()?.iter().map(Value::as_i64).collect();
+        Some(TensorSpec::new(name, dtype, &shape?))
+    };
+    value.as_array()?.iter().map(read).collect()
 }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use salver_core::{Backing, Error, InstanceGroup, ModelConfig, ModelName, ModelSpec, PythonSpec, Result, TaskSpec};
 
 use super::schema::Labels;
-use super::{BUILTIN, ENSEMBLE, FEATURES, MANIFEST, Manifest, builtin, parse};
+use super::{BUILTIN, ENSEMBLE, FEATURES, HTTP, MANIFEST, Manifest, builtin, parse};
 use crate::files::{self, Fingerprint};
 use crate::hugging_face::{self, Known};
 use crate::python::{self, PythonDraft};
@@ -65,6 +65,7 @@ pub(crate) fn read_one(name: &ModelName, folder: &Path, manifest: &Manifest) -> 
             Some(Backing::Ensemble(_)) => Some(ENSEMBLE.to_owned()),
             Some(Backing::Builtin(_)) => Some(BUILTIN.to_owned()),
             Some(Backing::Features(_)) => Some(FEATURES.to_owned()),
+            Some(Backing::Remote(_)) => Some(HTTP.to_owned()),
             Some(Backing::Artifact) | None => manifest.engine.clone(),
         },
         fingerprint: fingerprint.finish(),

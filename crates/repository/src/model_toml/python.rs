@@ -82,6 +82,9 @@ fn check_absent(file: &File) -> Result<(), Fault> {
     if let Some(table) = &file.python {
         return Err(misplaced(table, engine, ""));
     }
+    if super::remote::is_remote(file) {
+        return Ok(());
+    }
     let why = ": of other models, the artifact itself says so";
     for input in &file.input {
         if let Some(dtype) = &input.dtype {
@@ -185,7 +188,7 @@ fn variables(env: &BTreeMap<Spanned<String>, Spanned<String>>) -> Result<BTreeMa
     Ok(env.iter().map(|(name, value)| (name.get_ref().clone(), value.get_ref().clone())).collect())
 }
 
-fn is_variable(name: &str) -> bool {
+pub(super) fn is_variable(name: &str) -> bool {
     let is_part = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'_';
     !name.is_empty() && !name.starts_with(|first: char| first.is_ascii_digit()) && name.bytes().all(is_part)
 }
@@ -219,7 +222,8 @@ fn outputs(outputs: &[Output]) -> Result<Vec<PythonTensor>, Fault> {
     outputs.iter().map(declared).collect()
 }
 
-fn tensor(
+/// Reads a declared tensor.
+pub(super) fn tensor(
     name: &Spanned<String>,
     dtype: &Spanned<String>,
     shape: &Spanned<Vec<Spanned<i64>>>,

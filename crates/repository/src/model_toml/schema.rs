@@ -15,6 +15,7 @@ use super::features::{Feature, Features};
 use super::image::Image;
 use super::number::{Milliseconds, Whole};
 use super::python::Python;
+use super::remote::Remote;
 use super::text::Text;
 use crate::limits::{CORE_LIMIT, COUNT_LIMIT, PRIORITY_LIMIT, RUN_TIMEOUT_LIMIT_MS};
 
@@ -54,6 +55,8 @@ pub(super) struct File {
     pub(super) features: Option<Spanned<Features>>,
     /// What is in them.
     pub(super) feature: Vec<Spanned<Feature>>,
+    /// The server that answers for the model.
+    pub(super) remote: Option<Spanned<Remote>>,
     /// Merging of requests.
     pub(super) batching: Batching,
     /// Parallel executions.
@@ -83,23 +86,23 @@ pub(super) struct Input {
     /// The names of its columns.
     #[serde(default)]
     pub(super) columns: Vec<Spanned<String>>,
-    /// Its element type; of models in Python only.
+    /// Its element type; of models in Python and remote ones only.
     pub(super) dtype: Option<Spanned<String>>,
-    /// Its full shape, -1: any extent; of models in Python only.
+    /// Its full shape, -1: any extent; of models in Python and remote ones only.
     pub(super) shape: Option<Spanned<Vec<Spanned<i64>>>>,
-    /// Whether requests may leave it out; of models in Python only.
+    /// Whether requests may leave it out; of models in Python and remote ones only.
     pub(super) optional: Option<Spanned<bool>>,
 }
 
-/// `[[output]]`, of models in Python and ensembles only.
+/// `[[output]]`, of models in Python, ensembles and remote models only.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Output {
     /// The output's name.
     pub(super) name: Spanned<String>,
-    /// Its element type; of models in Python only.
+    /// Its element type; of models in Python and remote ones only.
     pub(super) dtype: Option<Spanned<String>>,
-    /// Its full shape, -1: any extent; of models in Python only.
+    /// Its full shape, -1: any extent; of models in Python and remote ones only.
     pub(super) shape: Option<Spanned<Vec<Spanned<i64>>>>,
     /// Where it comes from; of ensembles only.
     pub(super) from: Option<Spanned<Sources>>,

@@ -9,6 +9,7 @@ use super::*;
 mod builtin;
 mod features;
 mod python;
+mod remote;
 mod tasks;
 
 #[track_caller]
@@ -211,7 +212,7 @@ fn a_level_takes_what_it_leaves_out_from_the_table_around_it() {
 #[test]
 fn mistakes_are_named_with_their_line() {
     let known = "expected one of `name`, `version`, `engine`, `artifact`, `task`, `labels`, `input`, `output`, `python`, `text`, `image`, \
-                 `column`, `step`, `builtin`, `features`, `feature`, `batching`, `instances`, `cache`, `metrics`";
+                 `column`, `step`, `builtin`, `features`, `feature`, `remote`, `batching`, `instances`, `cache`, `metrics`";
     check_error("name = 'a'\nverion = 2", ErrorKind::InvalidInput, &format!("line 2: unknown field `verion`, {known}"));
     for (text, expected) in [
         ("\n[batching]\nmax_row = 2", "line 3: batching: unknown field `max_row`, expected one of "),
@@ -351,7 +352,10 @@ fn settings_that_contradict_each_other_are_refused() {
             "line 4: batching.padding.buckets must ascend, got 32 after 32",
         ),
         ("\n\nname = 'a/b'", "line 3: name: model name 'a/b' may hold letters, digits and '_', '-', '.', '+' only"),
-        ("\nengine = 'torch'", "line 2: engine must be one of onnx, rten, python, ensemble, builtin, features, got 'torch'"),
+        (
+            "\nengine = 'torch'",
+            "line 2: engine must be one of onnx, rten, python, ensemble, builtin, features, got 'torch'",
+        ),
         (
             "task = 'tabluar'",
             "line 1: task must be one of tensor, tabular, text-classification, text-embedding, token-classification, \
@@ -371,7 +375,7 @@ fn settings_that_contradict_each_other_are_refused() {
     check_error(
         "engine = 'grpc'",
         ErrorKind::InvalidInput,
-        "line 1: engine must be one of onnx, rten, python, ensemble, builtin, features, got 'grpc'",
+        "line 1: engine must be one of onnx, rten, python, ensemble, builtin, features, http, got 'grpc'",
     );
 }
 

@@ -7,7 +7,7 @@
 
 use std::sync::Arc;
 
-use salver_core::{InferRequest, Signature, Tensor};
+use salver_core::{InferRequest, Parameter, Parameters, Signature, Tensor};
 
 /// The digest of a request's inputs and wanted outputs.
 pub(crate) type Question = [u8; 32];
@@ -15,10 +15,12 @@ pub(crate) type Question = [u8; 32];
 /// Digests a request; none if it names inputs or outputs that the model does not have, or one
 /// twice. Types and shapes are part of the digest and need no check here: only good answers are
 /// kept, so no bad request ever finds one.
-pub(crate) fn question(wire: &Signature, request: &InferRequest) -> Option<Question> {
+pub(crate) fn question(wire: &Signature, request: &InferRequest, with: CountedParameters) -> Option<Question> {
     let mut digest = Digest::default();
-    // Whose question it is belongs here as soon as requests have a tenant, and parameters as soon
-    // as one of them changes answers.
+    // Whose question it is belongs here as soon as requests have a tenant.
+    if with == CountedParameters::All {
+        parameters(&mut digest, &request.parameters);
+    }
     outputs(&mut digest, wire, &request.outputs)?;
     let mut n_found = 0;
     for (idx, spec) in wire.inputs.iter().enumerate() {
@@ -34,6 +36,32 @@ pub(crate) fn question(wire: &Signature, request: &InferRequest) -> Option<Quest
         }
     }
     (n_found == request.inputs.len()).then(|| digest.finish())
+}
+
+/// Which parameters of a request are part of its question.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum CountedParameters {
+    /// None: they act on scheduling alone.
+    None,
+    /// All of them.
+    All,
+}
+
+/// Adds parameters, which come in the order of their names.
+fn parameters(digest: &mut Digest, parameters: &Parameters) {
+    digest.number(parameters.len());
+    for (name, value) in parameters {
+        digest.bytes(name.as_bytes());
+        let (kind, value) = match value {
+            Parameter::Bool(value) => (0, vec![u8::from(*value)]),
+            Parameter::Int(value) => (1, value.to_le_bytes().to_vec()),
+            Parameter::Uint(value) => (2, value.to_le_bytes().to_vec()),
+            Parameter::Float(value) => (3, value.to_le_bytes().to_vec()),
+            Parameter::Text(value) => (4, value.clone().into_bytes()),
+        };
+        digest.number(kind);
+        digest.bytes(&value);
+    }
 }
 
 /// Adds the places of the wanted outputs; naming none is naming all.
@@ -106,7 +134,24 @@ mod tests {
     fn ask(inputs: Vec<Tensor>, outputs: &[&str]) -> Option<Question> {
         let outputs = outputs.iter().map(|&name| name.into()).collect();
         let model = "m".parse().unwrap();
-        question(&wire(), &InferRequest { model, id: None, inputs, outputs, parameters: Default::default() })
+        let request = InferRequest { model, id: None, inputs, outputs, parameters: Default::default() };
+        question(&wire(), &request, CountedParameters::None)
+    }
+
+    #[test]
+    fn parameters_count_where_they_change_answers() {
+        let of = |value: Option<Parameter>, with| {
+            let parameters = value.into_iter().map(|value| ("temperature".to_owned(), value)).collect();
+            let (model, inputs) = ("m".parse().unwrap(), vec![tensor("a", &[1], &[1f32])]);
+            question(&wire(), &InferRequest { model, id: None, inputs, outputs: vec![], parameters }, with)
+        };
+        let values = [None, Some(Parameter::Float(0.5)), Some(Parameter::Float(1.0)), Some(Parameter::Int(1))];
+        for (idx, one) in values.iter().enumerate() {
+            for other in &values[idx + 1..] {
+                let differ = |with| of(one.clone(), with) != of(other.clone(), with);
+                assert!(differ(CountedParameters::All) && !differ(CountedParameters::None), "{one:?} {other:?}");
+            }
+        }
     }
 
     #[test]

@@ -4,7 +4,7 @@
 
 use std::sync::Arc;
 
-use salver_core::{CacheOutcome, Context, Error, InferRequest, InferResponse, ModelRef};
+use salver_core::{CacheOutcome, Context, Cost, Error, InferRequest, InferResponse, ModelRef};
 use salver_protocol::oip_grpc::{self, ReplyOptions, inference as wire};
 use tonic::codec::CompressionEncoding;
 use tonic::metadata::{MetadataMap, MetadataValue};
@@ -24,6 +24,8 @@ use crate::shared_memory::InUse;
 const MODEL_VERSION: &str = crate::call::MODEL_VERSION_NAME;
 /// Where the answer came from, as over HTTP.
 const CACHE: &str = crate::call::CACHE_NAME;
+/// What others charged, as over HTTP.
+const COST: &str = crate::call::COST_NAME;
 
 pub(super) fn service(app: Arc<App>) -> GrpcInferenceServiceServer<OipGrpc> {
     let limit = app.limits().body_bytes;
@@ -96,6 +98,7 @@ impl Protocol for Unary {
 pub(super) fn refusal(error: &Error) -> Status {
     let mut status = oip_grpc::encode_error(error);
     note_retry(&mut status, error);
+    note_cost(status.metadata_mut(), error.cost());
     status
 }
 
@@ -122,7 +125,16 @@ fn name_or_all(name: &str) -> Option<&str> {
     Some(name).filter(|name| !name.is_empty())
 }
 
-pub(super) fn note_origin(metadata: &mut MetadataMap, version: u64, cache: Option<CacheOutcome>) {
+/// Tells what others charged, if anybody did.
+pub(super) fn note_cost(metadata: &mut MetadataMap, cost: Option<Cost>) {
+    // A decimal number is always good metadata.
+    if let Some(value) = cost.and_then(|cost| MetadataValue::try_from(cost.to_string()).ok()) {
+        metadata.insert(COST, value);
+    }
+}
+
+pub(super) fn note_origin(metadata: &mut MetadataMap, version: u64, cache: Option<CacheOutcome>, cost: Option<Cost>) {
+    note_cost(metadata, cost);
     metadata.insert(MODEL_VERSION, MetadataValue::from(version));
     if let Some(outcome) = cache {
         metadata.insert(CACHE, MetadataValue::from_static(outcome.as_str()));
@@ -182,9 +194,9 @@ impl GrpcInferenceService for OipGrpc {
             (ctx, InUse::new(&self.app, &call.held))
         };
         match answer(&self.app, Unary { memory, ..Unary::default() }, request.into_inner(), ctx).await {
-            Ok(Answer { reply, version, cache }) => {
+            Ok(Answer { reply, version, cache, cost }) => {
                 let mut response = Response::new(reply);
-                note_origin(response.metadata_mut(), version, cache);
+                note_origin(response.metadata_mut(), version, cache, cost);
                 Ok(response)
             }
             Err(error) => Err(Unary::encode_error(&error)),

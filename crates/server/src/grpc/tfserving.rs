@@ -47,6 +47,7 @@ type Reply<T> = Result<Response<T>, Status>;
 fn refusal(error: &Error) -> Status {
     let mut status = codec::encode_error(error);
     super::oip::note_retry(&mut status, error);
+    super::oip::note_cost(status.metadata_mut(), error.cost());
     status
 }
 
@@ -122,9 +123,9 @@ impl Predictions {
         model: Result<ModelRef>,
     ) -> Reply<P::Reply> {
         match answer(&self.app, protocol, raw, ctx).await {
-            Ok(Answer { reply, version, cache }) => {
+            Ok(Answer { reply, version, cache, cost }) => {
                 let mut response = Response::new(reply);
-                note_origin(response.metadata_mut(), version, cache);
+                note_origin(response.metadata_mut(), version, cache, cost);
                 Ok(response)
             }
             Err(error) => Err(P::encode_error(&match model {

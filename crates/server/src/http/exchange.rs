@@ -11,14 +11,14 @@ use futures::{StreamExt, stream};
 use http::header::{ACCEPT_ENCODING, CACHE_CONTROL, CONNECTION, CONTENT_ENCODING, CONTENT_TYPE, RETRY_AFTER, VARY};
 use http::request::Parts;
 use http::{HeaderMap, HeaderName, HeaderValue, Request, Response, StatusCode};
-use salver_core::{CacheOutcome, Context, Deferred, Error, ErrorKind, ModelRef, Result};
+use salver_core::{CacheOutcome, Context, Cost, Deferred, Error, ErrorKind, ModelRef, Result};
 use salver_jobs::Content;
 use salver_protocol::{Reply, oip_rest};
 
 use crate::answer::{self, Answer, Answered, Pieces, Protocol};
 use crate::app::App;
 use crate::body::{BodyError, collect};
-use crate::call::{CACHE, Call, MODEL_VERSION};
+use crate::call::{CACHE, COST, Call, MODEL_VERSION};
 use crate::coding::{self, Coding, DecodeLimits};
 
 /// Where the JSON part of a body ends.
@@ -69,6 +69,7 @@ impl Refused {
         let mut response = plain_response(reply);
         let headers = response.headers_mut();
         add_retry_after(headers, &self.error);
+        add_cost(headers, self.error.cost());
         if self.status == Some(StatusCode::UNSUPPORTED_MEDIA_TYPE) {
             headers.insert(ACCEPT_ENCODING, HeaderValue::from_static("gzip, deflate"));
         }
@@ -83,6 +84,14 @@ fn add_retry_after(headers: &mut HeaderMap, error: &Error) {
     if let Some(after) = error.retry_after() {
         let seconds = after.as_secs() + u64::from(after.subsec_nanos() > 0);
         headers.insert(RETRY_AFTER, HeaderValue::from(seconds.max(1)));
+    }
+}
+
+/// Tells what others charged, if anybody did.
+fn add_cost(headers: &mut HeaderMap, cost: Option<Cost>) {
+    // A decimal number is always a good header.
+    if let Some(value) = cost.and_then(|cost| HeaderValue::try_from(cost.to_string()).ok()) {
+        headers.insert(COST, value);
     }
 }
 
@@ -173,7 +182,7 @@ where
             None => answer::answer(app, protocol, raw, ctx).await.map(Answered::Now),
             Some(_) => Box::pin(answer::answer_or_defer(app, protocol, raw, ctx)).await,
         };
-        let Answer { reply, version, cache } = match (answered, job) {
+        let Answer { reply, version, cache, cost } = match (answered, job) {
             (Ok(Answered::Now(answer)), _) => answer,
             (Ok(Answered::Later(deferred)), Some(job)) => {
                 return Box::pin(left_to_job(app, call, &parts.headers, &deferred, *job, refused)).await;
@@ -187,6 +196,7 @@ where
         if let Some(outcome) = cache {
             headers.insert(CACHE, HeaderValue::from_static(outcome.as_str()));
         }
+        add_cost(headers, cost);
         response
     }
 }
@@ -248,7 +258,7 @@ where
 }
 
 fn event_stream(pieces: Pieces<Reply>, call: Call, render: fn(&Error) -> Reply) -> Response<Body> {
-    let Pieces { first, rest, version } = pieces;
+    let Pieces { first, rest, version, cost } = pieces;
     let content_type = first.content_type;
     let rest = rest.map(move |piece| match piece {
         Ok(reply) => reply.body,
@@ -264,6 +274,7 @@ fn event_stream(pieces: Pieces<Reply>, call: Call, render: fn(&Error) -> Reply) 
     headers.insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
     headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-cache"));
     headers.insert(MODEL_VERSION, HeaderValue::from(version));
+    add_cost(headers, cost);
     response
 }
 
@@ -368,7 +379,7 @@ mod tests {
             counted.fetch_add(1, Ordering::Relaxed);
             if number == 2 { Err(Error::engine("it broke")) } else { Ok(Reply::text(200, format!("{number};"))) }
         });
-        let pieces = Pieces { first: Reply::text(200, "first;"), rest: rest.boxed(), version: 3 };
+        let pieces = Pieces { first: Reply::text(200, "first;"), rest: rest.boxed(), version: 3, cost: None };
         let call = Call::new(&HeaderMap::new(), &Memory::new(0));
         let mut body = event_stream(pieces, call, oip_rest::encode_error_event).into_body();
         let mut taken = Vec::new();

@@ -6,6 +6,7 @@ use prometheus_client::encoding::EncodeLabelSet;
 use super::cache::CacheResult;
 use super::features::LookupResult;
 use super::model::{Outcome, Replaced, Stage};
+use super::remote::RemoteOutcome;
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub(super) struct ModelLabels {
@@ -82,7 +83,29 @@ pub(super) struct LookupLabels {
     result: &'static str,
 }
 
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub(super) struct RemoteOutcomeLabels {
+    model: String,
+    version: u64,
+    outcome: &'static str,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub(super) struct TokenLabels {
+    model: String,
+    version: u64,
+    kind: &'static str,
+}
+
 impl ModelLabels {
+    pub(super) fn with_remote_outcome(&self, outcome: RemoteOutcome) -> RemoteOutcomeLabels {
+        RemoteOutcomeLabels { model: self.model.clone(), version: self.version, outcome: outcome.as_str() }
+    }
+
+    pub(super) fn with_tokens(&self, kind: &'static str) -> TokenLabels {
+        TokenLabels { model: self.model.clone(), version: self.version, kind }
+    }
+
     pub(super) fn with_outcome(&self, outcome: Outcome) -> OutcomeLabels {
         OutcomeLabels { model: self.model.clone(), version: self.version, status: outcome.as_str() }
     }

@@ -115,7 +115,7 @@ pub struct ModelMetrics {
     padded: Counter,
     replaced: [Counter; 4],
     restart_failures: Counter,
-    series: Arc<Series>,
+    pub(super) series: Arc<Series>,
 }
 
 impl ModelMetrics {
@@ -254,8 +254,8 @@ fn nanos(time: Duration) -> u64 {
 /// The series of one version, which end with this value.
 #[derive(Debug)]
 pub(super) struct Series {
-    families: Arc<ModelFamilies>,
-    labels: ModelLabels,
+    pub(super) families: Arc<ModelFamilies>,
+    pub(super) labels: ModelLabels,
 }
 
 impl Drop for Series {

@@ -136,3 +136,31 @@ fn a_model_shows_its_loads_pins_and_evictions_until_it_is_forgotten() {
     metrics.model_forgotten("m");
     assert!(!metrics.render().contains("model=\"m\""));
 }
+
+#[test]
+fn what_others_charge_adds_up_to_the_last_digit() {
+    let metrics = Metrics::new();
+    let remote = metrics.model("m", 1).remote();
+    for _ in 0..10_000 {
+        remote.charged(1_234_567_891);
+    }
+    remote.used(7, 3);
+    remote.attempted(RemoteOutcome::Lost);
+    remote.circuit_open(true);
+    let under_way = remote.in_flight();
+    let text = metrics.render();
+    for line in [
+        "salver_remote_cost_total{model=\"m\",version=\"1\"} 12.34567891\n",
+        "salver_remote_tokens_total{model=\"m\",version=\"1\",kind=\"input\"} 7\n",
+        "salver_remote_requests_total{model=\"m\",version=\"1\",outcome=\"lost\"} 1\n",
+        "salver_remote_requests_total{model=\"m\",version=\"1\",outcome=\"success\"} 0\n",
+        "salver_remote_circuit_open{model=\"m\",version=\"1\"} 1\n",
+        "salver_remote_in_flight{model=\"m\",version=\"1\"} 1\n",
+    ] {
+        assert!(text.contains(line), "{line} in {text}");
+    }
+    drop(under_way);
+    assert!(metrics.render().contains("salver_remote_in_flight{model=\"m\",version=\"1\"} 0\n"));
+    drop(remote);
+    assert!(!metrics.render().contains("salver_remote_cost_total"));
+}

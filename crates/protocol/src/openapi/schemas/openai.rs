@@ -35,6 +35,34 @@ pub(super) fn schemas() -> Value {
                 "prompt_tokens": count(), "total_tokens": count(),
             })),
         })),
+        "ChatRequest": object(&["model", "messages"], json!({
+            "model": text(),
+            "messages": { "type": "array", "minItems": 1, "items": object(&["role"], json!({
+                "role": text(), "content": { "type": ["string", "array", "null"] },
+            })) },
+            "temperature": { "type": ["number", "null"] },
+            "top_p": { "type": ["number", "null"] },
+            "max_tokens": { "type": ["integer", "null"] },
+            "max_completion_tokens": { "type": ["integer", "null"] },
+            "seed": { "type": ["integer", "null"] },
+            "stop": { "type": ["string", "array", "null"] },
+            "frequency_penalty": { "type": ["number", "null"] },
+            "presence_penalty": { "type": ["number", "null"] },
+            "stream": { "enum": [false, null] },
+            "n": { "enum": [1, null] },
+        })),
+        "ChatReply": object(&["id", "object", "created", "model", "choices"], json!({
+            "id": text(), "object": { "const": "chat.completion" }, "created": count(), "model": text(),
+            "choices": list(object(&["index", "message", "finish_reason"], json!({
+                "index": count(), "finish_reason": text(), "logprobs": { "type": "null" },
+                "message": object(&["role", "content"], json!({
+                    "role": { "const": "assistant" }, "content": text(), "refusal": { "type": "null" },
+                })),
+            }))),
+            "usage": object(&["prompt_tokens", "completion_tokens", "total_tokens"], json!({
+                "prompt_tokens": count(), "completion_tokens": count(), "total_tokens": count(),
+            })),
+        })),
         "OpenAiError": object(&["error"], json!({
             "error": object(&["message", "type", "param", "code"], json!({
                 "message": text(), "type": text(),
