@@ -98,7 +98,7 @@ fn show(look: &Look, options: &GraphOptions) -> Result<bool> {
         (true, false) => serde_json::to_string_pretty(&to_json(look)?)?,
         (true, true) => to_json(look)?.to_string(),
     };
-    Ok(out::try_line(text.trim_end_matches(' ')).is_ok())
+    Ok(out::try_line(text).is_ok())
 }
 
 /// Writes a whole file: whoever reads it meanwhile finds the one before.

@@ -31,7 +31,12 @@ pub(super) fn draw(look: &Look) -> String {
     lines.extend(ARROW.map(str::to_owned));
     lines.extend(outputs(graph));
     let lines: Vec<&str> = lines.iter().map(|line| line.trim_end()).collect();
-    out::printable(&lines.join("\n"))
+    lines.join("\n")
+}
+
+/// Makes text from elsewhere a part of a line.
+fn plain(text: &str) -> String {
+    out::printable(text).replace('\n', " ")
 }
 
 fn head(look: &Look) -> String {
@@ -42,7 +47,7 @@ fn head(look: &Look) -> String {
         Some(interval) => format!("the last {:.1} s", interval.as_secs_f64()),
         None => "since it was loaded".to_owned(),
     };
-    clipped(&format!("{}/{} · {steps} · {of}", graph.name, graph.version), WIDTH)
+    clipped(&plain(&format!("{}/{} · {steps} · {of}", graph.name, graph.version)), WIDTH)
 }
 
 /// A step's box, still without its frame.
@@ -58,7 +63,7 @@ struct Boxed {
 
 impl Boxed {
     fn of(step: &Step, figures: &Figures) -> Self {
-        let fit = |text: &str| clipped(&out::printable(text).replace('\n', " "), WIDTH - FRAME);
+        let fit = |text: &str| clipped(&plain(text), WIDTH - FRAME);
         let mut body = vec![fit(&step.model)];
         body.extend(step.inputs.iter().map(|input| fit(&format!("{} ← {}", input.name, input.from.join(", ")))));
         body.extend(terms(step).iter().map(|(term, text)| fit(&format!("{term} {text}"))));
@@ -115,7 +120,7 @@ fn wrapped(names: &[String]) -> Vec<String> {
     let mut lines = vec![String::new()];
     for (idx, name) in names.iter().enumerate() {
         let comma = if idx + 1 < names.len() { "," } else { "" };
-        let word = format!("{GAP}{}{comma}", clipped(name, WIDTH - 4));
+        let word = format!("{GAP}{}{comma}", clipped(&plain(name), WIDTH - 4));
         match lines.last_mut() {
             Some(line) if columns(line) + columns(&word) <= WIDTH => line.push_str(&word),
             _ => lines.push(word),
@@ -125,7 +130,7 @@ fn wrapped(names: &[String]) -> Vec<String> {
 }
 
 fn outputs(graph: &Graph) -> impl Iterator<Item = String> {
-    let line = |name: &str, from: &[String]| clipped(&format!("  {name} ← {}", from.join(", ")), WIDTH);
+    let line = |name: &str, from: &[String]| clipped(&plain(&format!("  {name} ← {}", from.join(", "))), WIDTH);
     graph.outputs.iter().map(move |output| line(&output.name, &output.from))
 }
 
