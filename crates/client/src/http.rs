@@ -15,6 +15,7 @@ use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::{TokioExecutor, TokioTimer};
 use salver_core::{BoxFuture, Context, Error, Infer, InferRequest, InferResponse, ModelInfo, ModelRef, Result};
+use salver_protocol::graph::Graph;
 use salver_protocol::oip_rest::{self, HEADER_LEN};
 use salver_protocol::paths;
 use serde_json::Value;
@@ -155,6 +156,17 @@ impl HttpClient {
     pub async fn residency(&self, model: Option<&str>) -> Result<Value> {
         let model = model.map(|model| format!("/{}", paths::segment(model))).unwrap_or_default();
         self.get(&format!("/api/v1/models{model}")).await?.json()
+    }
+
+    /// Fetches the steps of an ensemble, and what they did since it was loaded.
+    ///
+    /// # Errors
+    /// `NotFound` for an unknown model, `InvalidInput` for one that is no ensemble, `NotReady` for a
+    /// server that is not reached.
+    pub async fn graph(&self, model: &ModelRef) -> Result<Graph> {
+        let reply = self.get(&format!("/api/v1/models/{}/graph", paths::model(model))).await?;
+        serde_json::from_slice(&reply.body)
+            .map_err(|error| Error::engine("the server's reply is not the graph of an ensemble").with_source(error))
     }
 
     /// Does `load`, `unload`, `pin` or `unpin` to a model.

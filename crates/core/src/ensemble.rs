@@ -150,6 +150,8 @@ pub struct GraphStep {
     pub model: ModelRef,
     /// The inputs of the model, and where they come from.
     pub inputs: Vec<(Arc<str>, Vec<String>)>,
+    /// The steps that it waits for: those that its inputs or its condition read from.
+    pub after: Vec<Arc<str>>,
     /// The rows that it runs for; none: all.
     pub when: Option<String>,
     /// Whether it runs for each item of a list.

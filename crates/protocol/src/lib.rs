@@ -5,6 +5,7 @@
 //! headers beyond the few that change how a body is read, and no knowledge of what a model does.
 
 pub mod fuzz;
+pub mod graph;
 mod json;
 pub mod mlflow_scoring;
 pub mod npy;

@@ -64,6 +64,12 @@ impl Ensemble {
                 name: node.name.clone(),
                 model: node.model.clone(),
                 inputs: node.inputs.iter().map(|input| (input.spec.name.clone(), from(&input.from))).collect(),
+                after: node
+                    .needs
+                    .iter()
+                    .filter_map(|&idx| self.graph.steps.get(idx))
+                    .map(|need| need.name.clone())
+                    .collect(),
                 when: written.and_then(|step| step.when.as_ref()).map(ToString::to_string),
                 is_each: node.is_each,
                 fallback: node.fallback.clone(),

@@ -3,6 +3,7 @@
 //! Nothing is done here; `main.rs` hands each action to its module.
 
 mod bench;
+mod graph;
 mod import;
 mod jobs;
 mod migrate;
@@ -14,6 +15,7 @@ use std::path::PathBuf;
 use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
 
 pub(crate) use self::bench::{BenchOptions, BenchProtocol, RawShape};
+pub(crate) use self::graph::GraphOptions;
 pub(crate) use self::import::ImportOptions;
 pub(crate) use self::jobs::{
     DrainOptions, JobsAction, JobsOptions, ListOptions, PurgeOptions, ResultOptions, SubmitOptions,
@@ -108,6 +110,15 @@ pub(crate) enum Action {
     /// On a terminal the table is drawn in place (q quits, r l m n sort); elsewhere each interval
     /// prints one.
     Top(TopOptions),
+    /// Draw the steps of an ensemble on a running server, with the rate and time of each right now.
+    ///
+    /// Steps that do not wait for each other stand side by side; arrows (←) say what each reads. A box
+    /// names the step, the model that it calls, what it runs under (when: for these rows only; each:
+    /// once for every item of a list; within: its time limit; else: what is called, or not, where it
+    /// fails), then runs per second and how long one took in the mean, and what failed, fell back or
+    /// was skipped. A step that did not run in the interval is idle, with its runs so far.
+    #[command(after_help = graph::EXAMPLES)]
+    Graph(GraphOptions),
     /// Load every model of the given paths once and say which do not work, and why.
     ///
     /// Names the line of model.toml where it does not fit the graph: a column too many, labels that no

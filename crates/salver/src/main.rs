@@ -11,6 +11,7 @@ mod config;
 mod curl;
 mod demo;
 mod features;
+mod graph;
 mod input;
 mod inspect;
 mod jobs;
@@ -68,6 +69,7 @@ fn run(args: &[OsString]) -> Result<ExitCode> {
         Action::Models(options) => done(block_on(Some(1), models::run(options))),
         Action::Jobs(options) => block_on(Some(1), jobs::run(options)),
         Action::Registry(options) => done(block_on(Some(1), registry::run(options))),
+        Action::Graph(options) => done(block_on(Some(1), graph::run(options))),
         Action::Top(options) => done(block_on(Some(1), top::run(options))),
         Action::Check(options) => block_on(None, check::run(options)),
         Action::Migrate(options) => migrate::run(options),

@@ -4,6 +4,7 @@ mod api;
 mod deferred;
 mod exchange;
 mod generate;
+mod graph;
 mod home;
 mod jobs;
 mod mlflow;
@@ -60,6 +61,8 @@ pub(crate) fn router(app: Arc<App>) -> Router {
         .route("/api/v1/models", get(api::list))
         .route("/api/v1/models/{model}", get(api::show))
         .route("/api/v1/models/{model}/cache", delete(api::purge))
+        .route("/api/v1/models/{model}/graph", get(graph::show))
+        .route("/api/v1/models/{model}/versions/{version}/graph", get(graph::show))
         .route("/api/v1/models/{model}/load", post(api::load))
         .route("/api/v1/models/{model}/unload", post(api::unload))
         .route("/api/v1/models/{model}/pin", post(api::pin))

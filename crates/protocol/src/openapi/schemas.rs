@@ -1,5 +1,6 @@
 //! The shapes that the routes share: bodies, parameters, headers, error replies.
 
+mod graph;
 mod jobs;
 mod openai;
 mod plain;
@@ -35,7 +36,13 @@ fn count() -> Value {
 pub(super) fn schemas() -> Value {
     let mut all = Map::new();
     let inference = [shared(), plain::schemas(), v2(), statistics(), repository(), v1(), openai::schemas(), mlflow()];
-    for group in inference.into_iter().chain([triton::schemas(), admin(), registry::schemas(), jobs::schemas()]) {
+    for group in inference.into_iter().chain([
+        triton::schemas(),
+        admin(),
+        graph::schemas(),
+        registry::schemas(),
+        jobs::schemas(),
+    ]) {
         if let Value::Object(group) = group {
             all.extend(group);
         }
@@ -354,7 +361,7 @@ pub(super) fn parameters() -> Value {
         "requestId": in_header("x-request-id", "Names the request in logs and in the reply.", json!({ "type": "string", "maxLength": 128 })),
         "inferenceHeaderLength": in_header("Inference-Header-Content-Length", "Bytes of the JSON part of a binary body.", count()),
     });
-    for more in [registry::parameters(), jobs::parameters()] {
+    for more in [graph::parameters(), registry::parameters(), jobs::parameters()] {
         if let (Value::Object(all), Value::Object(more)) = (&mut all, more) {
             all.extend(more);
         }

@@ -91,10 +91,12 @@ fn every_route_is_described() {
         "/api/v1/models",
         "/api/v1/models/{model}",
         "/api/v1/models/{model}/cache",
+        "/api/v1/models/{model}/graph",
         "/api/v1/models/{model}/load",
         "/api/v1/models/{model}/pin",
         "/api/v1/models/{model}/unload",
         "/api/v1/models/{model}/unpin",
+        "/api/v1/models/{model}/versions/{version}/graph",
         "/api/v1/registry/gc",
         "/api/v1/registry/history",
         "/api/v1/registry/models",
@@ -236,6 +238,14 @@ fn the_description_in_the_document_is_that_of_the_server() {
     let shown =
         &parsed()["paths"]["/models/{model}"]["get"]["responses"]["200"]["content"]["application/json"]["example"];
     assert_eq!(&served, shown);
+}
+
+#[test]
+fn the_graph_in_the_document_is_one_that_clients_read() {
+    let shown = &parsed()["paths"]["/api/v1/models/{model}/graph"]["get"]["responses"]["200"]["content"];
+    let example = &shown["application/json"]["example"];
+    let graph: crate::graph::Graph = serde_json::from_value(example.clone()).unwrap();
+    assert_eq!(&serde_json::to_value(graph).unwrap(), example);
 }
 
 #[test]

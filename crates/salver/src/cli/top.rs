@@ -57,7 +57,7 @@ impl TopSort {
     }
 }
 
-fn parse_interval(text: &str) -> Result<Duration, String> {
+pub(super) fn parse_interval(text: &str) -> Result<Duration, String> {
     let interval = parse_duration(text)?;
     if interval < LEAST_INTERVAL {
         return Err(format!("at least {LEAST_INTERVAL:?}"));

@@ -7,9 +7,10 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use salver_core::{
-    Batching, BoxFuture, Context, DataType, Error, ErrorKind, Infer, InferRequest, InferResponse, MemoryUse,
-    ModelConfig, ModelControl, ModelInfo, ModelName, ModelRef, ModelState, ModelStatistics, ModelStatus, Observe,
-    ResidentModel, Result, Selector, Signature, Tensor, TensorSpec, Timings,
+    Batching, BoxFuture, Context, DataType, EnsembleGraph, Error, ErrorKind, GraphStep, Infer, InferRequest,
+    InferResponse, MemoryUse, ModelConfig, ModelControl, ModelInfo, ModelName, ModelRef, ModelState, ModelStatistics,
+    ModelStatus, Observe, OnFailure, ResidentModel, Result, Selector, Signature, StepStatistics, Tensor, TensorSpec,
+    Timings,
 };
 use tokio::sync::Semaphore;
 
@@ -265,6 +266,27 @@ impl ModelControl for Fake {
                 None => Ok(7),
             }
         })
+    }
+
+    fn graph(&self, model: &ModelRef) -> Result<EnsembleGraph> {
+        let (name, version) = self.resolve(model)?;
+        if name != "echo" {
+            return Err(Error::invalid_input(format!("model '{model}' is no ensemble: it has no steps")));
+        }
+        let step = GraphStep {
+            name: "only".into(),
+            model: "busy".parse()?,
+            inputs: vec![("x".into(), vec!["x".to_owned()])],
+            after: Vec::new(),
+            when: Some("x < 0.5".to_owned()),
+            is_each: false,
+            fallback: None,
+            timeout: None,
+            on_failure: OnFailure::Fail,
+            statistics: StepStatistics { runs: 3, ..StepStatistics::default() },
+        };
+        let (inputs, outputs) = (vec!["x".into()], vec![("y".into(), vec!["only.y".to_owned()])]);
+        Ok(EnsembleGraph { name: name.into(), version, inputs, steps: vec![step], outputs })
     }
 
     fn config(&self, model: &ModelRef) -> Result<ModelConfig> {

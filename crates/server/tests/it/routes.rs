@@ -16,6 +16,9 @@ async fn what_is_read_answers_get_and_head() {
         "/openapi.json",
         "/api/v1/models",
         "/api/v1/models/echo",
+        "/api/v1/models/echo/graph",
+        "/api/v1/models/echo@stable/graph?format=svg",
+        "/api/v1/models/echo/versions/1/graph",
         "/models",
         "/models/echo",
         "/models/echo@stable",
@@ -64,6 +67,8 @@ async fn unknown_paths_are_404_with_an_error() {
         "/v2/models/echo/versions/9",
         "/v2/models/nobody",
         "/api/v1/models/nobody",
+        "/api/v1/models/nobody/graph",
+        "/api/v1/models/echo/versions/9/graph",
         "/api/v1/other",
         "/v2/models/echo/",
         "/v3",
@@ -284,6 +289,33 @@ async fn what_is_in_memory_is_listed_and_pinned() {
     }
     for verb in ["load", "unload"] {
         assert_eq!(server.post(&format!("/api/v1/models/echo/{verb}"), "").await.status, 200, "{verb}");
+    }
+}
+
+#[tokio::test]
+async fn a_graph_is_json_or_a_picture() {
+    let server = TestServer::start().await;
+    let get =
+        async |path: &str, headers: &str| server.raw().await.get(&format!("/api/v1/models/{path}"), headers).await;
+    let shown = get("echo/versions/1/graph", "").await;
+    assert_eq!((shown.json()["version"].as_u64(), shown.header("cache-control")), (Some(1), Some("no-store")));
+    assert_eq!(shown.json()["steps"][0]["statistics"]["runs"], 3);
+    let browser = "Accept: image/avif,image/svg+xml;q=0.9,*/*\r\n";
+    for (path, headers) in [("echo/graph?format=svg", ""), ("echo@stable/graph", browser)] {
+        let drawn = get(path, headers).await;
+        assert_eq!((drawn.status, drawn.header("content-type")), (200, Some("image/svg+xml")), "{path}");
+        assert!(drawn.text().starts_with("<svg ") && drawn.text().contains("x &lt; 0.5"), "{}", drawn.text());
+        assert!(drawn.header("content-security-policy").unwrap().contains("default-src 'none'"));
+    }
+    let shown = get("echo/graph?format=json", browser).await;
+    assert_eq!((shown.header("content-type"), shown.header("vary")), (Some("application/json"), Some("accept")));
+    for (path, reason) in [
+        ("busy/graph", "is no ensemble"),
+        ("echo/graph?format=png", "expected json or svg, got 'png'"),
+        ("echo/graph?from=now", "unknown parameter 'from'"),
+    ] {
+        let refused = get(path, "").await;
+        assert!(refused.status == 400 && refused.text().contains(reason), "{path}: {}", refused.text());
     }
 }
 

@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use super::super::operation::Operation;
+use super::super::operation::{Operation, example};
 
 const BASE: &str = "/api/v1/models";
 
@@ -28,6 +28,7 @@ pub(super) fn all() -> Vec<Operation> {
             .json_reply(200, "The versions.", "ModelResidency", json!({ "models": [row()] }))
             .errors("Error", &[400, 404]),
     ];
+    all.extend(graphs());
     let changes = [
         ("load", "adminLoad", "Loads or reloads a model.", "Only under explicit model control, else 503."),
         ("unload", "adminUnload", "Stops serving a model.", "Only under explicit model control, else 503."),
@@ -55,6 +56,53 @@ pub(super) fn all() -> Vec<Operation> {
             .errors("Error", &[400, 404, 413, 415, 500, 501, 503])
     }));
     all
+}
+
+/// The graph of an ensemble, by name (or `NAME@ALIAS`) and by version.
+fn graphs() -> [Operation; 2] {
+    let paths = [
+        ("showGraph", format!("{BASE}/{{model}}/graph")),
+        ("showGraphOfVersion", format!("{BASE}/{{model}}/versions/{{version}}/graph")),
+    ];
+    paths.map(|(id, path)| {
+        Operation::get(&path, "admin", id, "Shows the steps of an ensemble, and what they did since it was loaded.")
+            .describe(
+                "As JSON; as a picture with `format=svg`, or where `Accept` names `image/svg+xml`. Counts grow until \
+                 the ensemble is loaded again. A model that is no ensemble is 400.",
+            )
+            .headers(&["graphFormat"])
+            .reply(
+                200,
+                "The steps.",
+                &[
+                    ("application/json", example("Graph", graph())),
+                    ("image/svg+xml", json!({ "schema": { "type": "string" } })),
+                ],
+            )
+            .errors("Error", &[400, 404, 503])
+    })
+}
+
+fn graph() -> Value {
+    json!({
+        "name": "recommender", "version": 1, "inputs": ["user_id"],
+        "steps": [
+            {
+                "name": "features", "model": "user-features@stable",
+                "inputs": [{ "name": "key", "from": ["user_id"] }],
+                "after": [], "when": null, "each": false, "fallback": null, "timeout_ms": null, "on_failure": "fail",
+                "statistics": { "runs": 1024, "failed": 0, "skipped": 0, "fallbacks": 0, "total_ms": 412.5 },
+            },
+            {
+                "name": "score", "model": "score/3",
+                "inputs": [{ "name": "x", "from": ["features.row"] }],
+                "after": ["features"], "when": "features.age >= 18", "each": false,
+                "fallback": "score/2", "timeout_ms": 20, "on_failure": "fail",
+                "statistics": { "runs": 1000, "failed": 2, "skipped": 24, "fallbacks": 2, "total_ms": 2310.1 },
+            },
+        ],
+        "outputs": [{ "name": "scores", "from": ["score.scores", "0"] }],
+    })
 }
 
 fn row() -> Value {

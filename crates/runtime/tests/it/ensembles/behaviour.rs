@@ -52,6 +52,8 @@ async fn steps_answer_one_after_the_other_whatever_the_order_of_loading() {
         let graph = fixture.runtime.graph(&"e".parse().unwrap()).unwrap();
         let runs: Vec<_> = graph.steps.iter().map(|step| (&*step.name, step.statistics.runs)).collect();
         assert_eq!(runs, [("first", 1), ("second", 1)]);
+        let waits: Vec<_> = graph.steps.iter().map(|step| step.after.clone()).collect();
+        assert_eq!(waits, [vec![], vec!["first".into()]]);
         assert_eq!(graph.outputs, [("y".into(), vec!["second.y".to_owned()])]);
         let error = fixture.runtime.graph(&"inc".parse().unwrap()).unwrap_err();
         assert!(error.message().contains("is no ensemble"), "{error}");
