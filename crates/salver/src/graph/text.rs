@@ -117,13 +117,13 @@ fn side_by_side(row: &[&Boxed]) -> Vec<String> {
 
 /// Writes names one after the other, in as many lines as they need.
 fn wrapped(names: &[String]) -> Vec<String> {
-    let mut lines = vec![String::new()];
+    let mut lines = vec![" ".to_owned()];
     for (idx, name) in names.iter().enumerate() {
         let comma = if idx + 1 < names.len() { "," } else { "" };
-        let word = format!("{GAP}{}{comma}", clipped(&plain(name), WIDTH - 4));
+        let word = format!(" {}{comma}", clipped(&plain(name), WIDTH - 4));
         match lines.last_mut() {
             Some(line) if columns(line) + columns(&word) <= WIDTH => line.push_str(&word),
-            _ => lines.push(word),
+            _ => lines.push(format!(" {word}")),
         }
     }
     lines
@@ -199,7 +199,7 @@ mod tests {
         let expected = "\
 recommender/1 · 4 steps · the last 1.0 s
 
-  user_id,  n
+  user_id, n
       │
       ▼
 ┌─ features ─────────────┐  ┌─ films ────────────────┐

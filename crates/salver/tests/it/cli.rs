@@ -14,7 +14,8 @@ fn help_teaches_with_examples_and_a_sentence_for_every_option() {
     for part in ["--http <ADDR>", "--model-control", "--load-model", "--default-model", "--insecure", "--max-inputs"] {
         assert!(serve.contains(part), "{part:?} in {serve}");
     }
-    for command in ["config", "predict", "inspect", "models", "top", "graph", "check", "runtime", "completions", "demo", "bench"]
+    for command in
+        ["config", "predict", "inspect", "models", "top", "graph", "check", "runtime", "completions", "demo", "bench"]
     {
         let help = succeed(&[command, "--help"]);
         assert!(help.contains("Usage: salver"), "{command}: {help}");
