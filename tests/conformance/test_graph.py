@@ -43,7 +43,7 @@ each   = "x"
 [[step]]
 name   = "join"
 model  = "sum"
-inputs = { a = ["high.y", "low.y"], b = "x" }
+inputs = { a = ["high.y", "low.y", 0.0], b = "x" }
 
 [[output]]
 name = "y"
@@ -125,7 +125,7 @@ def test_a_graph_tells_the_steps_and_what_they_read(server):
     assert high["inputs"] == [{"name": "x", "from": ["x"]}]
     assert steps["low"]["on_failure"] == "skip"
     assert [name for name, step in steps.items() if step["each"]] == ["parts"]
-    assert steps["join"]["inputs"][0] == {"name": "a", "from": ["high.y", "low.y"]}
+    assert steps["join"]["inputs"][0] == {"name": "a", "from": ["high.y", "low.y", "0"]}
     assert sorted(steps["join"]["after"]) == ["high", "low"]
     assert [step["name"] for step in shown["steps"]].index("join") > 2
     assert {output["name"]: output["from"] for output in shown["outputs"]} == {"y": ["join.y"], "parts": ["parts.y"]}
@@ -183,7 +183,7 @@ def test_the_command_draws_levels_with_counts(server):
     tops = [line for line in lines if "┌" in line]
     levels = [[word for word in line.split() if word.isalpha()] for line in tops]
     assert [sorted(level) for level in levels] == [["parts", "score"], ["high", "low"], ["join"]]
-    assert any("a ← high.y, low.y" in line for line in lines)
+    assert any("a ← high.y, low.y, 0" in line for line in lines)
     assert any("runs · " in line for line in lines)
     assert lines[-2:] == ["  y ← join.y", "  parts ← parts.y"]
 

@@ -69,7 +69,7 @@ pub fn draw(look: &Look) -> String {
         || "since it was loaded".to_owned(),
         |interval| format!("the last {:.1} s", interval.as_secs_f64()),
     );
-    let head = format!("{}/{} · {of}", graph.name, graph.version);
+    let head = format!("{}/{} · {of}", clipped(&graph.name, 2 * MAX_LINE), graph.version);
     let width = layout.size.0.max(columns(&head) as f64 * CHAR) + 2.0 * MARGIN;
     let height = layout.size.1 + HEAD + 2.0 * MARGIN;
     let mut svg = format!(
@@ -83,7 +83,7 @@ pub fn draw(look: &Look) -> String {
     );
     draw_wires(&mut svg, &layout, &wires);
     for (idx, card) in cards.iter().enumerate() {
-        card.draw(&mut svg, layout.corners[idx], (nodes[idx].width, layout.heights[idx]));
+        card.draw(&mut svg, layout.corners[idx], layout.sizes[idx]);
     }
     svg.push_str("</g></svg>\n");
     svg

@@ -117,13 +117,13 @@ fn side_by_side(row: &[&Boxed]) -> Vec<String> {
 
 /// Writes names one after the other, in as many lines as they need.
 fn wrapped(names: &[String]) -> Vec<String> {
-    let mut lines = vec![String::new()];
+    let mut lines = vec![" ".to_owned()];
     for (idx, name) in names.iter().enumerate() {
         let comma = if idx + 1 < names.len() { "," } else { "" };
-        let word = format!("{GAP}{}{comma}", clipped(&plain(name), WIDTH - 4));
+        let word = format!(" {}{comma}", clipped(&plain(name), WIDTH - 4));
         match lines.last_mut() {
             Some(line) if columns(line) + columns(&word) <= WIDTH => line.push_str(&word),
-            _ => lines.push(word),
+            _ => lines.push(format!(" {word}")),
         }
     }
     lines
@@ -143,9 +143,8 @@ mod tests {
 
     use super::*;
 
-    fn step(name: &str, model: &str, inputs: &Value, after: &[&str]) -> Value {
-        let inputs = inputs.as_object().unwrap().iter();
-        let inputs: Vec<Value> = inputs.map(|(name, from)| json!({ "name": name, "from": from })).collect();
+    fn step(name: &str, model: &str, inputs: &[(&str, &str)], after: &[&str]) -> Value {
+        let inputs: Vec<Value> = inputs.iter().map(|(name, from)| json!({ "name": name, "from": [from] })).collect();
         json!({
             "name": name, "model": model, "inputs": inputs, "after": after, "when": null, "each": false,
             "fallback": null, "timeout_ms": null, "on_failure": "fail", "statistics": Statistics::default(),
@@ -153,23 +152,19 @@ mod tests {
     }
 
     fn recommender() -> Graph {
-        let mut score = step(
-            "score",
-            "score@stable",
-            &json!({ "user": ["features.row"], "film": ["films.ids"] }),
-            &["features", "films"],
-        );
+        let mut score =
+            step("score", "score@stable", &[("user", "features.row"), ("film", "films.ids")], &["features", "films"]);
         score["when"] = json!("features.age >= 18");
         score["each"] = json!(true);
         score["fallback"] = json!("score/3");
         score["timeout_ms"] = json!(20);
-        let mut adverts = step("adverts", "adverts", &json!({ "user": ["features.row"] }), &["features"]);
+        let mut adverts = step("adverts", "adverts", &[("user", "features.row")], &["features"]);
         adverts["on_failure"] = json!("skip");
         let graph = json!({
             "name": "recommender", "version": 1, "inputs": ["user_id", "n"],
             "steps": [
-                step("features", "user-features", &json!({ "key": ["user_id"] }), &[]),
-                step("films", "candidates/2", &json!({ "user": ["user_id"], "n": ["n"] }), &[]),
+                step("features", "user-features", &[("key", "user_id")], &[]),
+                step("films", "candidates/2", &[("user", "user_id"), ("n", "n")], &[]),
                 score,
                 adverts,
             ],
@@ -199,21 +194,21 @@ mod tests {
         let expected = "\
 recommender/1 · 4 steps · the last 1.0 s
 
-  user_id,  n
+  user_id, n
       │
       ▼
 ┌─ features ─────────────┐  ┌─ films ────────────────┐
 │ user-features          │  │ candidates/2           │
-│ key ← user_id          │  │ n ← n                  │
-│                        │  │ user ← user_id         │
+│ key ← user_id          │  │ user ← user_id         │
+│                        │  │ n ← n                  │
 │ 118 runs/s · 1.25 ms   │  │ 118 runs/s · 410 µs    │
 └────────────────────────┘  └────────────────────────┘
       │
       ▼
 ┌─ score ──────────────────────────┐  ┌─ adverts ──────────────┐
 │ score@stable                     │  │ adverts                │
-│ film ← films.ids                 │  │ user ← features.row    │
-│ user ← features.row              │  │ else nothing           │
+│ user ← features.row              │  │ user ← features.row    │
+│ film ← films.ids                 │  │ else nothing           │
 │ when features.age >= 18          │  │                        │
 │ each item of a list              │  │                        │
 │ within 20 ms                     │  │                        │

@@ -45,8 +45,8 @@ pub(super) type Point = (f64, f64);
 pub(super) struct Layout {
     /// The upper left corners of the boxes.
     pub(super) corners: Vec<Point>,
-    /// The heights of the boxes.
-    pub(super) heights: Vec<f64>,
+    /// The widths and heights of the boxes; those of a column are of one width.
+    pub(super) sizes: Vec<Point>,
     /// For each wire: where its last bend begins, and where it ends.
     pub(super) wires: Vec<(Point, Point)>,
     /// Wires that pass a column: where the bend begins, where it ends, and how far it then goes on.
@@ -93,7 +93,7 @@ pub(super) fn place(nodes: &[Node], edges: &[Edge]) -> Layout {
     let passing = items[nodes.len()..].iter();
     Layout {
         corners: items[..nodes.len()].iter().map(|item| (item.x, item.y - item.height / 2.0)).collect(),
-        heights: items[..nodes.len()].iter().map(|item| item.height).collect(),
+        sizes: items[..nodes.len()].iter().map(|item| (item.width, item.height)).collect(),
         wires,
         passing: passing.map(|item| (exit(&items[item.behind[0]]), (item.x, item.y), item.width)).collect(),
         size,
@@ -202,7 +202,14 @@ mod tests {
         assert_eq!(tops, [62.0, 0.0, 62.0, 124.0, 53.5]);
         let ends: Vec<f64> = layout.wires[3..].iter().map(|wire| wire.1.1).collect();
         assert_eq!(ends, [99.0, 82.0, 65.0], "in the order of where they come from");
-        assert_eq!(layout.heights[4], 57.0, "three wires need more room than there was");
+        assert_eq!(layout.sizes[4], (100.0, 57.0), "three wires need more room than there was");
+    }
+
+    #[test]
+    fn boxes_of_a_column_are_of_one_width_so_that_wires_begin_at_their_sides() {
+        let narrow = Node { width: 60.0, ..node(1) };
+        let layout = place(&[node(0), node(1), narrow, node(2)], &[edge(0, 1), edge(0, 2), edge(2, 3)]);
+        assert_eq!((layout.sizes[2].0, layout.wires[2].0.0), (100.0, 274.0));
     }
 
     #[test]
