@@ -85,7 +85,7 @@ def test_the_cost_adds_up(start, tmp_path, upstream):
     total = sum(cost for _, cost in answers)
     assert total == upstream.charged > 0
     assert charged(server) == total
-    assert upstream.n_calls > N_CALLS / 2
+    assert upstream.n_calls > N_CALLS / 10  # while the circuit is open, nothing is asked
 
 
 @pytest.mark.announced_errors("no choices")
