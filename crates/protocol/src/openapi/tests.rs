@@ -113,6 +113,7 @@ fn every_route_is_described() {
         "/models",
         "/openapi.json",
         "/ping",
+        "/v1/chat/completions",
         "/v1/embeddings",
         "/v1/models",
         "/v2",

@@ -354,7 +354,7 @@ fn settings_that_contradict_each_other_are_refused() {
         ("\n\nname = 'a/b'", "line 3: name: model name 'a/b' may hold letters, digits and '_', '-', '.', '+' only"),
         (
             "\nengine = 'torch'",
-            "line 2: engine must be one of onnx, rten, python, ensemble, builtin, features, got 'torch'",
+            "line 2: engine must be one of onnx, rten, python, ensemble, builtin, features, http, got 'torch'",
         ),
         (
             "task = 'tabluar'",
@@ -419,6 +419,9 @@ fn every_key_stands_in_the_documentation_and_no_other() {
     for table in ["[[column]]", "[[input]]", "[[output]]"] {
         check_keys(&page, table, &format!("{table}\nno_such_key = 1"));
     }
+    let ensembles = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/ensembles.md");
+    let ensembles = std::fs::read_to_string(ensembles).expect("docs/ensembles.md");
+    check_keys(&ensembles, "[[step]]", "[[step]]\nno_such_key = 1");
 }
 
 /// `unknown` has a key that is none.

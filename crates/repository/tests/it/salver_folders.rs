@@ -57,7 +57,7 @@ fn a_broken_manifest_is_an_entry_under_the_folders_name() {
         ("artifact = 'none.onnx'", "x/none.onnx does not exist"),
         ("artifact = 'empty.onnx'", "x/empty.onnx is empty; is it still being written?"),
         ("artifact = 'folder'", "x/folder is not a file"),
-        ("engine = 'http'", "model.toml: line 1: engine: 'http' is not offered yet"),
+        ("engine = 'torch'", "model.toml: line 1: engine must be one of onnx"),
     ] {
         let tree = Tree::new(&[("x/model.toml", manifest), ("x/model.onnx", "a"), ("x/empty.onnx", "")]);
         tree.write("x/folder/f", "");

@@ -203,7 +203,7 @@ fn tensors_are_declared_in_full() {
             "[[output]]\nname = 'a'\ndtype = 'FP32'\nshape = []\n[[output]]\nname = 'a'\ndtype = 'FP32'\nshape = []",
             "line 7: output.name must not be empty and not be given twice, got 'a'".to_owned(),
         ),
-        ("[[output]]\nname = 'a'\nshape = []", "line 2: output: missing field `dtype`".to_owned()),
+        ("[[output]]\nname = 'a'\nshape = []", "line 3: output.name: needs dtype and shape beside it".to_owned()),
     ] {
         check_refused(&format!("engine = 'python'\n{text}"), &expected);
     }
