@@ -112,7 +112,7 @@ def steps_of_digits(server):
     labels = infer(server, "labels", scores=probabilities)
     label, score = (labels[name].reshape(len(image), -1, 1) for name in ("label", "score"))
     digit = infer(server, "answer", detection=found["detection"], label=label)["digit"]
-    assert set(digit.ravel()) > {"none", "1"}
+    assert "none" in digit and len(set(digit.ravel())) > 5
     return {"image": image}, {"digit": digit, "detection": found["detection"], "score": score, "box": found["boxes"]}
 
 

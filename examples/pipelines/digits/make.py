@@ -15,6 +15,7 @@ HERE = Path(__file__).resolve().parent
 sys.path[:0] = [str(HERE.parent), str(HERE)]
 import canvases
 import graphs
+from adam import Adam
 from canvases import HEIGHT, SIDE, WIDTH
 
 BORDER, FILTERS, EPOCHS, BATCH, RATE, DECAY, PICTURES = 1, 48, 16, 512, 0.003, 1e-4, 800
@@ -51,18 +52,12 @@ def train(rows: np.ndarray, truths: np.ndarray) -> dict[str, np.ndarray]:
         "sum": random.normal(size=FILTERS) / np.sqrt(FILTERS), "sum_bias": np.zeros(1),
     }
     weights = {name: value.astype(np.float32) for name, value in weights.items()}
-    first, second = ({name: np.zeros_like(value) for name, value in weights.items()} for _ in range(2))
-    step = 0
+    adam = Adam(weights, RATE, DECAY)
     for _ in range(EPOCHS):
         order = random.permutation(len(rows))
         for at in range(0, len(rows), BATCH):
-            step += 1
-            for name, slope in gradient(weights, rows[order[at : at + BATCH]], truths[order[at : at + BATCH]]).items():
-                slope = slope + DECAY * weights[name]
-                first[name] += 0.1 * (slope - first[name])
-                second[name] += 0.001 * (slope**2 - second[name])
-                speed = first[name] / (1 - 0.9**step) / (np.sqrt(second[name] / (1 - 0.999**step)) + 1e-8)
-                weights[name] -= RATE * speed
+            some = order[at : at + BATCH]
+            adam.step(gradient(weights, rows[some], truths[some]))
     return weights
 
 

@@ -15,6 +15,7 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 import graphs
+from adam import Adam
 
 HERE = Path(__file__).resolve().parent
 TOPICS = ["weather", "cooking", "football", "railway"]
@@ -71,16 +72,10 @@ def train(counts: np.ndarray, topics: np.ndarray) -> dict[str, np.ndarray]:
         "layer": random.normal(size=(WIDTH, WIDTH)) / np.sqrt(WIDTH), "layer_bias": np.zeros(WIDTH),
         "head": random.normal(size=(WIDTH, len(TOPICS))) / np.sqrt(WIDTH), "head_bias": np.zeros(len(TOPICS)),
     }
-    first, second = ({name: np.zeros_like(value) for name, value in weights.items()} for _ in range(2))
+    adam = Adam(weights, RATE, DECAY)
     wanted = np.eye(len(TOPICS))[topics]
-    for step in range(1, STEPS + 1):
-        gradients = gradient(weights, counts * (random.random(counts.shape) > DROPPED), wanted)
-        for name, slope in gradients.items():
-            slope = slope + DECAY * weights[name]
-            first[name] += 0.1 * (slope - first[name])
-            second[name] += 0.001 * (slope**2 - second[name])
-            speed = first[name] / (1 - 0.9**step) / (np.sqrt(second[name] / (1 - 0.999**step)) + 1e-8)
-            weights[name] -= RATE * speed
+    for _ in range(STEPS):
+        adam.step(gradient(weights, counts * (random.random(counts.shape) > DROPPED), wanted))
     return weights
 
 
