@@ -81,3 +81,9 @@ def wait_until_ready(address: str) -> None:
         if models and all(model["state"] == "ready" for model in models):
             return
         time.sleep(0.05)
+
+
+def stay(server: subprocess.Popen, address: str) -> None:
+    """Leaves the server running for as long as somebody wants it."""
+    print(f"the server stays at {address}; Ctrl-C ends it", flush=True)
+    server.wait()

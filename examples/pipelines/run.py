@@ -53,7 +53,7 @@ def main() -> None:
         one_command.wait_until_ready(address)
         subprocess.run([sys.executable, str(HERE / options.name / "ask.py"), "--server", address], check=True)
         if options.stay:
-            server.wait()
+            one_command.stay(server, address)
 
 
 if __name__ == "__main__":

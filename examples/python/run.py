@@ -82,7 +82,7 @@ def main() -> None:
         print(f"curl {address}/models/{name}/predict -d '{question}'")
         print(json.dumps(answer))
         if options.stay:
-            server.wait()
+            one_command.stay(server, address)
 
 
 if __name__ == "__main__":
