@@ -188,7 +188,7 @@ pub fn encode_chat(response: &InferResponse, id: &str, created: u64) -> Result<R
             "finish_reason": reason,
         }],
     });
-    let count = |name: &str| find(name).and_then(|tensor| first_count(tensor));
+    let count = |name: &str| find(name).and_then(first_count);
     if let (Some(question), Some(answer)) = (count("prompt_tokens"), count("completion_tokens")) {
         let total = question.saturating_add(answer);
         body["usage"] = json!({ "prompt_tokens": question, "completion_tokens": answer, "total_tokens": total });
