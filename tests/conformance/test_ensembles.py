@@ -1,12 +1,14 @@
 """What ensembles answer, over every protocol: the same as their steps, called one by one."""
 
 import json
+import queue
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
 import tritonclient.grpc as grpc_client
 import tritonclient.http as http_client
+from harness import MODELS, PATIENCE_S
 from pipelines import EXPECTED, WHOLE, ask, f32, graph, infer, node, parts, put, read, rows, same, steps, tensor
 from test_cli import salver
 from tritonclient.utils import InferenceServerException
@@ -458,3 +460,33 @@ def test_items_go_to_a_model_as_many_at_a_time_as_it_takes(start, tmp_path):
     put(folder, "e", '[[step]]\nmodel = "few"\neach = "x"\ninputs = { x = "items" }\n')
     items = np.arange(20, dtype=np.float32).reshape(10, 2)
     same(ask(start(folder), "e", items=items), {"y": -items})
+
+
+def test_a_sequence_goes_through_the_steps_that_keep_one(start, tmp_path):
+    folder = tmp_path / "models"
+    put(folder, "e", '[[step]]\nname = "a"\nmodel = "sum_oldest"\n[[step]]\nname = "b"\nmodel = "sum_direct"\n'
+        '[[output]]\nname = "one"\nfrom = "a.SUM"\n[[output]]\nname = "other"\nfrom = "b.SUM"\n')  # fmt: skip
+    server = start(folder, MODELS / "sequences")
+    client = grpc_client.InferenceServerClient(server.grpc)
+
+    def add(value, sequence, first=False, last=False):
+        given = grpc_client.InferInput("INPUT", [1, 1], "INT32").set_data_from_numpy(np.array([[value]], np.int32))
+        answer = client.infer("e", [given], sequence_id=sequence, sequence_start=first, sequence_end=last)
+        return answer.as_numpy("one").item(), answer.as_numpy("other").item()
+
+    alone = [add(value, 7, value == 1, value == 3) for value in (1, 2, 3)]
+    mixed = [add(value, sequence, value == 1, value == 3) for value in (1, 2, 3) for sequence in (8, 9)]
+    assert [one for one, _ in alone] == [1, 3, 6]
+    assert mixed[0::2] == mixed[1::2] == alone
+
+
+def test_a_stream_answers_what_a_request_answers(server):
+    answers = queue.Queue()
+    client = grpc_client.InferenceServerClient(server.grpc)
+    client.start_stream(lambda result, error: answers.put((result, error)))
+    given = grpc_client.InferInput("x", [1, 2], "FP32").set_data_from_numpy(f32([1, 2]))
+    for name, expected in (("chain", [[4, 6]]), ("ways", [[3, 5]])):
+        client.async_stream_infer(name, [given])
+        result, error = answers.get(timeout=PATIENCE_S)
+        assert error is None and result.as_numpy("y").tolist() == expected
+    client.stop_stream()
