@@ -23,7 +23,7 @@ use salver_core::{
 };
 
 use self::graph::Graph;
-pub(crate) use self::members::{Dependants, Members, Served, called_by, with_members};
+pub(crate) use self::members::{Dependants, Members, Served, called_by, is_outdated, with_members};
 use self::run::Call;
 
 /// The most requests of an ensemble that may wait or run. Each is little more than a wait; what

@@ -239,7 +239,12 @@ fn batching(graph: &Signature, config: &ModelConfig) -> Result<Batching> {
     match config.batch {
         BatchRule::Never => Ok(Batching::Fixed),
         BatchRule::Derive { limit } if graph.is_batched() => {
-            Ok(Batching::Rows { limit: limit.and_then(NonZeroUsize::new) })
+            // An ensemble is bound by the models that it calls.
+            let own = match graph.batching {
+                Batching::Rows { limit } => limit,
+                Batching::Fixed => None,
+            };
+            Ok(Batching::Rows { limit: [own, limit.and_then(NonZeroUsize::new)].into_iter().flatten().min() })
         }
         BatchRule::Derive { .. } => Ok(Batching::Fixed),
         BatchRule::Max(limit) => {

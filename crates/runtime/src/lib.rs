@@ -381,7 +381,7 @@ impl Runtime {
     /// Runs one request, unless its answer is to be computed by a job.
     async fn infer_or_leave(&self, mut request: InferRequest, ctx: &Context) -> Result<Inferred> {
         let access = self.lifecycle.access(&request.model, ctx).await?;
-        if let Some(cached) = access.slot.cache.get()
+        if let Some(cached) = self.lifecycle.cache_of(&access.slot)
             && let Some(found) = cached.find_or_defer(&access.slot, &mut request, ctx).await?
         {
             return Ok(found);

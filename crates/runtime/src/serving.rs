@@ -6,9 +6,11 @@ use std::time::Duration;
 
 use salver_core::{Context, Error, ErrorKind, InferRequest, InferResponse, ModelRef, Result};
 
+use crate::cache::CachedVersion;
+use crate::ensemble::is_outdated;
 use crate::lifecycle::Lifecycle;
 use crate::on_demand::Access;
-use crate::slot::Refusal;
+use crate::slot::{Refusal, Slot};
 
 impl Lifecycle {
     /// Runs one request: of a client, or of a step of an ensemble.
@@ -23,7 +25,7 @@ impl Lifecycle {
                 }
             }
             let access = self.access(&request.model, ctx).await?;
-            let answered = match access.slot.cache.get() {
+            let answered = match self.cache_of(&access.slot) {
                 // Boxed: requests of models without a cache need not carry its states along.
                 Some(cached) => Box::pin(cached.infer(&access.slot, request, ctx)).await,
                 None => access.slot.infer(request, ctx).await,
@@ -35,6 +37,13 @@ impl Lifecycle {
             }
         }
         Err(Error::not_ready(format!("model '{}' is being replaced; try again", request.model)))
+    }
+
+    /// Returns the answers that are kept for a slot. Those of an ensemble do not count from the moment
+    /// that one of its models is another, until it was put together anew.
+    pub(crate) fn cache_of<'a>(&self, slot: &'a Slot) -> Option<&'a CachedVersion> {
+        let cached = slot.cache.get()?;
+        (slot.ensemble.get().is_none() || !is_outdated(slot, &self.table.load())).then_some(cached)
     }
 
     /// Returns the slot that answers `model`.

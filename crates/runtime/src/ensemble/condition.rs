@@ -24,7 +24,7 @@ impl Test {
     /// Returns the rows in which it holds. What compares a value that is not there does not hold.
     ///
     /// # Errors
-    /// `Engine` where a value has not one element for each row.
+    /// `InvalidInput` where a value has not one element for each row.
     pub(crate) fn rows(&self, values: &[Value], n_rows: usize) -> Result<Mask> {
         match self {
             Self::Compare { place, shown, comparison, with } => {
@@ -59,7 +59,7 @@ fn compare(value: &Value, shown: &str, comparison: Comparison, with: &Constant, 
     };
     let expected = value.mask.rows(n_rows).count();
     if tensor.element_count() != expected {
-        return Err(Error::engine(format!(
+        return Err(Error::invalid_input(format!(
             "the condition reads '{shown}', which has {} values ({}) for {expected} rows: it needs one for each",
             tensor.element_count(),
             tensor.shape()

@@ -3,6 +3,7 @@
 //! A model that takes rows gets the items as rows, as many at a time as it takes; any other model is
 //! called for each of them. What is no list goes along with every item.
 
+use std::ops::Range;
 use std::sync::Arc;
 
 use futures::stream::{self, StreamExt as _, TryStreamExt as _};
@@ -16,6 +17,8 @@ use super::run::Run;
 const MAX_CALLS: usize = 32;
 /// The most rows of a call where the model itself sets no limit.
 const MAX_ROWS: usize = 64;
+/// The most items of one request.
+const MAX_ITEMS: usize = 65_536;
 
 /// Calls `model` for the items of `inputs`, which hold so many rows.
 pub(super) async fn call(
@@ -28,20 +31,24 @@ pub(super) async fn call(
 ) -> Result<Vec<Tensor>> {
     let has_rows = run.ensemble.graph.has_rows;
     let n_items = n_items(node, &inputs, has_rows)?;
-    let flat = flat(node, inputs, n_rows, n_items, has_rows)?;
-    let n_all = if has_rows { n_rows * n_items } else { n_items };
+    let n_all = if has_rows { n_rows.saturating_mul(n_items) } else { n_items };
+    if n_all > MAX_ITEMS {
+        return Err(Error::invalid_input(format!("lists of {n_all} items in all; at most {MAX_ITEMS} are allowed")));
+    }
+    let flat =
+        node.inputs.iter().zip(inputs).map(|(input, tensor)| Flat::new(input.is_list, tensor, n_items, has_rows));
+    let flat: Vec<Flat> = flat.collect::<Result<_>>()?;
     let (takes_rows, most) = match node.info.signature.batching {
-        Batching::Rows { limit } => (true, limit.map_or(MAX_ROWS, |limit| limit.get().min(MAX_ROWS))),
+        Batching::Rows { .. } => (true, node.limit.map_or(MAX_ROWS, |limit| limit.get().min(MAX_ROWS))),
         Batching::Fixed => (false, 1),
     };
     let calls = (0..n_all).step_by(most).map(|first| {
         let (flat, ctx) = (&flat, ctx.clone());
         async move {
             let rows = first..(first + most).min(n_all);
-            let part = |tensor: &Tensor| tensor.slice_rows(rows.clone());
-            let inputs = flat
-                .iter()
-                .map(|tensor| part(tensor).and_then(|part| if takes_rows { Ok(part) } else { rows::out_of_row(part) }));
+            let inputs = flat.iter().map(|flat| {
+                flat.part(rows.clone()).and_then(|part| if takes_rows { Ok(part) } else { rows::out_of_row(part) })
+            });
             let outputs = run.call(node, model, inputs.collect::<Result<_>>()?, ctx).await?;
             if takes_rows { Ok(outputs) } else { outputs.into_iter().map(rows::as_row).collect() }
         }
@@ -64,7 +71,7 @@ fn n_items(node: &Node, inputs: &[Tensor], has_rows: bool) -> Result<usize> {
     for list in lists {
         match items {
             Some((first, expected)) if expected != extent(list) => {
-                return Err(Error::engine(format!(
+                return Err(Error::invalid_input(format!(
                     "list '{first}' has {expected} items, list '{}' has {}",
                     list.name(),
                     extent(list)
@@ -76,18 +83,31 @@ fn n_items(node: &Node, inputs: &[Tensor], has_rows: bool) -> Result<usize> {
     Ok(items.map_or(0, |(_, items)| items))
 }
 
-/// Makes a row of each item.
-fn flat(node: &Node, inputs: Vec<Tensor>, n_rows: usize, n_items: usize, has_rows: bool) -> Result<Vec<Tensor>> {
-    let one = |(input, tensor): (&super::graph::Wanted, Tensor)| match (input.is_list, has_rows) {
-        (true, true) => rows::flatten(tensor),
-        (true, false) => Ok(tensor),
-        (false, true) => {
-            let which: Vec<usize> = (0..n_rows).flat_map(|row| std::iter::repeat_n(row, n_items)).collect();
-            rows::select(&tensor, which.into_iter())
+/// An input, from which the rows of some items are made.
+enum Flat {
+    /// Each item is a row.
+    List(Tensor),
+    /// Each row goes along with so many items.
+    Along(Tensor, usize),
+}
+
+impl Flat {
+    fn new(is_list: bool, tensor: Tensor, n_items: usize, has_rows: bool) -> Result<Self> {
+        match (is_list, has_rows) {
+            (true, true) => rows::flatten(tensor).map(Self::List),
+            (true, false) => Ok(Self::List(tensor)),
+            (false, true) => Ok(Self::Along(tensor, n_items)),
+            (false, false) => rows::as_row(tensor).map(|tensor| Self::Along(tensor, n_items)),
         }
-        (false, false) => rows::select(&rows::as_row(tensor)?, std::iter::repeat_n(0, n_items)),
-    };
-    node.inputs.iter().zip(inputs).map(one).collect()
+    }
+
+    /// Returns the rows of some items: no more is copied at a time than one call takes.
+    fn part(&self, items: Range<usize>) -> Result<Tensor> {
+        match self {
+            Self::List(tensor) => tensor.slice_rows(items),
+            Self::Along(tensor, n_items) => rows::select(tensor, items.map(|item| item / (*n_items).max(1))),
+        }
+    }
 }
 
 /// Makes the output of no items. Extents that the model leaves open are nothing too.

@@ -8,10 +8,13 @@ mod check;
 mod resolve;
 
 use std::collections::HashMap;
+use std::num::NonZeroUsize;
 use std::sync::Arc;
 use std::time::Duration;
 
-use salver_core::{Constant, EnsembleSpec, Error, ModelInfo, ModelRef, OnFailure, Result, Signature, TensorSpec};
+use salver_core::{
+    Batching, Constant, EnsembleSpec, Error, ModelInfo, ModelRef, OnFailure, Result, Signature, TensorSpec,
+};
 
 use self::resolve::Resolver;
 use super::condition::Test;
@@ -56,6 +59,8 @@ pub(crate) struct Node {
     pub(crate) present: Option<usize>,
     /// Whether it runs for each item of a list.
     pub(crate) is_each: bool,
+    /// The most rows that the model and its fallback take; none: any number.
+    pub(crate) limit: Option<NonZeroUsize>,
     /// The longest that one call may take.
     pub(crate) timeout: Option<Duration>,
     /// What is called where the model fails.
@@ -100,8 +105,13 @@ impl Graph {
         let is_open = spec.steps.iter().zip(&steps).filter(|(step, _)| step.each.is_empty());
         let may_have_rows = is_open.clone().count() > 0 && is_open.clone().all(|(_, info)| info.signature.is_batched());
         let mut resolver = Resolver::new(spec, &steps, has_rows.unwrap_or(true) && may_have_rows);
-        let graph = resolver.graph()?;
-        check::fallbacks(&graph, members)?;
+        let mut graph = resolver.graph()?;
+        check::fallbacks(&mut graph, members)?;
+        let limits = graph.steps.iter().filter(|step| !step.is_each).filter_map(|step| step.limit);
+        graph.signature.batching = match graph.has_rows {
+            true => Batching::Rows { limit: limits.min() },
+            false => Batching::Fixed,
+        };
         Ok(graph)
     }
 }

@@ -5,6 +5,7 @@
 //! it. When a member changes later, every ensemble that calls it is put together anew.
 
 use std::collections::{BTreeSet, HashMap};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
 
 use parking_lot::Mutex;
@@ -14,7 +15,7 @@ use salver_core::{
 };
 use tokio::sync::Notify;
 
-use super::run::Call;
+use super::run::{Call, MAX_DEPTH};
 use super::{Ensemble, Loaded};
 use crate::lifecycle::{Cause, Lifecycle};
 use crate::slot::Slot;
@@ -25,16 +26,39 @@ use crate::table::{Found, Table};
 pub(crate) struct Members {
     /// Their interfaces.
     pub(super) infos: HashMap<ModelRef, Arc<ModelInfo>>,
-    /// Which versions, and of which files.
-    versions: Vec<(ModelRef, u64, u64)>,
-    /// The files of all of them, and of their members.
+    /// Which versions, of which files, and which making of an ensemble.
+    versions: Vec<(ModelRef, u64, u64, Option<u64>)>,
+    /// The files of all of them, and of their members, each once.
     pub(crate) files: Vec<Arc<ModelSpec>>,
+    /// How many ensembles are within each other.
+    depth: u8,
+}
+
+impl Members {
+    /// Notes which version a member is, and what it is made of.
+    fn add(&mut self, model: &ModelRef, spec: &Arc<ModelSpec>, served: Option<&Served>) -> Result<()> {
+        self.versions.push((model.clone(), spec.version, spec.fingerprint, served.map(|served| served.making)));
+        let within = served.map(|served| served.members.as_ref());
+        for file in std::iter::once(spec).chain(within.into_iter().flat_map(|within| &within.files)) {
+            let is_same = |known: &Arc<ModelSpec>| known.name == file.name && known.version == file.version;
+            if !self.files.iter().any(is_same) {
+                self.files.push(file.clone());
+            }
+        }
+        self.depth = self.depth.max(within.map_or(0, |within| within.depth) + 1);
+        if self.depth > MAX_DEPTH {
+            return Err(Error::invalid_input(format!("more than {MAX_DEPTH} ensembles within each other")));
+        }
+        Ok(())
+    }
 }
 
 /// An ensemble that serves.
 pub(crate) struct Served {
     pub(super) ensemble: Arc<Ensemble>,
     members: Arc<Members>,
+    /// Which making of an ensemble this is: another one may have other members.
+    making: u64,
 }
 
 /// Who is on the way, and who waits for whom.
@@ -45,6 +69,7 @@ pub(crate) struct Dependants {
     waits: Mutex<HashMap<ModelName, BTreeSet<ModelName>>>,
     /// Versions that did not load for want of a member.
     orphans: Mutex<HashMap<(ModelName, u64), Arc<ModelSpec>>>,
+    makings: AtomicU64,
     changed: Notify,
 }
 
@@ -168,7 +193,7 @@ impl Lifecycle {
     }
 
     async fn gather(self: &Arc<Self>, ensemble: &EnsembleSpec) -> Result<Members> {
-        let mut members = Members::default();
+        let mut members = Members { depth: 1, ..Members::default() };
         for step in &ensemble.steps {
             for model in std::iter::once(&step.model).chain(&step.fallback) {
                 if members.infos.contains_key(model) {
@@ -179,12 +204,12 @@ impl Lifecycle {
                     error.with_kind(kind).context(format_args!("step '{}' calls model '{model}'", step.name))
                 };
                 let (info, spec, slot) = self.member(model).await.map_err(context)?;
-                members.infos.insert(model.clone(), info);
-                members.versions.push((model.clone(), spec.version, spec.fingerprint));
-                members.files.push(spec);
-                if let Some(served) = slot.as_ref().and_then(|slot| slot.ensemble.get()) {
-                    members.files.extend(served.members.files.iter().cloned());
+                let served = slot.as_ref().and_then(|slot| slot.ensemble.get());
+                if slot.as_ref().is_some_and(|slot| slot.is_decoupled) {
+                    return Err(context(Error::unsupported("it gives any number of answers, and a step needs one")));
                 }
+                members.infos.insert(model.clone(), info);
+                members.add(model, &spec, served).map_err(context)?;
             }
         }
         Ok(members)
@@ -226,7 +251,8 @@ impl Lifecycle {
             return Err(Error::engine(format!("model '{}' is no ensemble", spec.name)));
         };
         let ensemble = Ensemble::new(own, spec, members, Arc::new(Caller(Arc::downgrade(self))))?;
-        Ok((Loaded(ensemble.clone()), Served { ensemble, members: members.clone() }))
+        let making = self.dependants.makings.fetch_add(1, Ordering::Relaxed);
+        Ok((Loaded(ensemble.clone()), Served { ensemble, members: members.clone(), making }))
     }
 
     /// Puts ensembles together anew that call `name`, now that it has changed, and tries those again
@@ -292,15 +318,28 @@ fn is_stale(slot: &Slot, table: &Table) -> bool {
     let Some(served) = slot.ensemble.get() else {
         return false;
     };
-    served.members.versions.iter().any(|(model, version, fingerprint)| {
-        let spec = match table.find(model) {
-            Found::Resident(slot) => &slot.spec,
-            Found::Dormant(dormant) => &dormant.spec,
-            // What is not there cannot be called; there is nothing to put together.
-            Found::Missing => return false,
-        };
-        (spec.version, spec.fingerprint) != (*version, *fingerprint)
+    served.members.versions.iter().any(|(model, version, fingerprint, making)| match table.find(model) {
+        Found::Resident(slot) => {
+            let now = slot.ensemble.get().map(|served| served.making);
+            (slot.spec.version, slot.spec.fingerprint) != (*version, *fingerprint) || now != *making
+        }
+        Found::Dormant(dormant) => (dormant.spec.version, dormant.spec.fingerprint) != (*version, *fingerprint),
+        // What is not there cannot be called; there is nothing to put together.
+        Found::Missing => false,
     })
+}
+
+/// Whether what an ensemble answered before does not count any more: a member, or a member of a
+/// member, is not what it was.
+pub(crate) fn is_outdated(slot: &Slot, table: &Table) -> bool {
+    let Some(served) = slot.ensemble.get() else {
+        return false;
+    };
+    let of_members = |(model, ..): &(ModelRef, u64, u64, Option<u64>)| match table.find(model) {
+        Found::Resident(slot) => is_outdated(slot, table),
+        Found::Dormant(_) | Found::Missing => false,
+    };
+    is_stale(slot, table) || served.members.versions.iter().any(of_members)
 }
 
 /// Returns whom a model waits for or calls.

@@ -18,7 +18,9 @@ use super::value::{Candidate, Form, Mask, Value, gather};
 use super::{Ensemble, each};
 
 /// The most ensembles within each other.
-const MAX_DEPTH: u8 = 16;
+pub(super) const MAX_DEPTH: u8 = 16;
+/// The most rows of a request: rows without bytes cost nothing to send.
+const MAX_ROWS: usize = 1 << 20;
 
 /// Calls a model.
 pub(crate) trait Call: Send + Sync {
@@ -46,6 +48,9 @@ pub(super) async fn run(ensemble: &Ensemble, call: AsyncCall<'_>) -> Result<Vec<
     }
     let graph = &ensemble.graph;
     let n_rows = if graph.has_rows { inputs.first().map_or(1, Tensor::rows) } else { 1 };
+    if n_rows > MAX_ROWS {
+        return Err(Error::invalid_input(format!("{n_rows} rows, at most {MAX_ROWS} are allowed for an ensemble")));
+    }
     let mut values = vec![Value::ABSENT; graph.n_values];
     for (place, tensor) in inputs.into_iter().enumerate() {
         values[place] = Value::new(tensor, Mask::All);

@@ -22,6 +22,8 @@ pub(crate) enum Mask {
 impl Mask {
     pub(crate) fn new(rows: Vec<bool>) -> Self {
         match rows.iter().filter(|holds| **holds).count() {
+            // Of no rows, everything holds: models are asked as they would be alone.
+            _ if rows.is_empty() => Self::All,
             0 => Self::None,
             count if count == rows.len() => Self::All,
             _ => Self::Some(rows.into()),

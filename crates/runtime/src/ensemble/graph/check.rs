@@ -1,9 +1,10 @@
 //! What two ends of a connection must agree on, and the order of steps.
 
 use std::collections::VecDeque;
+use std::num::NonZeroUsize;
 use std::sync::Arc;
 
-use salver_core::{Constant, Dim, Error, ModelInfo, Result, TensorSpec};
+use salver_core::{Batching, Constant, Dim, Error, ModelInfo, Result, TensorSpec};
 
 use super::{Graph, Members, Node, member};
 
@@ -99,14 +100,24 @@ pub(super) fn order<'a>(needs: &[Vec<usize>], name: impl Fn(usize) -> &'a Arc<st
 }
 
 /// Checks that fallbacks can stand in for the models of their steps.
-pub(super) fn fallbacks(graph: &Graph, members: &Members) -> Result<()> {
-    for step in &graph.steps {
+pub(super) fn fallbacks(graph: &mut Graph, members: &Members) -> Result<()> {
+    for step in &mut graph.steps {
         if let Some(fallback) = &step.fallback {
-            fallback_of(step, &*member(members, fallback)?)
+            let other = member(members, fallback)?;
+            fallback_of(step, &other)
                 .map_err(|error| error.context(format_args!("fallback '{fallback}' of step '{}'", step.name)))?;
+            step.limit = [step.limit, limit(&other)].into_iter().flatten().min();
         }
     }
     Ok(())
+}
+
+/// Returns the most rows that a model takes; none: any number, or it takes no rows.
+pub(super) fn limit(info: &ModelInfo) -> Option<NonZeroUsize> {
+    match info.signature.batching {
+        Batching::Rows { limit } => limit,
+        Batching::Fixed => None,
+    }
 }
 
 fn fallback_of(step: &Node, other: &ModelInfo) -> Result<()> {

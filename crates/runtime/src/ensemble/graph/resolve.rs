@@ -1,6 +1,6 @@
 //! Finds the source of every input, and the type and shape of every value.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use salver_core::{
@@ -241,7 +241,7 @@ impl<'a> Resolver<'a> {
 
     /// Returns every output that no step reads, under its own name.
     fn unread(&mut self) -> Result<Vec<Draft>> {
-        let mut names: HashSet<Arc<str>> = HashSet::new();
+        let mut names: HashMap<Arc<str>, usize> = HashMap::new();
         let mut outputs = Vec::new();
         for (step, info) in self.infos.iter().enumerate() {
             for output in 0..info.signature.outputs.len() {
@@ -250,9 +250,11 @@ impl<'a> Resolver<'a> {
                 if is_mark || self.read.contains(&(step, output)) {
                     continue;
                 }
-                if !names.insert(spec.name.clone()) {
+                if let Some(other) = names.insert(spec.name.clone(), step) {
+                    let (one, other) = (&self.spec.steps[other].name, &self.spec.steps[step].name);
                     return Err(Error::invalid_input(format!(
-                        "two steps have an output '{}' that no step reads: say with [[output]] what the ensemble answers",
+                        "steps '{one}' and '{other}' both have an output '{}' that no step reads: say with [[output]] \
+                         what the ensemble answers",
                         spec.name
                     )));
                 }
@@ -431,6 +433,7 @@ impl<'a> Resolver<'a> {
                 when: step.when.as_ref().map(|when| self.test(when, &place)),
                 present: step.present.as_ref().and_then(output_named),
                 is_each: !step.each.is_empty(),
+                limit: check::limit(info),
                 timeout: step.timeout,
                 fallback: step.fallback.clone(),
                 on_failure: step.on_failure,
@@ -442,16 +445,11 @@ impl<'a> Resolver<'a> {
         let steps: Vec<Node> = order.iter().map(node).collect();
         let is_chain = steps.iter().enumerate().skip(1).all(|(idx, step)| step.needs.contains(&(idx - 1)));
         let outputs: Vec<Wanted> = outputs.into_iter().map(wanted).collect();
-        let limits = self.infos.iter().zip(&self.spec.steps).filter(|(_, step)| step.each.is_empty());
-        let limit = limits.filter_map(|(info, _)| match info.signature.batching {
-            Batching::Rows { limit } => limit,
-            Batching::Fixed => None,
-        });
-        let batching = if self.has_rows { Batching::Rows { limit: limit.min() } } else { Batching::Fixed };
         let signature = Signature {
             inputs: self.inputs.iter().map(|(spec, _)| spec.clone()).collect(),
             outputs: outputs.iter().map(|output| output.spec.clone()).collect(),
-            batching,
+            // Found out once fallbacks are known.
+            batching: Batching::Fixed,
         };
         let n_values = n_inputs + self.read.len();
         Graph { steps, outputs, signature, has_rows: self.has_rows, n_values, is_chain }

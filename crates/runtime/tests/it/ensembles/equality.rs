@@ -65,7 +65,7 @@ impl Plan {
             "fold" if self.lists.is_empty() => return,
             "fold" => drop(give("items", vec![self.lists[choice.sources[0] % self.lists.len()].clone()])),
             // Every other one over the items of a list.
-            "inc" | "double" if choice.sources[1] % 2 == 0 && !self.lists.is_empty() => {
+            "inc" | "double" if choice.sources[1].is_multiple_of(2) && !self.lists.is_empty() => {
                 give("x", vec![self.lists[choice.sources[0] % self.lists.len()].clone()]);
                 one.each = vec!["x".to_owned()];
             }
@@ -78,7 +78,7 @@ impl Plan {
             one.when = Some(Condition::Compare { value, comparison: Comparison::Less, with });
         }
         let mut fall_back = self.pair(choice.fall_back);
-        if choice.fall_back % 3 == 0 {
+        if choice.fall_back.is_multiple_of(3) {
             fall_back = vec![number(0.5)];
         }
         match model {
