@@ -8,7 +8,6 @@ import threading
 from decimal import Decimal
 
 import grpc
-import numpy as np
 import pytest
 import requests
 import tritonclient.grpc as grpc_client
@@ -103,12 +102,9 @@ def test_every_protocol_tells_it(start, tmp_path, upstream):
         assert Decimal(answer.headers["x-salver-cost"]) == price, path
     assert Decimal(ask(server, ["hello"] * 3).headers["x-salver-cost"]) == 3 * price
     stub = grpc_client.service_pb2_grpc.GRPCInferenceServiceStub(grpc.insecure_channel(server.grpc))
-    tensor = grpc_client.InferInput("prompt", [1, 1], "BYTES")
-    tensor.set_data_from_numpy(np.array([[b"hello"]], dtype=object))
-    request = grpc_client._utils._get_inference_request(
-        infer_inputs=[tensor], model_name="writer", model_version="", request_id="", outputs=None, sequence_id=0,
-        sequence_start=False, sequence_end=False, priority=0, timeout=None,
-    )
+    request = grpc_client.service_pb2.ModelInferRequest(model_name="writer")
+    tensor = request.inputs.add(name="prompt", datatype="BYTES", shape=[1, 1])
+    tensor.contents.bytes_contents.append(b"hello")
     _, call = stub.ModelInfer.with_call(request)
     assert Decimal(dict(call.initial_metadata())["x-salver-cost"]) == price
     upstream.script.append("garbage")
