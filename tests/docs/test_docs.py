@@ -213,7 +213,11 @@ def test_every_metric_is_documented_and_no_other(tmp_path):
     features = re.search(r"```toml\n(engine = .*?)```", (ROOT / "docs/features.md").read_text(), re.S)[1]
     (tmp_path / "users").mkdir()
     (tmp_path / "users/model.toml").write_text(features)  # Others are those of a model that looks features up.
-    server = Server([tmp_path / "iris", tmp_path / "users", "--feature-store", "redis://127.0.0.1:1"], tmp_path)
+    (tmp_path / "writer").mkdir()
+    remote = 'engine = "http"\n[remote]\napi = "openai-chat"\nurl = "http://127.0.0.1:1/v1"\n'
+    (tmp_path / "writer/model.toml").write_text(remote)  # And those of a model that another server answers for.
+    models = [tmp_path / name for name in ("iris", "users", "writer")]
+    server = Server([*models, "--feature-store", "redis://127.0.0.1:1", "--remote-allow", "127.0.0.1"], tmp_path)
     try:
         text = requests.get(f"{server.url}/metrics", timeout=10).text
     finally:

@@ -17,6 +17,8 @@ use super::run::Run;
 const MAX_CALLS: usize = 32;
 /// The most rows of a call where the model itself sets no limit.
 const MAX_ROWS: usize = 64;
+/// What the items of one call should take at most, as long as there is more than one.
+const MAX_BYTES: usize = 1 << 20;
 /// The most items of one request.
 const MAX_ITEMS: usize = 65_536;
 
@@ -42,6 +44,7 @@ pub(super) async fn call(
         Batching::Rows { .. } => (true, node.limit.map_or(MAX_ROWS, |limit| limit.get().min(MAX_ROWS))),
         Batching::Fixed => (false, 1),
     };
+    let most = most.min((MAX_BYTES / flat.iter().map(Flat::row_bytes).sum::<usize>().max(1)).max(1));
     let calls = (0..n_all).step_by(most).map(|first| {
         let (flat, ctx) = (&flat, ctx.clone());
         async move {
@@ -99,6 +102,11 @@ impl Flat {
             (false, true) => Ok(Self::Along(tensor, n_items)),
             (false, false) => rows::as_row(tensor).map(|tensor| Self::Along(tensor, n_items)),
         }
+    }
+
+    fn row_bytes(&self) -> usize {
+        let (Self::List(tensor) | Self::Along(tensor, _)) = self;
+        tensor.payload_len() / tensor.rows().max(1)
     }
 
     /// Returns the rows of some items: no more is copied at a time than one call takes.
