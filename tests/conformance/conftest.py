@@ -93,6 +93,16 @@ def no_unannounced_errors(request):
     """A test fails when a server logs an ERROR, panics or dies meanwhile."""
     before = {id(server): len(server.errors()) for server in RUNNING}
     yield
+    try:
+        look_at_logs(request, before)
+    finally:
+        # What a test started itself, and no fixture of a wider scope, is over with the test.
+        if request.node.get_closest_marker("tidy") is not None:
+            for server in [server for server in RUNNING if id(server) not in before]:
+                server.stop()
+
+
+def look_at_logs(request, before):
     marker = request.node.get_closest_marker("announced_errors")
     announced = marker.args if marker else ()
     for server in list(RUNNING):
@@ -103,3 +113,4 @@ def no_unannounced_errors(request):
             RUNNING.remove(server)  # reported once
         assert not surprising, "the server logged:\n" + "\n".join(surprising)
         assert not died, f"the server died with {server.process.returncode}\n{server.log()[-4000:]}"
+

@@ -24,6 +24,8 @@ HELD = '''
 import pathlib
 import time
 
+pytestmark = pytest.mark.tidy
+
 HERE = pathlib.Path(__file__).parent
 
 
