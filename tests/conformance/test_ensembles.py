@@ -11,9 +11,9 @@ import tritonclient.http as http_client
 from harness import MODELS, PATIENCE_S
 from pipelines import EXPECTED, WHOLE, ask, f32, graph, infer, node, parts, put, read, rows, same, steps, tensor
 from test_cli import salver
+from tritonclient.utils import InferenceServerException
 
 pytestmark = pytest.mark.tidy
-from tritonclient.utils import InferenceServerException
 
 SEED = 9
 
