@@ -10,9 +10,19 @@ from perf_analyzer import Hung
 from redis_server import redis  # noqa: F401 (fixture)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def start(tmp_path_factory):
-    """start(*arguments of `salver serve`): a server that is stopped at the end of the session."""
+    """start(*arguments of `salver serve`): a server that stops with the test or the module that started it."""
+    yield from launcher(tmp_path_factory)
+
+
+@pytest.fixture(scope="session")
+def start_for_all(tmp_path_factory):
+    """Like `start`, for servers that many modules ask: they stop at the end of the session."""
+    yield from launcher(tmp_path_factory)
+
+
+def launcher(tmp_path_factory):
     started: list[Server] = []
 
     def launch(*args: object, **options) -> Server:
@@ -34,21 +44,21 @@ def start(tmp_path_factory):
 
 
 @pytest.fixture(scope="session")
-def triton(start) -> Server:
+def triton(start_for_all) -> Server:
     """The Triton repository, as it was made for Triton."""
-    return start(MODELS / "triton")
+    return start_for_all(MODELS / "triton")
 
 
 @pytest.fixture(scope="session")
-def tfserving(start, tmp_path_factory) -> Server:
+def tfserving(start_for_all, tmp_path_factory) -> Server:
     """TF Serving's folders through a models.config."""
-    return start(tf_config(tmp_path_factory.mktemp("tfserving")))
+    return start_for_all(tf_config(tmp_path_factory.mktemp("tfserving")))
 
 
 @pytest.fixture(scope="session")
-def demo(start) -> Server:
+def demo(start_for_all) -> Server:
     """The two demo models and the bare scikit-learn files; iris answers the routes without a name."""
-    return start(
+    return start_for_all(
         DEMO / "iris", DEMO / "digits",
         MODELS / "sklearn" / "iris_ml.onnx", MODELS / "sklearn" / "strings.onnx",
         "--default-model", "iris",
@@ -96,10 +106,10 @@ def no_unannounced_errors(request):
     try:
         look_at_logs(request, before)
     finally:
-        # What a test started itself, and no fixture of a wider scope, is over with the test.
-        if request.node.get_closest_marker("tidy") is not None:
-            for server in [server for server in RUNNING if id(server) not in before]:
-                server.stop()
+        # What a test started itself, and no fixture of a wider scope, is over with the test: servers that
+        # only wait cost each later test some of the machine.
+        for server in [server for server in RUNNING if id(server) not in before]:
+            server.stop()
 
 
 def look_at_logs(request, before):

@@ -73,6 +73,8 @@ class Server:
         self.listeners: dict[str, tuple[str, int]] = {}
         self.stdout: list[str] = []
         self.stderr: list[str] = []
+        self._looked_at = [0, 0]
+        self._errors: list[str] = []
         self._events: queue.Queue[str | None] = queue.Queue()
         self.process = subprocess.Popen(
             command, cwd=folder, env=environment, stdin=subprocess.DEVNULL,
@@ -183,20 +185,15 @@ class Server:
 
     def records(self) -> list[dict]:
         """The log lines that are JSON objects."""
-        out = []
-        for line in [*self.stdout, *self.stderr]:
-            try:
-                record = json.loads(line)
-            except ValueError:
-                continue
-            if isinstance(record, dict):
-                out.append(record)
-        return out
+        return [record for record in map(_record, [*self.stdout, *self.stderr]) if record is not None]
 
     def errors(self) -> list[str]:
-        """Log lines of level ERROR, and panics."""
-        found = [json.dumps(r) for r in self.records() if str(r.get("level", "")).upper() == "ERROR"]
-        return found + [line for line in self.stderr if "panicked at" in line]
+        """Log lines of level ERROR, and panics, in the order of each stream. Every line is looked at once."""
+        for stream, lines in enumerate((self.stdout, self.stderr)):
+            new = lines[self._looked_at[stream] :]
+            self._looked_at[stream] += len(new)
+            self._errors += [line for line in new if _is_error(line)]
+        return list(self._errors)
 
     def terminate(self) -> None:
         self.process.send_signal(signal.SIGTERM)
@@ -227,6 +224,21 @@ class Server:
             self.terminate()
         code = self.wait()
         assert code == 0, f"exit code {code} after SIGTERM\n{self.log()[-4000:]}"
+
+
+def _record(line: str) -> dict | None:
+    try:
+        record = json.loads(line)
+    except ValueError:
+        return None
+    return record if isinstance(record, dict) else None
+
+
+def _is_error(line: str) -> bool:
+    if "panicked at" in line:
+        return True
+    record = _record(line) if "ERROR" in line.upper() else None
+    return record is not None and str(record.get("level", "")).upper() == "ERROR"
 
 
 @dataclass

@@ -13,8 +13,6 @@ from pipelines import EXPECTED, WHOLE, ask, f32, graph, infer, node, parts, put,
 from test_cli import salver
 from tritonclient.utils import InferenceServerException
 
-pytestmark = pytest.mark.tidy
-
 SEED = 9
 
 CHAIN = """

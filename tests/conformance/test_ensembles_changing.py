@@ -17,8 +17,6 @@ from test_ensembles import CHAIN
 from tritonclient.utils import InferenceServerException
 from workers import FLAGS, eventually, model
 
-pytestmark = pytest.mark.tidy
-
 POLL = ("--model-control", "poll", "--poll-interval-ms", "20")
 X = f32([1, 2])
 

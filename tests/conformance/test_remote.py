@@ -17,8 +17,6 @@ import tritonclient.http as http_client
 from harness import BINARY, MODELS, PATIENCE_S
 from openai_server import KEY, OpenAiServer, vector
 
-pytestmark = pytest.mark.tidy
-
 LOCAL = ("--remote-allow", "127.0.0.1")
 # What 429 is in the Open Inference Protocol, as in Triton.
 TOO_MANY = 503

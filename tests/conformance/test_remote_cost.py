@@ -15,8 +15,6 @@ from harness import PATIENCE_S
 from openai_server import KEY, OpenAiServer, Prices
 from test_remote import LOCAL, ask, model, remote
 
-pytestmark = pytest.mark.tidy
-
 PRICES = {"per_call": "0.000123456789", "per_1k_input": "0.00015", "per_1k_output": "0.000637"}
 TOML = "\n".join(
     f'price_{name}{"_tokens" if "1k" in name else ""} = "{price}"' for name, price in PRICES.items()
