@@ -116,7 +116,7 @@ def test_lines_are_those_of_the_file(mixed):
     notes = {model["name"]: model["notes"] for model in report("triton", mixed)["models"]}
     refused = [note for note in notes["misnamed"] if note["status"] == "refused"]
     assert [(note["file"], note["line"], note["what"]) for note in refused] == [("misnamed/config.pbtxt", 1, "name")]
-    ways = {"python": "--allow-python", "torch": "torch.onnx", "ensemble": "merge_models"}
+    ways = {"python": "--allow-python", "torch": "torch.onnx"}
     for name, way in ways.items():
         assert any(way in note["todo"] for note in notes[name] if note["status"] == "refused"), notes[name]
     assert {note["what"] for note in notes["ignored"] if note["status"] == "ignored"} == {

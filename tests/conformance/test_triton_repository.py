@@ -181,17 +181,6 @@ REFUSED = {
     "script": ('name: "script"\nbackend: "python"\nmax_batch_size: 8\n' + XY, {"model.py": b"x"}, 'backend: "python"'),
     "saved": ('platform: "tensorflow_savedmodel"\n' + XY, {"model.savedmodel/saved_model.pb": b"x"}, "tensorflow_savedmodel"),
     "torch": (XY + 'platform: "pytorch_libtorch"\n', {"model.pt": b"x"}, "pytorch_libtorch"),
-    "pipeline": ('name: "pipeline"\nplatform: "ensemble"\nmax_batch_size: 8\n' + XY + """ensemble_scheduling {
-  step [
-    {
-      model_name: "specific"
-      model_version: -1
-      input_map { key: "x" value: "x" }
-      output_map { key: "y" value: "y" }
-    }
-  ]
-}
-""", {}, 'platform: "ensemble"'),
     "iterative": (ITERATIVE, MODELS / "sequences" / "sum_oldest" / "1" / "model.onnx", "iterative_sequence"),
     "misspelt": (PLATFORM + XY + "max_batch_sise: 8\n", plus(1), "max_batch_sise"),
     "bounded": (PLATFORM + "max_batch_size: 8\n" + FREE + """batch_input [
@@ -341,7 +330,7 @@ def test_a_refusal_is_that_of_the_server(found, server, name):
 
 @pytest.mark.parametrize("name, word", [
     ("plan", "tensorrt"), ("script", "--allow-python"), ("saved", "tf2onnx"), ("torch", "torch.onnx"),
-    ("pipeline", "merge_models"), ("decoupled", "model in Python"),
+    ("decoupled", "model in Python"),
 ])  # fmt: skip
 def test_there_is_a_way_out(found, name, word):
     (model,) = [model for model in found["models"] if model["name"] == name]

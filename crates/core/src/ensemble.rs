@@ -15,6 +15,15 @@ pub struct EnsembleSpec {
     pub steps: Vec<StepSpec>,
     /// What is answered; empty: every output that no step reads.
     pub outputs: Vec<EnsembleOutput>,
+    /// Whether inputs of steps that are not named are found by their names; else they are left out.
+    pub by_name: bool,
+}
+
+impl EnsembleSpec {
+    /// Returns every model that it may call, fallbacks included; some more than once.
+    pub fn models(&self) -> impl Iterator<Item = &ModelRef> {
+        self.steps.iter().flat_map(|step| std::iter::once(&step.model).chain(&step.fallback))
+    }
 }
 
 /// One step: a call of a model.
@@ -24,8 +33,9 @@ pub struct StepSpec {
     pub name: Arc<str>,
     /// Which model it calls.
     pub model: ModelRef,
-    /// Where the model's inputs come from. One that is not named is read from the only step before
-    /// that has an output of its name, else from the ensemble's input of its name.
+    /// Where the model's inputs come from. One that is not named is read, where the ensemble goes by
+    /// name, from the only step before that has an output of its name, else from the ensemble's input
+    /// of its name.
     pub inputs: BTreeMap<String, Vec<Source>>,
     /// The rows that it runs for; none: all.
     pub when: Option<Condition>,

@@ -63,8 +63,9 @@ pub use sequence::{
 pub use shape::Shape;
 pub use signature::{Batching, Dim, Signature, TensorSpec};
 pub use spec::{
-    Backing, BatchRule, Checksum, DynamicBatching, InstanceGroup, IoConfig, LoadOverride, ModelConfig, ModelEntry,
-    ModelSource, ModelSpec, OverrideFile, Padding, QueuePolicy, VersionPolicy, WarmupData, WarmupInput, WarmupRequest,
+    Backing, BatchRule, Checksum, DynamicBatching, EnsembleScheduling, InstanceGroup, IoConfig, LoadOverride,
+    ModelConfig, ModelEntry, ModelSource, ModelSpec, OverrideFile, Padding, QueuePolicy, ScheduledStep, VersionPolicy,
+    WarmupData, WarmupInput, WarmupRequest,
 };
 pub use staging::StagingBuffer;
 pub use task::{

@@ -9,8 +9,8 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use crate::{
-    BatchInput, BatchOutput, BuiltinSpec, DataType, Dim, EnsembleSpec, Error, FeaturesSpec, ModelName, OnMiss,
-    PythonSpec, RemoteSpec, Result, SequenceBatching, TaskSpec,
+    BatchInput, BatchOutput, BuiltinSpec, DataType, Dim, EnsembleSpec, Error, FeaturesSpec, ModelName, ModelRef,
+    OnMiss, PythonSpec, RemoteSpec, Result, SequenceBatching, TaskSpec,
 };
 
 /// One version of a model, ready to be loaded.
@@ -109,6 +109,8 @@ pub struct ModelConfig {
     pub dynamic_batching: Option<DynamicBatching>,
     /// How requests of a stateful model belong together; none: each stands alone.
     pub sequence_batching: Option<Arc<SequenceBatching>>,
+    /// The models that an ensemble of Triton's calls; none: it is not one.
+    pub ensemble_scheduling: Option<Arc<EnsembleScheduling>>,
     /// Whether a request may have any number of answers (`model_transaction_policy`). What the model's
     /// code says counts.
     pub decoupled: bool,
@@ -132,6 +134,25 @@ pub struct ModelConfig {
 impl ModelConfig {
     /// The longest that one run may take where no setting says otherwise.
     pub const DEFAULT_RUN_TIMEOUT: Duration = Duration::from_secs(60);
+}
+
+/// The steps of an ensemble as its `config.pbtxt` has them: every value has a name, and connects
+/// whoever writes it with those who read it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct EnsembleScheduling {
+    /// What runs; names of values, not this order, say what waits for what.
+    pub steps: Vec<ScheduledStep>,
+}
+
+/// A step of [`EnsembleScheduling`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ScheduledStep {
+    /// Which model it calls.
+    pub model: ModelRef,
+    /// The model's inputs, and the values that they read.
+    pub input_map: BTreeMap<String, String>,
+    /// Outputs of the model, and the values that they write.
+    pub output_map: BTreeMap<String, String>,
 }
 
 /// How the first dimension of tensors is treated.
@@ -428,6 +449,7 @@ impl Default for ModelConfig {
             instance_groups: Vec::new(),
             dynamic_batching: Some(DynamicBatching::unconfigured()),
             sequence_batching: None,
+            ensemble_scheduling: None,
             decoupled: false,
             default_model_filename: "model.onnx".to_owned(),
             parameters: BTreeMap::new(),

@@ -11,8 +11,8 @@ use std::fmt::Display;
 
 use bytes::Bytes;
 use salver_core::{
-    DataType, Elements, Error, ErrorKind, ModelConfig, ModelState, Parameter, Parameters, Result, Selector, Shape,
-    Tensor,
+    DataType, Elements, Error, ErrorKind, ModelConfig, ModelState, Parameter, Parameters, Result, ScheduledStep,
+    Selector, Shape, Tensor,
 };
 
 pub(crate) use self::classification::Classes;
@@ -47,6 +47,14 @@ pub(crate) fn index_state(state: Option<ModelState>) -> &'static str {
         Some(ModelState::Ready) => "READY",
         Some(ModelState::Draining) => "UNLOADING",
         Some(ModelState::Gone | ModelState::Failed) => "UNAVAILABLE",
+    }
+}
+
+/// Returns the version that a step of an ensemble calls, as configurations have it: -1 for the latest.
+pub(crate) fn scheduled_version(step: &ScheduledStep) -> i64 {
+    match step.model.selector {
+        Selector::Version(version) => i64::try_from(version).unwrap_or(i64::MAX),
+        Selector::Latest | Selector::Label(_) => -1,
     }
 }
 

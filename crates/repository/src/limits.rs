@@ -2,6 +2,8 @@
 
 /// The most instances of a group, and the most threads of an instance.
 pub(crate) const COUNT_LIMIT: u32 = 1024;
+/// The most steps of an ensemble.
+pub(crate) const STEP_LIMIT: usize = 256;
 /// The most levels of urgency; each is a queue.
 pub(crate) const PRIORITY_LIMIT: u32 = 1024;
 /// The longest that one run may take: a day, in milliseconds.

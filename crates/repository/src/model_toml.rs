@@ -36,7 +36,7 @@ pub(crate) const MANIFEST: &str = "model.toml";
 
 const ENGINES: [&str; 7] = ["onnx", "rten", PYTHON, ENSEMBLE, BUILTIN, FEATURES, HTTP];
 /// The engine of models that are made of others.
-const ENSEMBLE: &str = "ensemble";
+pub(crate) const ENSEMBLE: &str = "ensemble";
 /// The engine of functions that the server has itself.
 const BUILTIN: &str = "builtin";
 /// The engine of models that look rows up.

@@ -29,6 +29,9 @@ pub fn with_config(entry: ModelEntry, json: &str) -> Result<ModelEntry> {
             request.name.escape_debug()
         )));
     }
+    if config.ensemble_scheduling.is_some() {
+        return Err(Error::invalid_input("config: ensemble_scheduling has a place in folders of Triton's only"));
+    }
     let wanted = specs.iter().filter(|spec| selected.contains(&spec.version));
     let versions = wanted.map(|spec| Arc::new(replaced(spec, &config, json))).collect();
     Ok(ModelEntry { versions: Ok(versions), ..entry })

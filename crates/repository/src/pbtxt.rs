@@ -1,9 +1,10 @@
 //! Triton's `config.pbtxt` to a [`ModelConfig`], with every check that needs no graph.
 //!
-//! What Salver does not do (ensembles, decoupled answers of ONNX) is refused by name. Fields that only
+//! What Salver does not do (decoupled answers of ONNX, other platforms) is refused by name. Fields that only
 //! tune or label Triton itself are checked for spelling and then left alone.
 
 mod batching;
+pub(crate) mod ensemble;
 mod instances;
 mod parameters;
 mod ragged;
@@ -72,6 +73,7 @@ fn check(config: proto::ModelConfig, name: &str) -> Checked<ModelConfig> {
     }
     let (inputs, outputs) = (tensors::inputs(&config.input)?, tensors::outputs(&config.output)?);
     ragged::check_inputs(&config)?;
+    let ensemble = ensemble::block(&config).map(|block| ensemble::scheduling(block, &inputs, &outputs));
     Ok(ModelConfig {
         batch_inputs: ragged::batch_inputs(&config.batch_input, &inputs)?,
         batch_outputs: ragged::batch_outputs(&config.batch_output, &inputs, &outputs)?,
@@ -82,6 +84,7 @@ fn check(config: proto::ModelConfig, name: &str) -> Checked<ModelConfig> {
         batch,
         dynamic_batching,
         sequence_batching,
+        ensemble_scheduling: ensemble.transpose()?,
         decoupled: false,
         default_model_filename: model_filename(config.default_model_filename)?,
         response_cache: is_cached,
@@ -108,6 +111,9 @@ fn check_identity(config: &proto::ModelConfig, name: &str) -> Checked<()> {
         let message = format!("{field} '{}' is not offered; only '{known}' is", value.escape_debug());
         Err(Fault::unsupported(field, message))
     };
+    if config.platform == ensemble::PLATFORM || ensemble::block(config).is_some() {
+        return ensemble::check_identity(config);
+    }
     engine("platform", &config.platform, "onnxruntime_onnx")?;
     engine("backend", &config.backend, "onnxruntime")
 }
@@ -119,12 +125,7 @@ fn check_unsupported(config: &proto::ModelConfig) -> Checked<()> {
                        model in Python gives several where its predict is a generator";
         return Err(Fault::unsupported("model_transaction_policy.decoupled", message));
     }
-    match config.scheduling_choice {
-        Some(SchedulingChoice::EnsembleScheduling(_)) => {
-            Err(Fault::unsupported("ensemble_scheduling", "ensemble_scheduling is not offered"))
-        }
-        _ => Ok(()),
-    }
+    Ok(())
 }
 
 /// What is not written is derived only where tensors are left to the graph as well.

@@ -7,9 +7,10 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use salver_core::{IoConfig, ModelConfig, ModelName, ModelSpec, Result, WarmupData};
+use salver_core::{Backing, IoConfig, ModelConfig, ModelName, ModelSpec, Result, WarmupData};
 
 use crate::files::{self, Fingerprint, Numbering};
+use crate::model_toml::ENSEMBLE;
 use crate::pbtxt;
 use crate::versions::{self, Version};
 
@@ -60,7 +61,16 @@ fn select(
 ) -> Result<Vec<Arc<ModelSpec>>> {
     let warmup_files = find_warmup_files(folder, &mut config)?;
     let state_files = find_state_files(folder, &mut config)?;
-    let found = versions::select(folder, Numbering::Plain, &config)?;
+    // An ensemble is its configuration; its version folders are empty.
+    let backing = config.ensemble_scheduling.as_deref().map(|steps| pbtxt::ensemble::spec(steps, &config.outputs));
+    let backing = backing.map(|spec| Backing::Ensemble(Arc::new(spec)));
+    let found = match &backing {
+        None => versions::select(folder, Numbering::Plain, &config)?,
+        Some(_) => {
+            let bare = |number| Version { number, artifact: folder.join(CONFIG) };
+            versions::select_bare(folder, Numbering::Plain, &config)?.into_iter().map(bare).collect()
+        }
+    };
     let label_files = label_files(folder, &config)?;
     let labels = read_labels(&label_files)?;
     label_files.values().chain(&warmup_files).chain(&state_files).for_each(|file| shared.add(file));
@@ -70,6 +80,8 @@ fn select(
         Arc::new(ModelSpec {
             labels: labels.clone(),
             fingerprint: fingerprint.finish(),
+            engine: backing.is_some().then(|| ENSEMBLE.to_owned()),
+            backing: backing.clone().unwrap_or_default(),
             ..versions::spec(name, number, artifact, config.clone())
         })
     };

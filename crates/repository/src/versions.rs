@@ -15,6 +15,20 @@ pub(crate) struct Version {
     pub(crate) artifact: PathBuf,
 }
 
+/// Picks versions of a model that has no artifacts by the policy of `config`. Without a version
+/// folder, it is version 1: there is nothing that one would hold.
+pub(crate) fn select_bare(folder: &Path, numbering: Numbering, config: &ModelConfig) -> Result<Vec<u64>> {
+    let mut numbers: Vec<u64> = files::versions(folder, numbering)?.into_iter().map(|(number, _)| number).collect();
+    if numbers.is_empty() {
+        numbers.push(1);
+    }
+    let selected = config.version_policy.select(&numbers);
+    if selected.is_empty() {
+        return Err(none_selected(folder, &numbers, config));
+    }
+    Ok(selected)
+}
+
 /// Picks versions by the policy of `config`.
 ///
 /// A version whose artifact is missing stays in the list while another one is good: loading it
@@ -35,11 +49,7 @@ pub(crate) fn select(folder: &Path, numbering: Numbering, config: &ModelConfig) 
         versions.push(Version { number: *number, artifact: artifact(folder, &config.default_model_filename)? });
     }
     if versions.is_empty() {
-        return Err(Error::not_found(format!(
-            "the version policy {:?} selects none of the versions {numbers:?} in {}",
-            config.version_policy,
-            folder.display()
-        )));
+        return Err(none_selected(folder, &numbers, config));
     }
     let mut first_error = None;
     for version in &versions {
@@ -49,6 +59,14 @@ pub(crate) fn select(folder: &Path, numbering: Numbering, config: &ModelConfig) 
         }
     }
     first_error.map_or(Ok(versions), Err)
+}
+
+fn none_selected(folder: &Path, numbers: &[u64], config: &ModelConfig) -> Error {
+    Error::not_found(format!(
+        "the version policy {:?} selects none of the versions {numbers:?} in {}",
+        config.version_policy,
+        folder.display()
+    ))
 }
 
 /// Finds the artifact in a version folder. As in Triton, it may be a folder of its own name, which

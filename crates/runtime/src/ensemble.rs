@@ -18,8 +18,8 @@ mod value;
 use std::sync::Arc;
 
 use salver_core::{
-    AsyncCall, AsyncModel, BatchRule, BoxFuture, Engine, EnsembleGraph, EnsembleSpec, Error, GraphStep, Instance,
-    Model, ModelInfo, ModelSpec, Placement, Result, Signature, Source, Tensor,
+    AsyncCall, AsyncModel, BoxFuture, Engine, EnsembleGraph, EnsembleSpec, Error, GraphStep, Instance, Model,
+    ModelConfig, ModelInfo, ModelSpec, Placement, Result, Signature, Source, Tensor,
 };
 
 use self::graph::Graph;
@@ -42,9 +42,7 @@ impl Ensemble {
     /// # Errors
     /// `InvalidInput` naming the two ends that do not fit.
     fn new(own: &EnsembleSpec, spec: &ModelSpec, members: &Members, call: Arc<dyn Call>) -> Result<Arc<Self>> {
-        let has_rows = (spec.config.batch == BatchRule::Never).then_some(false);
-        let graph = Graph::new(own, &members.infos, has_rows)?;
-        Ok(Arc::new(Self { graph, call }))
+        Ok(Arc::new(Self { graph: Graph::of(own, &members.infos, &spec.config)?, call }))
     }
 
     /// Describes the steps.
@@ -112,6 +110,14 @@ impl AsyncModel for Ensemble {
     fn max_in_flight(&self) -> usize {
         MAX_IN_FLIGHT
     }
+}
+
+/// Returns what an ensemble takes and gives that calls these models.
+///
+/// # Errors
+/// `InvalidInput` naming the two ends that do not fit.
+pub(crate) fn signature_of(own: &EnsembleSpec, config: &ModelConfig, members: &graph::Members) -> Result<Signature> {
+    Graph::of(own, members, config).map(|graph| graph.signature)
 }
 
 /// An ensemble as the runtime sees models.

@@ -9,6 +9,7 @@ mod asynchronous;
 mod board;
 mod budget;
 mod cache;
+mod check;
 mod checksum;
 mod control;
 mod desk;
@@ -56,8 +57,8 @@ use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 use salver_core::{
-    Context, Engine, Error, InferRequest, InferResponse, Inferred, ModelConfig, ModelEntry, ModelName, ModelRef,
-    ModelSource, Result, Selector, Signature,
+    Context, Engine, Error, InferRequest, InferResponse, Inferred, ModelEntry, ModelName, ModelRef, ModelSource,
+    Result, Selector,
 };
 use salver_telemetry::Metrics;
 use tokio::task::JoinHandle;
@@ -65,12 +66,12 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 pub use crate::cache::CacheOptions;
+pub use crate::check::{Unloaded, check_fits};
 pub use crate::options::{ControlMode, RuntimeOptions, TuningOptions};
 pub use crate::recovery::Backoff;
 pub use crate::residency::{Meter, ResidencyOptions};
 
 use crate::cache::ResponseCache;
-use crate::interface::Interface;
 use crate::lifecycle::{Lifecycle, LifecycleOptions};
 use crate::pieces::Inlet;
 use crate::reconcile::Extent;
@@ -434,15 +435,6 @@ impl Runtime {
         let loaded = self.lifecycle.slot(&latest, None).await;
         loaded.map(drop).inspect_err(|_| self.lifecycle.set_pinned(&latest.name, false))
     }
-}
-
-/// Says whether a graph fits a configuration, as loading does.
-///
-/// # Errors
-/// `InvalidInput` naming the input or output that does not.
-pub fn check_fit(model: &str, graph: &Signature, config: &ModelConfig) -> Result<()> {
-    let interface = Interface::new(graph, config)?;
-    warmup::check(model, &interface, &config.warmup)
 }
 
 /// Makes foreign text fit to be shown.

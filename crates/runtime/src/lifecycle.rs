@@ -625,7 +625,7 @@ impl Lifecycle {
     }
 }
 
-fn describe(spec: &ModelSpec, engine: &dyn Engine, interface: &Interface) -> ModelInfo {
+pub(crate) fn describe(spec: &ModelSpec, engine: &dyn Engine, interface: &Interface) -> ModelInfo {
     let wire = interface.shown();
     let columns = |input: &TensorSpec| {
         let own = spec.columns.get(&*input.name);

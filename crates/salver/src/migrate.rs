@@ -5,11 +5,13 @@
 
 use std::fmt::Write as _;
 use std::process::ExitCode;
+use std::sync::Arc;
 
 use anyhow::Result;
-use salver_core::{Batching, ModelSpec, Signature, TensorSpec};
+use salver_core::{Backing, Batching, ModelSpec, Signature, TensorSpec};
 use salver_repository::migrate::{ModelReport, Note, Report, Status};
 use salver_repository::onnx::{OnnxSummary, summarize};
+use salver_runtime::Unloaded;
 use serde_json::{Value, json};
 
 use crate::cli::{MigrateFrom, MigrateOptions};
@@ -28,7 +30,7 @@ pub(crate) fn run(options: &MigrateOptions) -> Result<ExitCode> {
         "triton" => Report::triton(path)?,
         _ => Report::tfserving(path)?,
     };
-    report.models.iter_mut().for_each(check_fit);
+    check_fits(&mut report.models);
     let serves = report.serves();
     if options.json {
         out::json(&as_json(from, &report))?;
@@ -38,16 +40,25 @@ pub(crate) fn run(options: &MigrateOptions) -> Result<ExitCode> {
     Ok(if serves { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-/// Joins each graph with its configuration, as serving does.
-fn check_fit(model: &mut ModelReport) {
-    for spec in model.specs.clone() {
-        let Some(graph) = summarize(&spec.artifact).ok().and_then(|summary| signature(&spec, &summary)) else {
-            continue;
-        };
-        if let Err(error) = salver_runtime::check_fit(&spec.name, &graph, &spec.config) {
-            model.refuse(&spec.artifact, "graph", error.message());
+/// Joins each graph with its configuration and each ensemble with the models that it calls, as
+/// serving does.
+fn check_fits(models: &mut [ModelReport]) {
+    let unloaded = |spec: &Arc<ModelSpec>| {
+        let summary = is_of_graph(spec).then(|| summarize(&spec.artifact).ok()).flatten();
+        Unloaded { spec: spec.clone(), graph: summary.and_then(|summary| signature(spec, &summary)) }
+    };
+    let serving = models.iter().filter(|model| model.serves());
+    let unloaded: Vec<Unloaded> = serving.flat_map(|model| &model.specs).map(unloaded).collect();
+    for (one, fits) in unloaded.iter().zip(salver_runtime::check_fits(&unloaded)) {
+        let what = if is_of_graph(&one.spec) { "graph" } else { "ensemble_scheduling" };
+        if let (Err(error), Some(model)) = (fits, models.iter_mut().find(|model| *model.name == *one.spec.name)) {
+            model.refuse(&one.spec.artifact, what, error.message());
         }
     }
+}
+
+fn is_of_graph(spec: &ModelSpec) -> bool {
+    !matches!(spec.backing, Backing::Ensemble(_))
 }
 
 /// What an engine would say of a graph; none: it may know more than the file tells.
@@ -72,7 +83,8 @@ fn as_json(from: &str, report: &Report) -> Value {
     let tensor =
         |spec: &TensorSpec| json!({ "name": &*spec.name, "datatype": spec.dtype.as_str(), "shape": spec.wire_shape() });
     let version = |spec: &ModelSpec| {
-        let graph = summarize(&spec.artifact).ok().and_then(|summary| preview::known_signature(spec, &summary));
+        let summary = is_of_graph(spec).then(|| summarize(&spec.artifact).ok()).flatten();
+        let graph = summary.and_then(|summary| preview::known_signature(spec, &summary));
         json!({
             "version": spec.version,
             "artifact": spec.artifact,

@@ -4,9 +4,9 @@ use std::borrow::Cow;
 use std::collections::BTreeMap;
 
 use salver_core::{
-    BatchInput, BatchOutput, DurationStat, DynamicBatching, InstanceGroup, IoConfig, LoadOverride, ModelConfig,
-    ModelInfo, ModelStatistics, ModelStatus, OverrideFile, QueuePolicy, Result, TensorSpec, VersionPolicy, WarmupData,
-    WarmupInput, WarmupRequest,
+    BatchInput, BatchOutput, DurationStat, DynamicBatching, EnsembleScheduling, InstanceGroup, IoConfig, LoadOverride,
+    ModelConfig, ModelInfo, ModelStatistics, ModelStatus, OverrideFile, QueuePolicy, Result, ScheduledStep, TensorSpec,
+    VersionPolicy, WarmupData, WarmupInput, WarmupRequest,
 };
 
 use super::inference::{self as wire, model_repository_parameter, model_warmup, repository_index_response};
@@ -148,6 +148,7 @@ pub fn model_config(name: &str, config: &ModelConfig) -> wire::ModelConfigRespon
         model_transaction_policy: config.decoupled.then_some(wire::ModelTransactionPolicy { decoupled: true }),
         response_cache: config.response_cache.then_some(wire::ModelResponseCache { enable: true }),
         scheduling_choice: match (&config.sequence_batching, &config.dynamic_batching) {
+            _ if config.ensemble_scheduling.is_some() => config.ensemble_scheduling.as_deref().map(ensemble_scheduling),
             (Some(sequences), _) => Some(SchedulingChoice::SequenceBatching(sequences::sequence_batching(sequences))),
             (None, Some(batching)) => Some(SchedulingChoice::DynamicBatching(dynamic_batching(batching))),
             (None, None) => None,
@@ -155,6 +156,18 @@ pub fn model_config(name: &str, config: &ModelConfig) -> wire::ModelConfigRespon
         ..wire::ModelConfig::default()
     };
     wire::ModelConfigResponse { config: Some(config) }
+}
+
+fn ensemble_scheduling(ensemble: &EnsembleScheduling) -> wire::model_config::SchedulingChoice {
+    let step = |step: &ScheduledStep| wire::model_ensembling::Step {
+        model_name: step.model.name.to_string(),
+        model_version: oip::scheduled_version(step),
+        input_map: step.input_map.clone(),
+        output_map: step.output_map.clone(),
+        model_namespace: String::new(),
+    };
+    let step = ensemble.steps.iter().map(step).collect();
+    wire::model_config::SchedulingChoice::EnsembleScheduling(wire::ModelEnsembling { step, max_inflight_requests: 0 })
 }
 
 fn version_policy(policy: &VersionPolicy) -> wire::ModelVersionPolicy {

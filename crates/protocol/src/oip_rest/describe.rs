@@ -1,8 +1,9 @@
 //! Writes what a server and its models are: health, metadata, configuration, statistics.
 
 use salver_core::{
-    BatchInput, BatchOutput, BatchRule, BatchStat, Dim, DurationStat, DynamicBatching, IoConfig, ModelConfig,
-    ModelInfo, ModelStatistics, QueuePolicy, TensorSpec, VersionPolicy, WarmupData, WarmupInput, WarmupRequest,
+    BatchInput, BatchOutput, BatchRule, BatchStat, Dim, DurationStat, DynamicBatching, EnsembleScheduling, IoConfig,
+    ModelConfig, ModelInfo, ModelStatistics, QueuePolicy, ScheduledStep, TensorSpec, VersionPolicy, WarmupData,
+    WarmupInput, WarmupRequest,
 };
 use serde_json::{Map, Value, json};
 
@@ -127,6 +128,9 @@ pub fn model_config(name: &str, config: &ModelConfig) -> Reply {
     if let (Some(sequences), Value::Object(body)) = (&config.sequence_batching, &mut body) {
         body.insert("sequence_batching".to_owned(), sequences::sequence_batching(sequences));
     }
+    if let (Some(ensemble), Value::Object(body)) = (&config.ensemble_scheduling, &mut body) {
+        body.insert("ensemble_scheduling".to_owned(), ensemble_scheduling(ensemble));
+    }
     if let (true, Value::Object(body)) = (config.decoupled, &mut body) {
         body.insert("model_transaction_policy".to_owned(), json!({"decoupled": true}));
     }
@@ -134,6 +138,19 @@ pub fn model_config(name: &str, config: &ModelConfig) -> Reply {
         body.insert("response_cache".to_owned(), json!({"enable": true}));
     }
     Reply::json_value(200, &body)
+}
+
+fn ensemble_scheduling(ensemble: &EnsembleScheduling) -> Value {
+    let step = |step: &ScheduledStep| {
+        json!({
+            "model_name": *step.model.name,
+            "model_version": oip::scheduled_version(step),
+            "input_map": step.input_map,
+            "output_map": step.output_map,
+            "model_namespace": "",
+        })
+    };
+    json!({"step": ensemble.steps.iter().map(step).collect::<Vec<_>>()})
 }
 
 /// Returns Triton's number for a batch rule: 0 without a batch dimension. A model that takes any

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use salver_core::ModelSpec;
+use salver_core::{Backing, ModelSpec};
 
 use super::{Note, Status, hints, shown};
 use crate::files::{self, FolderEntry, Numbering};
@@ -16,11 +16,19 @@ pub(super) fn of_versions(root: &Path, folder: &Path, numbering: Numbering, spec
     let mut notes = Vec::new();
     for (number, version) in versions {
         match specs.iter().find(|spec| spec.version == number) {
+            Some(spec) if matches!(spec.backing, Backing::Ensemble(_)) => notes.extend(of_ensemble(root, &version)),
             Some(spec) => notes.extend(of_served(root, &version, spec)),
             None => notes.extend(of_other(root, &version, !specs.is_empty())),
         }
     }
     notes
+}
+
+/// Notes what lies in the version folders of an ensemble: nothing that it needs.
+fn of_ensemble(root: &Path, version: &Path) -> Vec<Note> {
+    let why = "an ensemble is its configuration alone";
+    let unread = |entry: &FolderEntry| Note::new(&shown(root, &entry.path), Status::Ignored, "file", why);
+    files::list(version).unwrap_or_default().iter().map(unread).collect()
 }
 
 /// Notes the graph, the files with its weights, and that the others are passed over.

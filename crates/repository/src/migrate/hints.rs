@@ -1,12 +1,11 @@
 //! What to do about what is refused.
 
 /// Ways to ONNX, by what a platform or backend of Triton's is called.
-const PLATFORMS: [(&str, &str); 12] = [
+const PLATFORMS: [(&str, &str); 11] = [
     ("tensorrt", TENSORRT),
     ("pytorch", PYTORCH),
     ("tensorflow", TENSORFLOW),
     ("python", PYTHON),
-    ("ensemble", ENSEMBLE),
     (
         "openvino",
         "give the ONNX file that the network was converted from, and kind: KIND_CPU with the execution \
@@ -27,8 +26,6 @@ const PYTORCH: &str = "torch.onnx.export makes an ONNX file of it; or write a mo
 const TENSORFLOW: &str = "python -m tf2onnx.convert --saved-model DIR --output 1/model.onnx makes an ONNX file of it";
 const PYTHON: &str = "a worker in Python takes a class with load and predict instead of TritonPythonModel: see \
                       docs/migrating.md, then serve with --allow-python";
-const ENSEMBLE: &str = "ask the models one after the other from the client, merge their graphs with \
-                        onnx.compose.merge_models, or call them from a model in Python";
 
 /// Returns what to do about a field that is refused; empty where the message says all.
 pub(super) fn of_fault(path: &str, message: &str) -> &'static str {
@@ -39,7 +36,6 @@ pub(super) fn of_fault(path: &str, message: &str) -> &'static str {
             let known = PLATFORMS.iter().filter(|(name, _)| quoted.starts_with(name));
             known.max_by_key(|(name, _)| name.len()).map_or("export the model to ONNX", |(_, todo)| todo)
         }
-        "ensemble_scheduling" => ENSEMBLE,
         "model_transaction_policy" => "a model in Python may answer with several rows at once",
         _ => "",
     }

@@ -17,9 +17,7 @@ use super::fault::Fault;
 use super::number::Whole;
 use super::schema::{File, Output};
 use super::{ENSEMBLE, check_new};
-
-/// The most steps of an ensemble.
-const MAX_STEPS: usize = 256;
+use crate::limits::STEP_LIMIT;
 
 /// `[[step]]`.
 #[derive(Debug, Deserialize)]
@@ -89,7 +87,7 @@ pub(super) fn spec(file: &File) -> Result<Option<EnsembleSpec>, Fault> {
     let steps = steps.map(|(step, name)| read(step.get_ref(), name.clone(), &known)).collect::<Result<_, _>>()?;
     let mut seen = BTreeSet::new();
     let outputs = file.output.iter().map(|one| output(one, &mut seen, &known)).collect::<Result<_, _>>()?;
-    Ok(Some(EnsembleSpec { steps, outputs }))
+    Ok(Some(EnsembleSpec { steps, outputs, by_name: true }))
 }
 
 /// Steps and what they lead to belong to ensembles only.
@@ -111,9 +109,9 @@ fn check_alone(file: &File) -> Result<(), Fault> {
         let place = file.engine.clone().unwrap_or_else(|| Spanned::new(0..0, String::new()));
         return Err(Fault::invalid(&place, "an ensemble needs at least one [[step]]"));
     };
-    if file.step.len() > MAX_STEPS {
+    if file.step.len() > STEP_LIMIT {
         let got = file.step.len();
-        return Err(Fault::invalid(first, format_args!("must be at most {MAX_STEPS} steps, got {got}")));
+        return Err(Fault::invalid(first, format_args!("must be at most {STEP_LIMIT} steps, got {got}")));
     }
     let alone = "has no place in an ensemble: its steps have their own";
     if let Some(task) = &file.task {

@@ -61,8 +61,9 @@ pub(crate) fn review(text: &str, name: &str) -> Result<Review> {
 fn dependents(outer: &str) -> &'static [&'static str] {
     match outer {
         "max_batch_size" => &["dynamic_batching"],
-        "input" => &["batch_input", "batch_output"],
-        "output" => &["batch_output"],
+        "input" => &["batch_input", "batch_output", "ensemble_scheduling"],
+        "output" => &["batch_output", "ensemble_scheduling"],
+        "ensemble_scheduling" => &["platform"],
         _ => &[],
     }
 }

@@ -6,6 +6,7 @@ use salver_core::{DataType, Dim, ErrorKind, QueuePolicy};
 
 use super::*;
 
+mod ensembles;
 mod ragged;
 mod sequences;
 
@@ -124,11 +125,6 @@ fn a_thread_count_acts_with_and_without_a_group() {
 
 #[test]
 fn what_is_not_offered_is_refused_by_name() {
-    check_error(
-        "ensemble_scheduling { step { model_name: 'a' } }",
-        ErrorKind::Unsupported,
-        "ensemble_scheduling is not offered",
-    );
     assert!(parse("model_transaction_policy { decoupled: false }", "m").is_ok());
     let error = parse("model_transaction_policy { decoupled: true }", "m").unwrap_err();
     assert!(error.message().contains("a model in Python gives several"), "{error}");

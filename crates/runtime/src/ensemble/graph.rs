@@ -13,7 +13,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use salver_core::{
-    Batching, Constant, EnsembleSpec, Error, ModelInfo, ModelRef, OnFailure, Result, Signature, TensorSpec,
+    BatchRule, Batching, Constant, EnsembleSpec, Error, IoConfig, ModelConfig, ModelInfo, ModelRef, OnFailure, Result,
+    Signature, TensorSpec,
 };
 
 use self::resolve::Resolver;
@@ -113,6 +114,41 @@ impl Graph {
             false => Batching::Fixed,
         };
         Ok(graph)
+    }
+
+    /// Puts the ensemble together that a configuration belongs to.
+    ///
+    /// # Errors
+    /// As [`Graph::new`], and where the configuration declares more rows than a model takes.
+    pub(crate) fn of(spec: &EnsembleSpec, members: &Members, config: &ModelConfig) -> Result<Self> {
+        let has_rows = (config.batch == BatchRule::Never).then_some(false);
+        let mut graph = Self::new(spec, members, has_rows)?;
+        graph.declare(config)?;
+        Ok(graph)
+    }
+
+    /// Takes over what Triton's configuration of an ensemble leaves open, though its models do not:
+    /// dimensions of any extent, which the step that reads them then checks.
+    ///
+    /// # Errors
+    /// `InvalidInput` naming the step whose model does not take as many rows as are declared.
+    fn declare(&mut self, config: &ModelConfig) -> Result<()> {
+        if let BatchRule::Max(rows) = config.batch {
+            check::rows(self, rows)?;
+        }
+        let declared = |specs: &mut [TensorSpec], declared: &[IoConfig]| {
+            for spec in specs {
+                let found = declared.iter().find(|io| *io.name == *spec.name && io.reshape.is_none());
+                let dims = found.and_then(|io| io.dims.as_deref()).unwrap_or_default();
+                let own = &mut spec.shape[usize::from(self.has_rows)..];
+                if own.len() == dims.len() {
+                    check::widen_free(own, dims);
+                }
+            }
+        };
+        declared(&mut self.signature.inputs, &config.inputs);
+        declared(&mut self.signature.outputs, &config.outputs);
+        Ok(())
     }
 }
 

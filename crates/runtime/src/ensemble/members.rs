@@ -138,9 +138,7 @@ pub(crate) fn with_members(entries: &[ModelEntry], is_named: impl Fn(&str) -> bo
 
 fn refs(spec: &ModelSpec) -> Vec<&ModelRef> {
     match &spec.backing {
-        Backing::Ensemble(ensemble) => {
-            ensemble.steps.iter().flat_map(|step| std::iter::once(&step.model).chain(&step.fallback)).collect()
-        }
+        Backing::Ensemble(ensemble) => ensemble.models().collect(),
         _ => Vec::new(),
     }
 }

@@ -47,6 +47,33 @@ pub(super) fn widen(shape: &mut [Dim], other: &[Dim]) {
     }
 }
 
+/// Leaves open what is declared so.
+pub(super) fn widen_free(shape: &mut [Dim], declared: &[Dim]) {
+    for (dim, _) in shape.iter_mut().zip(declared).filter(|(_, declared)| **declared == Dim::Free) {
+        *dim = Dim::Free;
+    }
+}
+
+/// Checks that every model that a step calls takes batches of so many rows.
+pub(super) fn rows(graph: &Graph, rows: usize) -> Result<()> {
+    for step in &graph.steps {
+        let refused = |takes: &str| {
+            let (name, model) = (&step.name, &step.model);
+            let message =
+                format!("max_batch_size is {rows}, but model '{model}', which step '{name}' calls, takes {takes}");
+            Err(Error::invalid_input(message))
+        };
+        match step.info.signature.batching {
+            Batching::Fixed => return refused("no batches"),
+            Batching::Rows { limit: Some(limit) } if limit.get() < rows => {
+                return refused(&format!("at most {limit} rows"));
+            }
+            Batching::Rows { .. } => {}
+        }
+    }
+    Ok(())
+}
+
 /// Checks that there is one value for each row, as far as that is known.
 pub(super) fn single(spec: &TensorSpec, has_rows: bool, reader: &str) -> Result<()> {
     let row = spec.shape.get(usize::from(has_rows)..).unwrap_or_default();

@@ -101,6 +101,11 @@ impl<'a> Resolver<'a> {
         let has_it = |(_, info): &(&StepSpec, &Arc<ModelInfo>)| info.signature.output(&target.name).is_some();
         let found: Vec<&Arc<str>> = steps.filter(has_it).map(|(step, _)| &step.name).collect();
         match found.as_slice() {
+            _ if !self.spec.by_name && target.optional => Ok(None),
+            _ if !self.spec.by_name => Err(Error::invalid_input(format!(
+                "input '{}' of step '{}' (model '{}') is not in its input_map",
+                target.name, step.name, step.model
+            ))),
             [] if target.optional => Ok(None),
             [] => Ok(Some(Source::Input(target.name.clone()))),
             [only] => Ok(Some(Source::Step { step: (*only).clone(), output: target.name.clone() })),

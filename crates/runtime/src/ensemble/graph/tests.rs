@@ -68,7 +68,7 @@ fn with(model: &str, inputs: &[(&str, Source)]) -> StepSpec {
 }
 
 fn ensemble(steps: Vec<StepSpec>) -> EnsembleSpec {
-    EnsembleSpec { steps, outputs: Vec::new() }
+    EnsembleSpec { steps, outputs: Vec::new(), by_name: true }
 }
 
 fn output(name: &str, from: Vec<Source>) -> EnsembleOutput {
