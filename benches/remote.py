@@ -1,39 +1,38 @@
 #!/usr/bin/env python3
-"""Measures what slow calls of another server cost while they are under way: memory, threads, connections.
+"""What slow calls of another server cost while they are under way: memory and threads.
 
-A server of our own answers each call after two seconds, from one thread. Callers are sockets that wait, so
-what grows is Salver. Prints the growth from idle, and fails above the bound.
+A server of our own takes each call and answers once all are there, from one thread. Callers are sockets that
+wait, so what grows is Salver.
 
-Usage: benches/remote.py [path to salver] [calls]
+Usage: benches/remote.py [calls]
 """
 
 import json
-import pathlib
-import re
 import selectors
 import socket
-import subprocess
 import sys
-import tempfile
 import threading
 import time
 
-ROOT = pathlib.Path(__file__).resolve().parent.parent
-DELAY_S = 2.0
-BOUND_MB = 50
+import common
+from common import Failed, Salver, memory
+
 ANSWER = json.dumps({
     "choices": [{"message": {"role": "assistant", "content": "hello"}, "finish_reason": "stop"}],
     "usage": {"prompt_tokens": 1, "completion_tokens": 1},
 }).encode()
 REPLY = b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: %d\r\n\r\n%s" % (len(ANSWER), ANSWER)
+PATIENCE_S = 30
+# How long the calls are held once all are under way.
+HOLD_S = 3
 
 
-class Slow:
-    """Answers every request after a while; `at_work` counts those that wait."""
+class Upstream:
+    """Answers no request until it is let go; `waiting` are the connections that have one."""
 
     def __init__(self):
         self.listener = socket.create_server(("127.0.0.1", 0), backlog=4096)
-        self.port, self.due, self.most = self.listener.getsockname()[1], {}, 0
+        self.port, self.waiting, self.is_open = self.listener.getsockname()[1], set(), True
         threading.Thread(target=self.run, daemon=True).start()
 
     def run(self):
@@ -48,69 +47,66 @@ class Slow:
                     selector.register(connection, selectors.EVENT_READ)
                 elif not key.fileobj.recv(1 << 16):
                     selector.unregister(key.fileobj)
-                    self.due.pop(key.fileobj, None)
+                    self.waiting.discard(key.fileobj)
                     key.fileobj.close()
                 else:
-                    self.due.setdefault(key.fileobj, time.monotonic() + DELAY_S)
-            self.most, now = max(self.most, len(self.due)), time.monotonic()
-            for connection in [one for one, due in list(self.due.items()) if due <= now]:
-                connection.send(REPLY)
-                del self.due[connection]
+                    self.waiting.add(key.fileobj)
+            if self.is_open:
+                for connection in list(self.waiting):
+                    connection.send(REPLY)
+                    self.waiting.discard(connection)
 
 
-def status(pid):
-    text = pathlib.Path(f"/proc/{pid}/status").read_text()
-    return int(re.search(r"VmRSS:\s+(\d+) kB", text)[1]) / 1000, int(re.search(r"Threads:\s+(\d+)", text)[1])
-
-
-def request(port, text="hello"):
-    tensor = {"name": "prompt", "datatype": "BYTES", "shape": [1, 1], "data": [text]}
+def request(port):
+    tensor = {"name": "prompt", "datatype": "BYTES", "shape": [1, 1], "data": ["hello"]}
     body = json.dumps({"inputs": [tensor]}).encode()
     head = f"POST /v2/models/slow/infer HTTP/1.1\r\nhost: 127.0.0.1:{port}\r\ncontent-length: {len(body)}\r\n\r\n"
-    connection = socket.create_connection(("127.0.0.1", port))
+    connection = socket.create_connection(("127.0.0.1", port), timeout=PATIENCE_S)
     connection.sendall(head.encode() + body)
     return connection
 
 
-def main():
-    binary = sys.argv[1] if len(sys.argv) > 1 else str(ROOT / "target/release/salver")
-    calls = int(sys.argv[2]) if len(sys.argv) > 2 else 1000
-    slow = Slow()
-    with tempfile.TemporaryDirectory() as folder:
-        model = pathlib.Path(folder) / "slow"
-        model.mkdir()
-        (model / "model.toml").write_text(
-            f'engine = "http"\n[remote]\napi = "openai-chat"\nurl = "http://127.0.0.1:{slow.port}/v1"\n'
-            f"max_concurrency = {calls}\nmax_in_flight = {calls}\n"
-        )
-        command = [binary, "serve", model, "--http", "127.0.0.1:0", "--grpc", "off", "--data", f"{folder}/data",
-                   "--remote-allow", "127.0.0.1"]
-        server = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
-        try:
-            port = int(next(m[1] for line in server.stdout if (m := re.match(r"http listening on .*:(\d+)", line))))
-            while not request(port).recv(64).startswith(b"HTTP/1.1 200"):
-                time.sleep(0.01)
-            time.sleep(1.0)  # idle
-            idle_mb, idle_threads = status(server.pid)
-            waiting = [request(port) for _ in range(calls)]
-            busy_mb, busy_threads = idle_mb, idle_threads
-            while len(slow.due) < calls and slow.most < calls:
-                time.sleep(0.001)
-            end = time.monotonic() + DELAY_S
-            while time.monotonic() < end:
-                mb, threads = status(server.pid)
-                busy_mb, busy_threads = max(busy_mb, mb), max(busy_threads, threads)
-                time.sleep(0.01)
-            good = sum(connection.recv(64).startswith(b"HTTP/1.1 200") for connection in waiting)
-        finally:
-            server.terminate()
-            server.wait()
-    grown = busy_mb - idle_mb
-    print(f"calls in flight: {slow.most} at most, {good} of {calls} answered")
-    print(f"memory: {idle_mb:.1f} MB idle, {busy_mb:.1f} MB with {calls} calls of {DELAY_S:.0f} s in flight: {grown:+.1f} MB "
-          f"(callers' connections included; bound {BOUND_MB} MB)")
-    print(f"threads: {idle_threads} idle, {busy_threads} busy")
-    assert good == calls and grown < BOUND_MB and busy_threads - idle_threads < 16, "the bound is not kept"
+def threads(pid):
+    return int(common.pathlib.Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[17])
 
 
-main()
+def measure(calls=1000):
+    """Memory in MB and threads, idle and with so many calls under way."""
+    upstream, folder = Upstream(), common.scratch("remote") / "slow"
+    folder.mkdir()
+    (folder / "model.toml").write_text(
+        f'engine = "http"\n[remote]\napi = "openai-chat"\nurl = "http://127.0.0.1:{upstream.port}/v1"\n'
+        f"max_concurrency = {calls}\nmax_in_flight = {calls}\ntimeout_ms = {PATIENCE_S * 1000}\n"
+    )
+    with Salver(folder, "--remote-allow", "127.0.0.1") as server:
+        # Not the first call's cost: one goes before.
+        with request(server.port) as connection:
+            answered(connection)
+        time.sleep(1)
+        idle = memory(server.pid)["resident"], threads(server.pid)
+        upstream.is_open = False
+        callers = [request(server.port) for _ in range(calls)]
+        server.wait(lambda: len(upstream.waiting) == calls, f"all {calls} calls", PATIENCE_S)
+        highest, end = list(idle), time.monotonic() + HOLD_S
+        while time.monotonic() < end:
+            now = memory(server.pid)["resident"], threads(server.pid)
+            highest = [max(pair) for pair in zip(highest, now, strict=True)]
+            time.sleep(0.02)
+        upstream.is_open = True
+        for caller in callers:
+            answered(caller)
+            caller.close()
+    return {
+        "calls": calls, "idle_mb": idle[0], "busy_mb": highest[0], "over_idle_mb": highest[0] - idle[0],
+        "idle_threads": idle[1], "busy_threads": highest[1],
+    }
+
+
+def answered(connection):
+    if not (said := connection.recv(1 << 12)).startswith(b"HTTP/1.1 200"):
+        raise Failed(f"a call was answered with {said[:200]!r}")
+
+
+if __name__ == "__main__":
+    for name, value in measure(*map(int, sys.argv[1:])).items():
+        print(f"{name:14} {value:,.1f}" if isinstance(value, float) else f"{name:14} {value}")

@@ -28,10 +28,12 @@ common.use_environment()
 
 sys.path.insert(0, str(ROOT / "benches/peers"))
 
+import ensembles
 import jobs
 import many
 import peers
 import registry
+import remote
 import shm
 import soak
 import swap
@@ -584,6 +586,39 @@ def replay(settings):
     return row
 
 
+def ensemble(settings):
+    """An ensemble of three steps against the slowest of them, asked alone, 32 connections"""
+    row, found = Row(), ensembles.against_slowest(settings)
+    row.at_least("ensemble / its slowest step", found["ratio"], 0.9, ceiling=CEILING)
+    row.figure("the ensemble, requests/s", found["pipeline"].text(1))
+    row.figure("its slowest step alone, requests/s", found["transformer"].text(1))
+    row.figure("p99 / p50 of the ensemble", found["p99_over_p50"].text(2))
+    row.notes.append("The step alone answers a vector of 384 values as JSON, the ensemble a name and a score.")
+    return row
+
+
+def step(settings):
+    """What a step without work adds, in process, for a caller that is alone"""
+    row, found = Row(), ensembles.each_step(settings)
+    row.at_most("each step of a chain of 5, over a chain of 1", found["added"], 20, " µs", digits=1)
+    for name, what in (("pass", "the model that each step calls, asked directly"), ("one", "a chain of 1"), ("five", "a chain of 5")):
+        row.figure(f"{what}, µs", found[name].text(1))
+    return row
+
+
+def remote_calls(settings):
+    """1,000 slow calls of another server under way: memory and threads"""
+    row = Row()
+    common.record(["benches/remote.py"])
+    figures = remote.measure(100 if settings.quick else 1000)
+    row.at_most(f"memory over idle, {figures['calls']:,} calls under way", figures["over_idle_mb"], 50, " MB", digits=1)
+    more = figures["busy_threads"] - figures["idle_threads"]
+    row.at_most("more threads than idle", more, 0, digits=0)
+    row.figure("idle: memory; threads", f"{figures['idle_mb']:.1f} MB; {figures['idle_threads']}")
+    row.notes.append("The memory of the callers' 1,000 connections is part of it.")
+    return row
+
+
 ROWS = {
     "transformer": transformer,
     "resnet50": resnet50,
@@ -608,6 +643,9 @@ ROWS = {
     "jobs": jobs_against_celery,
     "jobs-idle": jobs_idle,
     "jobs-million": jobs_million,
+    "ensemble": ensemble,
+    "step": step,
+    "remote": remote_calls,
     "start": start,
     "registry": registry_at_size,
     "artifact": artifact,

@@ -1,10 +1,12 @@
 #!/usr/bin/env python3
 """Writes the models that the benchmarks serve: real architectures, random weights from fixed seeds.
 
-    make.py [--out DIR] [--count N] [transformer] [resnet50] [many]
+    make.py [--out DIR] [--count N] [transformer] [resnet50] [head] [pass] [many]
 
 transformer  an encoder of MiniLM-L6's shape (6 layers of width 384), mean-pooled over the mask
 resnet50     ResNet-50 v1.5, batch normalisation folded into the convolutions
+head         a linear classifier over the transformer's vectors
+pass         answers what it is sent, four values a row
 many         N small networks of 12.6 MB each, no two alike, and expected.json with the answer of
              each to one input
 
@@ -23,7 +25,7 @@ from onnx import TensorProto, helper
 ROOT = Path(__file__).resolve().parent.parent.parent
 OPSET, IR = 17, 8
 FLOAT, INT64 = TensorProto.FLOAT, TensorProto.INT64
-KINDS = ["transformer", "resnet50", "many"]
+KINDS = ["transformer", "resnet50", "head", "pass", "many"]
 
 # How far ONNX Runtime's answers may lie from NumPy's; answers are about 1 in size.
 TOLERANCE = 1e-3
@@ -162,6 +164,27 @@ def resnet50(folder):
     return file
 
 
+def head(folder):
+    n_in, n_out = 384, 3
+    g = Graph(seed=3)
+    product = g.op("MatMul", "embedding", g.normal((n_in, n_out), n_in**-0.5))
+    g.op("Softmax", g.op("Add", product, g.normal((n_out,), 0.02)), output="scores", axis=-1)
+    file = g.write(folder, {"embedding": (FLOAT, ["batch", n_in])}, {"scores": (FLOAT, ["batch", n_out])})
+    run(file, {"embedding": np.ones((2, n_in), np.float32)})
+    return file
+
+
+def pass_on(folder):
+    g = Graph(seed=0)
+    g.op("Identity", "x", output="y")
+    row = (FLOAT, ["batch", 4])
+    file = g.write(folder, {"x": row}, {"y": row})
+    x = np.arange(8, dtype=np.float32).reshape(2, 4)
+    if not np.array_equal(run(file, {"x": x}), x):
+        raise SystemExit(f"{file}: it does not answer what it is sent")
+    return file
+
+
 def many(folder, count):
     n_in, n_mid, n_out = 1024, 2048, 512
     x = np.random.default_rng(0).standard_normal((1, n_in), dtype=np.float32).round(4)
@@ -209,7 +232,7 @@ def main():
             size = many(options.out / "many", options.count)
             print(f"{options.out / 'many'}: {options.count} models, {size / 1e6:.0f} MB", flush=True)
         else:
-            file = {"transformer": transformer, "resnet50": resnet50}[kind](options.out / kind)
+            file = {"transformer": transformer, "resnet50": resnet50, "head": head, "pass": pass_on}[kind](options.out / kind)
             print(f"{file}: {file.stat().st_size / 1e6:.1f} MB", flush=True)
 
 

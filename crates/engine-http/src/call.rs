@@ -1,10 +1,12 @@
 //! One call: in line, past the circuit, within its time, tried again where that may help, and charged
 //! the moment it is known that somebody charges for it.
 
+use std::borrow::Cow;
 use std::hash::{BuildHasher as _, RandomState};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
+use futures::{StreamExt as _, stream};
 use http::HeaderMap;
 use parking_lot::Mutex;
 use salver_core::{Bill, Context, Cost, Error, ErrorKind, Prices, Result};
@@ -23,6 +25,22 @@ const LONGEST_WAIT: Duration = Duration::from_secs(60);
 /// Answers from this size on are read away from the async threads.
 const OFFLOAD_BYTES: usize = 1 << 20;
 
+/// Makes these calls, so many at a time, and returns what came of each in their order. One alone takes
+/// no more memory than it needs: it may wait for long, and there may be thousands.
+pub(crate) async fn side_by_side<F: Future>(mut calls: Vec<F>, at_once: usize) -> Vec<F::Output> {
+    match (calls.pop(), calls.is_empty()) {
+        (None, _) => Vec::new(),
+        (Some(only), true) => {
+            drop(calls);
+            vec![Box::pin(only).await]
+        }
+        (Some(last), false) => {
+            calls.push(last);
+            Box::pin(stream::iter(calls).buffered(at_once).collect()).await
+        }
+    }
+}
+
 /// Tokens that a server has counted.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(crate) struct Usage {
@@ -39,10 +57,10 @@ pub(crate) struct Reading<T> {
 
 /// What is asked.
 #[derive(Debug)]
-pub(crate) struct Question {
-    pub(crate) path: String,
+pub(crate) struct Question<'a> {
+    pub(crate) path: Cow<'static, str>,
     /// All that is sent besides what HTTP needs.
-    pub(crate) headers: HeaderMap,
+    pub(crate) headers: Cow<'a, HeaderMap>,
     /// None: the path is got.
     pub(crate) body: Option<Bytes>,
 }
@@ -88,7 +106,7 @@ impl Caller {
     ///
     /// # Errors
     /// As [`salver_core::AsyncModel::run`].
-    pub(crate) async fn ask<T, R>(&self, question: &Question, ctx: &Context, read: R) -> Result<T>
+    pub(crate) async fn ask<T, R>(&self, question: &Question<'_>, ctx: &Context, read: R) -> Result<T>
     where
         T: Send + 'static,
         R: Fn(&HeaderMap, Bytes) -> Reading<T> + Clone + Send + 'static,
@@ -148,7 +166,7 @@ impl Caller {
     /// Asks once, within the time of an attempt.
     async fn attempt<T, R>(
         &self,
-        question: &Question,
+        question: &Question<'_>,
         ctx: &Context,
         mut attempt: Attempt<'_>,
         read: R,
@@ -171,7 +189,7 @@ impl Caller {
         asked
     }
 
-    async fn exchange<T, R>(&self, question: &Question, ctx: &Context, read: R) -> Result<T, Failed>
+    async fn exchange<T, R>(&self, question: &Question<'_>, ctx: &Context, read: R) -> Result<T, Failed>
     where
         T: Send + 'static,
         R: Fn(&HeaderMap, Bytes) -> Reading<T> + Send + 'static,

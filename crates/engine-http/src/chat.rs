@@ -2,10 +2,10 @@
 //!
 //! Each row is a call of its own. Source: OpenAI's API reference, "Create chat completion".
 
+use std::borrow::Cow;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use bytes::Bytes;
-use futures::{StreamExt as _, stream};
 use http::HeaderMap;
 use salver_core::{
     AsyncCall, Batching, DataType, Elements, ElementsBuilder, Error, Parameter, Parameters, Result, Signature, Tensor,
@@ -13,7 +13,7 @@ use salver_core::{
 };
 use serde_json::{Map, Value, json};
 
-use crate::call::{Caller, Question, Reading, Usage};
+use crate::call::{Caller, Question, Reading, Usage, side_by_side};
 
 const PROMPT: &str = "prompt";
 const MESSAGES: &str = "messages";
@@ -79,7 +79,7 @@ pub(crate) async fn run(
     let (is_over, total) = (AtomicBool::new(false), AtomicUsize::new(0));
     let calls = bodies.into_iter().map(|body| {
         let (is_over, total) = (&is_over, &total);
-        let question = Question { path: "/chat/completions".to_owned(), headers: headers.clone(), body: Some(body) };
+        let question = Question { path: "/chat/completions".into(), headers: Cow::Borrowed(headers), body: Some(body) };
         async move {
             if is_over.load(Ordering::Relaxed) {
                 return None;
@@ -92,9 +92,8 @@ pub(crate) async fn run(
             Some(asked)
         }
     });
-    let calls: Vec<_> = calls.collect();
     // What has begun when a row fails is waited for: it is charged for nevertheless.
-    let asked: Vec<_> = stream::iter(calls).buffered(caller.options.max_concurrency).collect().await;
+    let asked = side_by_side(calls.collect(), caller.options.max_concurrency).await;
     tensors(asked.into_iter().flatten().collect::<Result<_>>()?)
 }
 

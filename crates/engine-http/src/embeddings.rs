@@ -2,15 +2,16 @@
 //!
 //! Source: OpenAI's API reference, "Create embeddings".
 
+use std::borrow::Cow;
+
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
-use futures::{StreamExt as _, stream};
 use http::HeaderMap;
 use salver_core::{AsyncCall, Batching, DataType, Error, Result, Signature, Tensor, TensorSpec};
 use serde_json::{Value, json};
 
-use crate::call::{Caller, Question, Reading};
+use crate::call::{Caller, Question, Reading, side_by_side};
 use crate::chat::usage;
 
 /// The most texts of one call.
@@ -47,12 +48,11 @@ pub(crate) async fn run(
     let calls = texts.chunks(MOST_TEXTS).map(|texts| {
         let body = json!({ "model": caller.remote.model, "input": texts, "encoding_format": "base64" });
         let body = Some(Bytes::from(body.to_string()));
-        let question = Question { path: "/embeddings".to_owned(), headers: headers.clone(), body };
+        let question = Question { path: "/embeddings".into(), headers: Cow::Borrowed(headers), body };
         let (rows, ctx) = (texts.len(), call.ctx);
         async move { caller.ask(&question, ctx, move |_, body| read(&body, rows)).await }
     });
-    let calls: Vec<_> = calls.collect();
-    let asked: Vec<Result<Vectors>> = stream::iter(calls).buffered(caller.options.max_concurrency).collect().await;
+    let asked: Vec<Result<Vectors>> = side_by_side(calls.collect(), caller.options.max_concurrency).await;
     join(caller, dimensions, asked.into_iter().collect::<Result<_>>()?)
 }
 

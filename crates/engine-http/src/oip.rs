@@ -1,5 +1,7 @@
 //! The Open Inference Protocol: tensors as they are, in the binary form.
 
+use std::borrow::Cow;
+
 use bytes::Bytes;
 use http::HeaderMap;
 use http::HeaderValue;
@@ -33,7 +35,7 @@ impl OipModel {
     /// # Errors
     /// As any call.
     pub(crate) async fn signature(&self, caller: &Caller, headers: &HeaderMap) -> Result<Signature> {
-        let question = Question { path: self.path.clone(), headers: headers.clone(), body: None };
+        let question = Question { path: self.path.clone().into(), headers: Cow::Borrowed(headers), body: None };
         caller.ask(&question, &Context::default(), |_, body| Reading { usage: None, value: metadata(&body) }).await
     }
 
@@ -63,7 +65,8 @@ impl OipModel {
         if let Some(len) = encoded.header_len {
             headers.insert(HEADER_LEN, HeaderValue::from(len));
         }
-        let question = Question { path: format!("{}/infer", self.path), headers, body: Some(encoded.body) };
+        let path = format!("{}/infer", self.path).into();
+        let question = Question { path, headers: Cow::Owned(headers), body: Some(encoded.body) };
         let wire = signature.clone();
         let read = move |headers: &HeaderMap, body| Reading { usage: None, value: outputs(headers, body, &wire, rows) };
         caller.ask(&question, call.ctx, read).await

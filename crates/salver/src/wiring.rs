@@ -1,11 +1,12 @@
 //! Joins the parts: the only place that names concrete engines, sources and the runtime.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail};
-use salver_core::{Engine, ModelControl as _, ModelEntry, ModelName, ModelSource, ModelState, SharedCache};
+use salver_core::{Backing, Engine, ModelControl as _, ModelEntry, ModelName, ModelSource, ModelState, SharedCache};
 use salver_engine_http::{HttpEngine, HttpOptions};
 use salver_engine_onnx::{Fetch, OnnxEngine, OnnxOptions};
 use salver_engine_python::{PythonEngine, PythonOptions, Requirements};
@@ -114,13 +115,14 @@ pub(crate) struct LocalModels {
     pub name: ModelName,
 }
 
-/// Loads the one model at `path`.
+/// Loads the one model at `path`, and what it calls of the models beside it.
 ///
 /// # Errors
 /// Where it does not load, or there are several.
 pub(crate) async fn open_local(path: &Path, args: &EngineArgs, options: RuntimeOptions) -> Result<LocalModels> {
-    let name = only_model(path)?.name;
-    let paths = [path.to_owned()];
+    let only = only_model(path)?;
+    let paths = with_members(path, &only);
+    let name = only.name;
     let runtime = runtime(&paths, args, &Metrics::new(), options)?;
     let loading = Progress::spinner(format!("loading model {name}"));
     runtime.start().await?;
@@ -145,6 +147,35 @@ pub(crate) fn only_model(path: &Path) -> Result<ModelEntry> {
             bail!("{} holds several models: {}; give the path of one", path.display(), names.join(", "))
         }
     }
+}
+
+/// Adds the folders of the models that an ensemble calls and that lie beside it.
+fn with_members(path: &Path, only: &ModelEntry) -> Vec<PathBuf> {
+    let mut paths = vec![path.to_owned()];
+    let Some(beside) = path.canonicalize().ok().and_then(|path| path.parent().map(Path::to_owned)) else {
+        return paths;
+    };
+    let mut known = BTreeSet::from([only.name.clone()]);
+    let mut due = called(only);
+    while let Some(name) = due.pop() {
+        let folder = beside.join(&*name);
+        if known.insert(name)
+            && let Ok(member) = only_model(&folder)
+        {
+            due.extend(called(&member));
+            paths.push(folder);
+        }
+    }
+    paths
+}
+
+/// Returns the models that an ensemble calls.
+fn called(entry: &ModelEntry) -> Vec<ModelName> {
+    let ensembles = entry.versions.iter().flatten().filter_map(|spec| match &spec.backing {
+        Backing::Ensemble(ensemble) => Some(ensemble),
+        _ => None,
+    });
+    ensembles.flat_map(|ensemble| ensemble.models()).map(|model| model.name.clone()).collect()
 }
 
 /// Returns why no version of `name` serves, if none does.

@@ -95,13 +95,13 @@ pub(crate) async fn serve(
     let address = stream.peer_addr().ok().map(|address| address.ip());
     let io = TokioIo::new(WatchedIo::new(stream, activity.clone(), report.clone()));
     let peer = Peer { activity: activity.clone(), head_report: report, address };
-    let limits = edge.limits().clone();
-    let service = service_fn(move |request: http::Request<Incoming>| {
+    let service = service_fn(|request: http::Request<Incoming>| {
         let (edge, peer) = (edge.clone(), peer.clone());
         async move { Ok::<_, Infallible>(edge.handle(peer, request).await) }
     });
     let connection = pin!(builder.serve_connection(io, service));
-    Driver { connection, activity, limits, signals: Signals::new(), shutdown }.run().await;
+    let signals = Signals::new();
+    Driver { connection, activity: &activity, limits: edge.limits(), signals, shutdown: &shutdown }.run().await;
 }
 
 /// Something that a connection is told from outside.
@@ -147,10 +147,10 @@ where
 
 struct Driver<'a, C> {
     connection: Pin<&'a mut C>,
-    activity: Arc<Activity>,
-    limits: Limits,
+    activity: &'a Activity,
+    limits: &'a Limits,
     signals: Signals,
-    shutdown: Shutdown,
+    shutdown: &'a Shutdown,
 }
 
 /// What happened next on a connection.
@@ -161,7 +161,9 @@ enum Event {
 }
 
 impl<C: GracefulConnection> Driver<'_, C> {
-    async fn run(mut self) {
+    /// Until the connection has ended. Each future that holds a copy of this is memory of every
+    /// connection, so it is lent.
+    async fn run(&mut self) {
         self.signals.push(when(&self.shutdown.abort, Signal::Abort));
         self.signals.push(when(&self.shutdown.drain, Signal::Drain));
         self.signals.push(look_in(self.recheck()));
@@ -204,7 +206,7 @@ impl<C: GracefulConnection> Driver<'_, C> {
         self.activity.judge(self.limits.header_timeout, self.limits.idle_timeout)
     }
 
-    async fn drain(mut self) {
+    async fn drain(&mut self) {
         // The look that was planned is not one of these.
         self.signals = Signals::new();
         self.signals.push(when(&self.shutdown.abort, Signal::Abort));

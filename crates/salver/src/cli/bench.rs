@@ -75,7 +75,8 @@ pub(crate) struct BenchOptions {
     #[arg(long, value_name = "N", conflicts_with = "in_process", value_parser = RangedU64ValueParser::<usize>::new().range(1..=1000))]
     pub pairs: Option<usize>,
 
-    /// Measure the model at PATH through batching and engine, without a server and sockets.
+    /// Measure the model at PATH through batching and engine, without a server and sockets. What an
+    /// ensemble calls is looked for beside it.
     #[arg(long, value_name = "PATH", conflicts_with = "rate")]
     pub in_process: Option<PathBuf>,
 
