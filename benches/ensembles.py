@@ -16,6 +16,15 @@ model = "head"
 
 [[step]]
 model = "names"
+
+# What the slowest step alone answers is answered here as well.
+[[output]]
+name = "embedding"
+from = "transformer.embedding"
+
+[[output]]
+name = "label"
+from = "names.label"
 """
 NAMES = """engine = "builtin"
 labels = ["negative", "neutral", "positive"]

@@ -84,6 +84,16 @@ def measure(calls=1000):
             answered(connection)
         time.sleep(1)
         idle = memory(server.pid)["resident"], threads(server.pid)
+        # What as many connections of callers hold by themselves, each after an answer.
+        connections = [socket.create_connection(("127.0.0.1", server.port), timeout=PATIENCE_S) for _ in range(calls)]
+        for connection in connections:
+            connection.sendall(b"GET /v2/health/live HTTP/1.1\r\nhost: 127.0.0.1:%d\r\n\r\n" % server.port)
+            answered(connection)
+        time.sleep(1)
+        connected = memory(server.pid)["resident"]
+        for connection in connections:
+            connection.close()
+        time.sleep(1)
         upstream.is_open = False
         callers = [request(server.port) for _ in range(calls)]
         server.wait(lambda: len(upstream.waiting) == calls, f"all {calls} calls", PATIENCE_S)
@@ -98,6 +108,7 @@ def measure(calls=1000):
             caller.close()
     return {
         "calls": calls, "idle_mb": idle[0], "busy_mb": highest[0], "over_idle_mb": highest[0] - idle[0],
+        "connections_mb": connected - idle[0], "over_connections_mb": highest[0] - connected,
         "idle_threads": idle[1], "busy_threads": highest[1],
     }
 

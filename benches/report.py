@@ -593,7 +593,7 @@ def ensemble(settings):
     row.figure("the ensemble, requests/s", found["pipeline"].text(1))
     row.figure("its slowest step alone, requests/s", found["transformer"].text(1))
     row.figure("p99 / p50 of the ensemble", found["p99_over_p50"].text(2))
-    row.notes.append("The step alone answers a vector of 384 values as JSON, the ensemble a name and a score.")
+    row.notes.append("Both answer the vector of 384 values as JSON, the ensemble a name besides.")
     return row
 
 
@@ -611,11 +611,13 @@ def remote_calls(settings):
     row = Row()
     common.record(["benches/remote.py"])
     figures = remote.measure(100 if settings.quick else 1000)
-    row.at_most(f"memory over idle, {figures['calls']:,} calls under way", figures["over_idle_mb"], 50, " MB", digits=1)
+    what = f"{figures['calls']:,} calls under way: memory over that of as many open connections of callers"
+    row.at_most(what, figures["over_connections_mb"], 50, " MB", digits=1)
+    row.figure("those connections: memory over idle", f"{figures['connections_mb']:.1f} MB")
+    row.figure("both together: memory over idle", f"{figures['over_idle_mb']:.1f} MB")
     more = figures["busy_threads"] - figures["idle_threads"]
     row.at_most("more threads than idle", more, 0, digits=0)
     row.figure("idle: memory; threads", f"{figures['idle_mb']:.1f} MB; {figures['idle_threads']}")
-    row.notes.append("The memory of the callers' 1,000 connections is part of it.")
     return row
 
 

@@ -11,6 +11,8 @@ use crate::ModelRef;
 /// step, or a constant.
 #[derive(Debug, Clone, PartialEq)]
 pub struct EnsembleSpec {
+    /// Inputs that are declared; each has to be read. Others are found where steps read them.
+    pub inputs: Vec<Arc<str>>,
     /// What runs. Order says nothing but whose outputs a step may read without naming them.
     pub steps: Vec<StepSpec>,
     /// What is answered; empty: every output that no step reads.

@@ -75,7 +75,8 @@ fn run(args: &[OsString]) -> Result<ExitCode> {
         Action::Migrate(options) => migrate::run(options),
         Action::Runtime(command) => runtime::run(&command.action),
         Action::Demo(options) => done(block_on(None, demo::run(options))),
-        Action::Bench(options) => done(block_on(Some(1), bench::run(options))),
+        // In process it measures what serves, which has threads; else the load generator, for which one is best.
+        Action::Bench(options) => done(block_on(options.in_process.is_none().then_some(1), bench::run(options))),
         Action::Completions(options) => {
             let mut script = Vec::new();
             clap_complete::generate(options.shell, &mut cli::command(), "salver", &mut script);

@@ -75,8 +75,7 @@ enum OnFailure {
 
 /// Puts the steps together; none: the model is no ensemble.
 pub(super) fn spec(file: &File) -> Result<Option<EnsembleSpec>, Fault> {
-    let is_ensemble = file.engine.as_ref().map_or(!file.step.is_empty(), |engine| engine.get_ref() == ENSEMBLE);
-    if !is_ensemble {
+    if !is_ensemble(file) {
         return check_absent(file).map(|()| None);
     }
     check_alone(file)?;
@@ -87,7 +86,13 @@ pub(super) fn spec(file: &File) -> Result<Option<EnsembleSpec>, Fault> {
     let steps = steps.map(|(step, name)| read(step.get_ref(), name.clone(), &known)).collect::<Result<_, _>>()?;
     let mut seen = BTreeSet::new();
     let outputs = file.output.iter().map(|one| output(one, &mut seen, &known)).collect::<Result<_, _>>()?;
-    Ok(Some(EnsembleSpec { steps, outputs, by_name: true }))
+    let inputs = file.input.iter().map(|input| input.name.get_ref().as_str().into()).collect();
+    Ok(Some(EnsembleSpec { inputs, steps, outputs, by_name: true }))
+}
+
+/// Whether the model is made of others.
+pub(super) fn is_ensemble(file: &File) -> bool {
+    file.engine.as_ref().map_or(!file.step.is_empty(), |engine| engine.get_ref() == ENSEMBLE)
 }
 
 /// Steps and what they lead to belong to ensembles only.

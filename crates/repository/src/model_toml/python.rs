@@ -82,7 +82,8 @@ fn check_absent(file: &File) -> Result<(), Fault> {
     if let Some(table) = &file.python {
         return Err(misplaced(table, engine, ""));
     }
-    if super::remote::is_remote(file) {
+    // Those say for themselves what an input or output may have.
+    if super::remote::is_remote(file) || super::ensemble::is_ensemble(file) {
         return Ok(());
     }
     let why = ": of other models, the artifact itself says so";
@@ -97,15 +98,10 @@ fn check_absent(file: &File) -> Result<(), Fault> {
             return Err(misplaced(optional, engine, why));
         }
     }
-    match file.output.first().filter(|_| !has_own_outputs(file)) {
+    match file.output.first() {
         Some(output) => Err(misplaced(&output.name, engine, why)),
         None => Ok(()),
     }
-}
-
-/// Whether another engine than Python takes `[[output]]`.
-fn has_own_outputs(file: &File) -> bool {
-    file.engine.as_ref().map_or(!file.step.is_empty(), |engine| engine.get_ref() == super::ENSEMBLE)
 }
 
 fn misplaced<T>(place: &Spanned<T>, engine: Option<&str>, why: &str) -> Fault {

@@ -380,6 +380,19 @@ fn settings_that_contradict_each_other_are_refused() {
 }
 
 #[test]
+fn inputs_of_an_ensemble_have_a_name_and_nothing_else() {
+    let ensemble = |input: &str| format!("engine = 'ensemble'\n[[step]]\nmodel = 'a'\n[[input]]\nname = 'x'\n{input}");
+    assert!(parse(&ensemble("")).is_ok());
+    for more in ["dtype = 'FP32'", "shape = [1]", "optional = true", "columns = ['a']"] {
+        check_error(
+            &ensemble(more),
+            ErrorKind::InvalidInput,
+            "line 5: input.name: has more than a name; what reads the input says the rest",
+        );
+    }
+}
+
+#[test]
 fn a_device_that_is_none_is_refused_with_the_known_ones() {
     for device in ["gpu", "cuda", "cuda:", "cuda:256", "cuda:-1", "cuda:+1", "tensorrt", "openvino:0", "cpu:0", ""] {
         check_error(

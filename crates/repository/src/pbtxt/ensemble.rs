@@ -164,6 +164,8 @@ pub(crate) fn spec(scheduling: &EnsembleScheduling, outputs: &[IoConfig]) -> Ens
     let output =
         |output: &IoConfig| EnsembleOutput { name: output.name.as_str().into(), from: vec![source(&output.name)] };
     EnsembleSpec {
+        // What is declared there is compared with all else that it says.
+        inputs: Vec::new(),
         steps: scheduling.steps.iter().zip(&names).map(step).collect(),
         outputs: outputs.iter().map(output).collect(),
         by_name: false,

@@ -105,7 +105,7 @@ pub(crate) fn model(name: &str) -> ModelSpec {
 
 pub(crate) fn ensemble(name: &str, steps: Vec<StepSpec>, outputs: Vec<(&str, Vec<Source>)>) -> ModelSpec {
     let outputs = outputs.into_iter().map(|(name, from)| EnsembleOutput { name: name.into(), from }).collect();
-    let spec = EnsembleSpec { steps, outputs, by_name: true };
+    let spec = EnsembleSpec { inputs: Vec::new(), steps, outputs, by_name: true };
     ModelSpec { backing: Backing::Ensemble(Arc::new(spec)), engine: Some("ensemble".to_owned()), ..version(name, 1) }
 }
 

@@ -75,13 +75,12 @@ pub(super) fn rows(graph: &Graph, rows: usize) -> Result<()> {
 }
 
 /// Checks that there is one value for each row, as far as that is known.
-pub(super) fn single(spec: &TensorSpec, has_rows: bool, reader: &str) -> Result<()> {
+pub(super) fn single(spec: &TensorSpec, has_rows: bool, value: &str, reader: &str) -> Result<()> {
     let row = spec.shape.get(usize::from(has_rows)..).unwrap_or_default();
     match row.iter().all(|dim| matches!(dim, Dim::Free | Dim::Fixed(1))) {
         true => Ok(()),
         false => Err(Error::invalid_input(format!(
-            "{reader} reads '{}', which has shape {:?}: it needs one value for each row",
-            spec.name,
+            "{reader} reads '{value}', which has shape {:?}: it needs one value for each row",
             spec.wire_shape()
         ))),
     }

@@ -52,6 +52,11 @@ impl<'a> Resolver<'a> {
             step.when.iter().try_for_each(|when| self.condition(step, when))?;
             step.present.iter().try_for_each(|present| self.present(idx, step, present))?;
         }
+        let is_read = |name: &Arc<str>| self.inputs.iter().any(|(known, _)| known.name == *name);
+        if let Some(unread) = spec.inputs.iter().find(|name| !is_read(name)) {
+            let message = format!("input '{}' is declared, but no step reads it: leave it out", unread.escape_debug());
+            return Err(Error::invalid_input(message));
+        }
         let needs: Vec<Vec<usize>> = (0..drafts.len()).map(|idx| self.needs(idx, &drafts[idx])).collect();
         let order = check::order(&needs, |idx| &spec.steps[idx].name)?;
         let outputs = self.outputs()?;
@@ -297,12 +302,12 @@ impl<'a> Resolver<'a> {
                         return Err(Error::invalid_input(format!("{reader} compares two constants")));
                     }
                 };
-                check::single(&spec, self.has_rows, &reader)?;
+                check::single(&spec, self.has_rows, &value.to_string(), &reader)?;
                 if is_comparable(spec.dtype, with) {
                     return Ok(());
                 }
-                let (name, dtype, with) = (&spec.name, spec.dtype, check::shown(with));
-                Err(Error::invalid_input(format!("{reader} compares '{name}', which is {dtype}, with {with}")))
+                let (dtype, with) = (spec.dtype, check::shown(with));
+                Err(Error::invalid_input(format!("{reader} compares '{value}', which is {dtype}, with {with}")))
             }
         }
     }
@@ -317,7 +322,7 @@ impl<'a> Resolver<'a> {
         if spec.dtype != DataType::Bool {
             return Err(Error::invalid_input(format!("{reader} must be a BOOL output, '{present}' is {}", spec.dtype)));
         }
-        check::single(&spec, self.has_rows, &reader)?;
+        check::single(&spec, self.has_rows, &format!("{}.{present}", step.name), &reader)?;
         self.note_read(idx, output);
         Ok(())
     }

@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 use std::num::NonZeroUsize;
 
 use salver_core::{
-    Batching, Comparison, Condition, DataType, Dim, EnsembleOutput, ModelRef, Source, StepSpec, TensorSpec,
+    BatchRule, Batching, Comparison, Condition, DataType, Dim, EnsembleOutput, IoConfig, ModelConfig, ModelRef, Source,
+    StepSpec, TensorSpec,
 };
 
 use super::*;
@@ -68,7 +69,7 @@ fn with(model: &str, inputs: &[(&str, Source)]) -> StepSpec {
 }
 
 fn ensemble(steps: Vec<StepSpec>) -> EnsembleSpec {
-    EnsembleSpec { steps, outputs: Vec::new(), by_name: true }
+    EnsembleSpec { inputs: Vec::new(), steps, outputs: Vec::new(), by_name: true }
 }
 
 fn output(name: &str, from: Vec<Source>) -> EnsembleOutput {
@@ -196,7 +197,7 @@ fn conditions_read_one_value_of_a_fitting_type() {
     let on = |value| ensemble(vec![step("tokens"), step("encoder"), StepSpec { when: less(value), ..step("head") }]);
     refused(
         &on(from("encoder", "embedding")),
-        &["the condition of step 'head' reads 'embedding'", "one value for each row"],
+        &["the condition of step 'head' reads 'encoder.embedding'", "one value for each row"],
     );
     let text = Some(Condition::Compare {
         value: from("tokens", "text"),
@@ -229,6 +230,69 @@ fn items_of_a_list_add_a_dimension_where_there_are_rows() {
     assert!(without.message().contains("has shape [-1, 5, 4, 4, 3]"), "{without}");
     let odd = Graph::new(&ensemble(vec![step("detector"), classes(&["crops"])]), &members, None).unwrap_err();
     assert!(odd.message().contains("no such input; its inputs are 'crop'"), "{odd}");
+}
+
+#[test]
+fn what_is_declared_is_read() {
+    let mut spec = ensemble(vec![step("tokens"), step("encoder"), step("head")]);
+    spec.inputs = vec!["text".into()];
+    assert!(graph(&spec).is_ok());
+    spec.inputs.push("txet".into());
+    refused(&spec, &["input 'txet' is declared, but no step reads it"]);
+}
+
+#[test]
+fn without_names_only_optional_inputs_are_left_out() {
+    let mut spec = ensemble(vec![step("tokens"), step("encoder")]);
+    spec.by_name = false;
+    refused(&spec, &["input 'text' of step 'tokens' (model 'tokens') is not in its input_map"]);
+    spec.steps[0] = with("tokens", &[("text", Source::Input("text".into()))]);
+    refused(&spec, &["input 'ids' of step 'encoder' (model 'encoder') is not in its input_map"]);
+    let mut members = members();
+    let key: ModelRef = "encoder".parse().unwrap();
+    let mut encoder = (*members[&key]).clone();
+    encoder.signature.inputs[1].optional = true;
+    members.insert(key, Arc::new(encoder));
+    spec.steps[1] = with("encoder", &[("ids", from("tokens", "ids"))]);
+    let graph = Graph::new(&spec, &members, None).unwrap();
+    assert_eq!(graph.steps[1].inputs.len(), 1, "the mask is left out, though a step before has one");
+}
+
+#[test]
+fn a_configuration_declares_rows_that_all_take_and_may_leave_extents_open() {
+    let config = |rows, dims: &[Dim]| ModelConfig {
+        batch: BatchRule::Max(rows),
+        outputs: vec![IoConfig {
+            name: "embedding".to_owned(),
+            dtype: None,
+            dims: Some(dims.to_vec()),
+            reshape: None,
+            label_filename: String::new(),
+            optional: false,
+            format: String::new(),
+            allow_ragged_batch: false,
+            is_shape_tensor: false,
+        }],
+        ..ModelConfig::default()
+    };
+    let mut spec = ensemble(vec![step("tokens"), step("encoder")]);
+    spec.outputs = vec![output("embedding", vec![from("encoder", "embedding")])];
+    let open = Graph::of(&spec, &members(), &config(8, &[Dim::Free])).unwrap();
+    assert_eq!(shown(&open.signature.outputs), [("embedding".to_owned(), vec![-1, -1])]);
+    let closed = Graph::of(&spec, &members(), &config(8, &[Dim::Fixed(8)])).unwrap();
+    assert_eq!(shown(&closed.signature.outputs), [("embedding".to_owned(), vec![-1, 8])]);
+    let mut members = members();
+    let key: ModelRef = "encoder".parse().unwrap();
+    let mut encoder = (*members[&key]).clone();
+    encoder.signature.batching = Batching::Rows { limit: NonZeroUsize::new(4) };
+    members.insert(key.clone(), Arc::new(encoder.clone()));
+    let few = Graph::of(&spec, &members, &config(8, &[Dim::Free])).unwrap_err();
+    assert!(few.message().contains("model 'encoder', which step 'encoder' calls, takes at most 4 rows"), "{few}");
+    assert!(Graph::of(&spec, &members, &config(4, &[Dim::Free])).is_ok());
+    encoder.signature.batching = Batching::Fixed;
+    members.insert(key, Arc::new(encoder));
+    let none = Graph::of(&spec, &members, &config(1, &[Dim::Free])).unwrap_err();
+    assert!(none.message().contains("takes no batches"), "{none}");
 }
 
 #[test]
