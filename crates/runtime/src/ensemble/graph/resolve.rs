@@ -236,8 +236,11 @@ impl<'a> Resolver<'a> {
                 Source::Constant(_) => {}
             }
         }
+        let shown: Vec<String> = from.iter().map(|source| format!("'{source}'")).collect();
         Err(Error::invalid_input(format!(
-            "{reader} comes from no step and no input that a step reads: its type is not known"
+            "{reader} comes from {}: neither an output, as STEP.OUTPUT, nor an input that a step reads, so its type is \
+             not known",
+            shown.join(", ")
         )))
     }
 

@@ -208,7 +208,7 @@ fn conditions_read_one_value_of_a_fitting_type() {
         &ensemble(vec![step("tokens"), StepSpec { when: text, ..step("encoder") }]),
         &["model 'tokens' has no such output"],
     );
-    refused(&on(Source::Input("limit".into())), &["its type is not known"]);
+    refused(&on(Source::Input("limit".into())), &["comes from 'limit'", "its type is not known"]);
 }
 
 #[test]
