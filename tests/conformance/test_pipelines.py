@@ -96,9 +96,7 @@ def steps_of_texts(server):
     texts = np.array([line.split("\t")[1] for line in sentences] + ["", "Ice, ice and äöü"], object)
     tokens = infer(server, "tokens", text=texts)
     embedding = infer(server, "encoder", **tokens)["embedding"]
-    scores = infer(server, "head", embedding=embedding)["scores"]
-    topic = infer(server, "topic", scores=scores)
-    return {"text": texts}, {"topic": topic["label"], "score": topic["score"], "embedding": embedding}
+    return {"text": texts}, {**infer(server, "head", embedding=embedding), "embedding": embedding}
 
 
 def steps_of_digits(server):

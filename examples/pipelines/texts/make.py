@@ -113,10 +113,16 @@ def write_models(folder: Path, weights: dict[str, np.ndarray]) -> None:
     )
     graphs.write(
         folder / "head" / "model.onnx",
-        [("Gemm", ["embedding", "head", "head_bias"], ["scores"])],
+        [
+            ("Gemm", ["embedding", "head", "head_bias"], ["shifted"]),
+            ("Softmax", ["shifted"], ["scores"], {"axis": 1}),
+            ("ReduceMax", ["scores", "classes"], ["score"], {"keepdims": 1}),
+            ("ArgMax", ["scores"], ["best"], {"axis": 1, "keepdims": 1}),
+            ("Gather", ["names", "best"], ["topic"]),
+        ],
         [("embedding", "float", ["texts", WIDTH])],
-        [("scores", "float", ["texts", len(TOPICS)])],
-        {name: small[name] for name in ("head", "head_bias")},
+        [("topic", "string", ["texts", 1]), ("score", "float", ["texts", 1])],
+        {**{name: small[name] for name in ("head", "head_bias")}, "classes": np.array([1]), "names": np.array(TOPICS, object)},
     )
 
 
