@@ -119,7 +119,8 @@ def until_answered(server: Server, name: str, version: str, value: float) -> Non
 def row(server: Server, name: str) -> dict:
     """What the index says of the endpoint as a whole."""
     rows = requests.post(f"{server.url}/v2/repository/index", timeout=PATIENCE_S).json()
-    return next((row for row in rows if row["name"] == name and "version" not in row), {"reason": ""})
+    found = next((row for row in rows if row["name"] == name and "version" not in row), {})
+    return {"reason": "", **found}  # which is left out where there is none
 
 
 def registry_client(server: Server):
@@ -129,7 +130,7 @@ def registry_client(server: Server):
 
 def test_an_alias_that_moves_under_load_changes_answers_and_fails_no_request(serving, tmp_path):
     client = registry_client(serving)
-    assert "there is no registered model 'scale'" in row(serving, "moved")["reason"]
+    serving.until(lambda: "there is no registered model 'scale'" in row(serving, "moved")["reason"], "told why not")
     factors = {push(serving, tmp_path, "scale", factor): factor for factor in (2.0, 3.0)}
     first, second = factors
     client.set_registered_model_alias("scale", "challenger", first)
@@ -190,7 +191,7 @@ def test_an_endpoint_of_its_models_name_holds_a_version_whatever_is_promoted(ser
 
 def test_an_endpoint_that_names_nothing_says_what_there_is_not(serving):
     reason = "models:/absent@nobody: there is no registered model 'absent'"
-    assert row(serving, "lost")["reason"] == reason
+    serving.until(lambda: row(serving, "lost")["reason"] == reason, "told why not")
     command = [BINARY, "models", "list", "--server", serving.url]
     listed = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE_S, check=True).stdout
     assert any(line.split()[:1] == ["lost"] and "registered model 'absent'" in line for line in listed.splitlines()), listed
