@@ -73,6 +73,7 @@ def ask(server, name, keys, dtype="INT64", key="user_id", status=200, **options)
 
 
 def fill_redis(cli):
+    cli("DEL", "user:7", "user:8", "user:9")  # Other tests write users there, too.
     cli("HSET", "user:7", "age_years", "41", "taste", "[0.5, -1, 2]", "premium", "1")
     cli("HSET", "user:8", "taste", "1,2,3", "premium", "false")
 
