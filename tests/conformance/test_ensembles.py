@@ -490,3 +490,16 @@ def test_a_stream_answers_what_a_request_answers(server):
         result, error = answers.get(timeout=PATIENCE_S)
         assert error is None and result.as_numpy("y").tolist() == expected
     client.stop_stream()
+
+
+def test_predict_finds_beside_an_ensemble_what_it_calls(models, server):
+    # `outer` calls `chain` and `ways`, which call the others.
+    x = [3.0, -1.0]
+    done = salver("predict", models / "outer", "-i", json.dumps({"x": [x]}), "--json")
+    expected = ask(server, "outer", x=f32(x))
+    (found,) = json.loads(done.stdout)["predictions"]
+    assert {name: np.ravel(value).tolist() for name, value in found.items()} == {
+        name: value.ravel().tolist() for name, value in expected.items()
+    }  # fmt: skip
+    odd = salver("predict", models / "outer" / ".." / "nobody", "-i", "[]", code=None)
+    assert odd.returncode != 0 and "nobody" in odd.stderr
