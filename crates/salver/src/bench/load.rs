@@ -10,7 +10,7 @@ mod schedule;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use anyhow::Result;
+use anyhow::{Context as _, Result};
 use hdrhistogram::Histogram;
 use rustix::time::{ClockId, clock_gettime};
 use serde::Serialize;
@@ -146,7 +146,10 @@ pub(crate) async fn run<C: Caller>(callers: Vec<C>, plan: Plan) -> Result<Figure
     let mut workers = JoinSet::new();
     let schedule = match plan.pace {
         Pace::ClosedLoop => None,
-        Pace::PerSecond(rate) => Some(Arc::new(Schedule::new(window, rate, callers.len()))),
+        Pace::PerSecond(rate) => {
+            let schedule = Schedule::new(window, rate, callers.len()).context("keep the time of the schedule")?;
+            Some(Arc::new(schedule))
+        }
     };
     for caller in callers {
         let mut tally = Tally::new()?;
@@ -165,10 +168,10 @@ pub(crate) async fn run<C: Caller>(callers: Vec<C>, plan: Plan) -> Result<Figure
             tally
         });
     }
-    let clock = schedule.as_ref().map(|schedule| {
-        let schedule = schedule.clone();
-        std::thread::spawn(move || schedule.release())
-    });
+    let mut clock = JoinSet::new();
+    if let Some(schedule) = schedule.clone() {
+        clock.spawn(async move { schedule.release().await });
+    }
     let generator_cores = cpu_share(window).await;
     let mut total = Tally::new()?;
     while let Some(tally) = workers.join_next().await {
@@ -177,8 +180,8 @@ pub(crate) async fn run<C: Caller>(callers: Vec<C>, plan: Plan) -> Result<Figure
     if let Some(schedule) = &schedule {
         schedule.count_unsent(&mut total);
     }
-    if let Some(clock) = clock {
-        clock.join().map_err(|_| anyhow::anyhow!("the schedule's thread panicked"))?;
+    if let Some(released) = clock.join_next().await {
+        released?.context("keep the time of the schedule")?;
     }
     Ok(figures(&total, window, generator_cores))
 }
