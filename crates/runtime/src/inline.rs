@@ -60,12 +60,11 @@ struct State {
 }
 
 impl Inline {
-    /// Workers that are pinned, or on a device, or that wait for company stay workers. So does
-    /// everything where a single thread does all the rest: nobody would be left to read sockets.
+    /// Workers that are pinned, or on a device, or that wait for company stay workers.
     pub(crate) fn new(groups: &[InstanceGroup], max_delay: Duration, run_time: Option<Duration>) -> Self {
         let is_plain =
             |group: &InstanceGroup| group.gpus.is_empty() && group.accelerator.is_none() && group.cores.is_empty();
-        let is_allowed = has_many_threads() && max_delay.is_zero() && groups.iter().all(is_plain);
+        let is_allowed = max_delay.is_zero() && groups.iter().all(is_plain);
         let instances: usize = groups.iter().map(|group| group.count).sum();
         let inline = Self::of(if is_allowed { instances.min(stripes()) } else { 0 });
         run_time.into_iter().for_each(|run_time| inline.set_run_time(run_time));
@@ -147,7 +146,9 @@ impl Inline {
     }
 }
 
-fn has_many_threads() -> bool {
+/// Whether requests may run models where they come in: a single thread that does all the rest would
+/// leave nobody to read sockets.
+pub(crate) fn has_many_threads() -> bool {
     let runtime = tokio::runtime::Handle::try_current();
     runtime.is_ok_and(|runtime| runtime.runtime_flavor() == tokio::runtime::RuntimeFlavor::MultiThread)
 }

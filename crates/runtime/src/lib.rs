@@ -102,7 +102,8 @@ pub struct Runtime {
 }
 
 impl Runtime {
-    /// Makes a runtime that serves nothing yet. Engines are tried in the order given.
+    /// Makes a runtime that serves nothing yet. Engines are tried in the order given. Models of
+    /// microseconds run on the threads that ask, where this is made among several of them.
     pub fn new(
         engines: Vec<Arc<dyn Engine>>,
         source: Arc<dyn ModelSource>,
@@ -115,6 +116,7 @@ impl Runtime {
         let slot_options = SlotOptions {
             max_queue: options.max_queue,
             slow: options.slow,
+            may_run_inline: inline::has_many_threads(),
             shared: shared.clone(),
             tuning,
             backoff: options.backoff,

@@ -51,6 +51,8 @@ pub(crate) struct SlotOptions {
     pub(crate) max_queue: Option<usize>,
     /// Inferences slower than this are logged.
     pub(crate) slow: Option<Duration>,
+    /// Whether models of microseconds may run on the threads that bring their requests.
+    pub(crate) may_run_inline: bool,
     /// What all slots share.
     pub(crate) shared: Arc<Shared>,
     /// How the best batch of a model is found; none: it is not looked for.
@@ -156,7 +158,7 @@ impl Slot {
         let run_time = tuned.map(|tuned| tuned.lone_run);
         // What keeps an order, or counts who waits at each level, needs one line for all.
         let has_one_line = order.is_some() || levels.has_bounds() || config.decoupled;
-        let inline = match has_one_line {
+        let inline = match has_one_line || !options.may_run_inline {
             true => Inline::never(),
             false => Inline::new(&config.instance_groups, batching.max_delay, run_time),
         };

@@ -13,6 +13,7 @@ use parking_lot::Mutex;
 use salver_core::{Infer as _, ModelControl as _, ModelName, ModelRef, ModelSource, ModelState, ModelStatus};
 use salver_repository::{Repository, Uploads};
 use salver_runtime::Runtime;
+use salver_server::EventLoops;
 use salver_telemetry::Metrics;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::task::JoinHandle;
@@ -72,6 +73,8 @@ pub(crate) struct Serving {
     stop: CancellationToken,
     signals: JoinHandle<()>,
     server: JoinHandle<salver_core::Result<()>>,
+    /// Until everything else is down.
+    loops: Arc<EventLoops>,
     has_paths: bool,
 }
 
@@ -100,7 +103,8 @@ impl Serving {
         let (http, grpc) = (bound.http_addr(), bound.grpc_addr());
         let stop = CancellationToken::new();
         let signals = tokio::spawn(signals.pass_on(stop.clone()));
-        let server = tokio::spawn(bound.serve(stop.clone()));
+        let loops = Arc::new(event_loops(options.threads)?);
+        let server = tokio::spawn(bound.serve(loops.clone(), stop.clone()));
         let following = registry.map(|registry| Following::begin(registry, sources, runtime.clone()));
         out::line(format!("http listening on {http}"));
         if let Some(grpc) = grpc {
@@ -109,7 +113,7 @@ impl Serving {
         let has_paths = !options.paths.is_empty();
         let queue = queue.map(|queue| (queue, metrics, options.clone()));
         let working = Mutex::default();
-        Ok(Self { runtime, following, queue, working, http, grpc, stop, signals, server, has_paths })
+        Ok(Self { runtime, following, queue, working, http, grpc, stop, signals, server, loops, has_paths })
     }
 
     /// Loads what the settings say; models that do not load show in the index.
@@ -177,6 +181,7 @@ impl Serving {
         }
         self.runtime.shutdown().await;
         self.signals.abort();
+        drop(self.loops);
         Ok(served?)
     }
 
@@ -261,6 +266,14 @@ fn uploads(options: &ServeOptions) -> Result<Option<Uploads>> {
         tracing::warn!(%error, "files that clients once sent stay");
     }
     Ok(None)
+}
+
+/// Starts the threads that serve connections; one that is to do everything is there already.
+fn event_loops(threads: Option<usize>) -> Result<EventLoops> {
+    match threads.unwrap_or_else(|| std::thread::available_parallelism().map_or(1, usize::from)) {
+        1 => Ok(EventLoops::none()),
+        count => EventLoops::start(count).context("start the threads that serve connections"),
+    }
 }
 
 /// Refuses addresses that others can reach, unless that was asked for.

@@ -45,6 +45,20 @@ pub(crate) trait Protocol: Send + Sized + 'static {
     /// Whatever the protocol finds wrong.
     fn decode(&mut self, raw: Self::Raw, app: &App) -> Result<InferRequest>;
 
+    /// Returns how many bytes of a decoded request are still to be copied from elsewhere than its body.
+    fn missing(&self) -> usize {
+        0
+    }
+
+    /// Copies what is missing into the request.
+    ///
+    /// # Errors
+    /// Where it is not there any more.
+    fn complete(&mut self, request: &mut InferRequest) -> Result<()> {
+        let _ = request;
+        Ok(())
+    }
+
     /// Returns what a job would ask, where the model may leave the question to one.
     fn job_of(&self, raw: &Self::Raw, app: &App) -> Option<(ModelRef, Content)> {
         let _ = (raw, app);
@@ -112,7 +126,7 @@ async fn run_steps<P: Protocol>(
         wake.await?;
         started = Instant::now();
     }
-    let request = if P::raw_len(&raw) < OFFLOAD_BYTES {
+    let mut request = if P::raw_len(&raw) < OFFLOAD_BYTES {
         protocol.decode(raw, app)?
     } else {
         let decoding = decode_elsewhere(app.clone(), protocol, raw);
@@ -120,6 +134,9 @@ async fn run_steps<P: Protocol>(
         protocol = back;
         request?
     };
+    if protocol.missing() > 0 {
+        (protocol, request) = Box::pin(complete(protocol, request)).await?;
+    }
     let decode = started.elapsed();
     let trace = app.traces.begin(&request, &ctx.id);
     let outcome = app.services.infer.infer(request, ctx).await;
@@ -243,10 +260,23 @@ async fn piece<P: Protocol + Sync>(protocol: Arc<P>, response: InferResponse, de
 async fn read<P: Protocol>(app: &Arc<App>, mut protocol: P, raw: P::Raw) -> Result<(P, InferRequest)> {
     if P::raw_len(&raw) < OFFLOAD_BYTES {
         let request = protocol.decode(raw, app)?;
-        return Ok((protocol, request));
+        return complete(protocol, request).await;
     }
     let (protocol, request) = decode_elsewhere(app.clone(), protocol, raw).await?;
-    Ok((protocol, request?))
+    complete(protocol, request?).await
+}
+
+/// Copies what is missing in a decoded request, elsewhere if that takes long.
+async fn complete<P: Protocol>(mut protocol: P, mut request: InferRequest) -> Result<(P, InferRequest)> {
+    if protocol.missing() < OFFLOAD_BYTES {
+        protocol.complete(&mut request)?;
+        return Ok((protocol, request));
+    }
+    offload(move || {
+        protocol.complete(&mut request)?;
+        Ok((protocol, request))
+    })
+    .await?
 }
 
 /// Decodes away from the async threads, and gives the protocol back: it has the reply to encode.

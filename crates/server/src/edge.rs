@@ -21,6 +21,8 @@ use http_body::{Frame, SizeHint};
 use hyper::body::Incoming;
 use salver_core::BoxFuture;
 use salver_protocol::Reply;
+use tokio::runtime::Handle;
+use tokio::task::JoinSet;
 use tower::ServiceExt;
 
 use crate::Limits;
@@ -52,6 +54,8 @@ pub(crate) struct Peer {
 /// The outermost service.
 pub(crate) struct Edge {
     app: Arc<App>,
+    /// Where requests are answered that may keep their thread busy; none: where they came in.
+    elsewhere: Option<Handle>,
     http: Router,
     grpc: Router,
 }
@@ -66,9 +70,9 @@ enum Family {
 
 impl Edge {
     /// Builds the routes.
-    pub(crate) fn new(app: Arc<App>) -> Self {
+    pub(crate) fn new(app: Arc<App>, elsewhere: Option<Handle>) -> Self {
         let (http, grpc) = (routes::router(app.clone()), grpc::router(&app));
-        Self { app, http, grpc }
+        Self { app, elsewhere, http, grpc }
     }
 
     /// Returns the bounds on requests and connections.
@@ -171,12 +175,17 @@ impl Edge {
         let certain = |routed: Result<_, Infallible>| routed.unwrap_or_else(|never| match never {});
         match family {
             Family::Http(_) => {
+                let elsewhere = self.elsewhere.as_ref().filter(|_| routes::may_take_long(request.uri().path()));
                 let request = match routes::is_upload(&request) {
                     // A file goes to its place as it comes: its size has no limit, only its speed.
                     true => request.map(|body| Body::new(GuardedBody::passing(body, Some(rate)))),
                     false => request.map(|body| Body::new(guard(body, limits.body_bytes))),
                 };
-                Box::pin(self.http.clone().oneshot(request).map(certain))
+                let routed = self.http.clone().oneshot(request).map(certain);
+                match elsewhere {
+                    Some(elsewhere) => Box::pin(run_on(elsewhere, routed)),
+                    None => Box::pin(routed),
+                }
             }
             // A stream is as long as its client wants; each of its messages is bounded by tonic.
             Family::GrpcStream => Box::pin(self.grpc.clone().oneshot(request.map(Body::new)).map(certain)),
@@ -187,6 +196,17 @@ impl Edge {
                 Box::pin(routed.map(grpc::correct_status))
             }
         }
+    }
+}
+
+/// Answers a request on another runtime. Dropped, it goes no further there.
+async fn run_on(runtime: &Handle, answer: impl Future<Output = Response<Body>> + Send + 'static) -> Response<Body> {
+    let mut task = JoinSet::new();
+    task.spawn_on(answer, runtime);
+    match task.join_next().await {
+        Some(Ok(response)) => response,
+        Some(Err(error)) if error.is_panic() => std::panic::resume_unwind(error.into_panic()),
+        _ => refuse(503, "the server is stopping").respond(Family::Http("other")),
     }
 }
 

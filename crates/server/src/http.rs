@@ -127,6 +127,13 @@ pub(crate) fn direct<B>(request: &Request<B>) -> Option<Target> {
     Target::plain(model).filter(|_| request.method() == Method::POST)
 }
 
+/// Whether a route may keep its thread busy for longer than requests for predictions on other
+/// connections should wait: those that list, search, write, load or describe.
+pub(crate) fn may_take_long(path: &str) -> bool {
+    let first = path.trim_start_matches('/').split('/').next().unwrap_or_default();
+    matches!(first, "" | "api" | "ajax-api" | "metrics" | "openapi.json") || path.starts_with("/v2/repository/")
+}
+
 async fn unknown_route(State(app): AppState, request: Request<Body>) -> Response<Body> {
     let path = request.uri().path();
     if tfserving::is_path(path) {

@@ -13,6 +13,7 @@ mod coding;
 mod connection;
 mod cors;
 mod edge;
+mod event_loops;
 mod grpc;
 mod http;
 mod job_work;
@@ -35,10 +36,12 @@ use salver_jobs::Jobs;
 use salver_registry::Registry;
 use salver_telemetry::Metrics;
 use tokio::net::TcpListener;
+use tokio::runtime::Handle;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+pub use crate::event_loops::EventLoops;
 pub use crate::job_work::JobWork;
 pub use crate::limits::Limits;
 
@@ -187,12 +190,13 @@ impl BoundServer {
     }
 
     /// Serves until `shutdown` is cancelled, then finishes what is in flight within the grace.
+    /// Connections are spread over `loops`; what may take long runs where this does.
     ///
     /// Dropping the future ends everything at once.
     ///
     /// # Errors
     /// `Deadline` if requests were still in flight at the end of the grace and were dropped.
-    pub async fn serve(self, shutdown: CancellationToken) -> Result<()> {
+    pub async fn serve(self, loops: Arc<EventLoops>, shutdown: CancellationToken) -> Result<()> {
         let Self { listeners, app, .. } = self;
         let grace = app.options.shutdown_grace;
         let phases = app.shutdown.clone();
@@ -200,11 +204,12 @@ impl BoundServer {
         let _abort_on_drop = phases.abort.clone().drop_guard();
         let streams = TaskTracker::new();
         let builder = Arc::new(connection::builder(&app.options.limits, streams.clone(), &phases));
-        let edge = Arc::new(Edge::new(app));
+        let elsewhere = (!loops.is_empty()).then(Handle::current);
+        let edge = Arc::new(Edge::new(app, elsewhere));
         let mut acceptors = JoinSet::new();
         for listener in listeners {
-            let (edge, builder, shutdown) = (edge.clone(), builder.clone(), phases.clone());
-            acceptors.spawn(Acceptor { listener, edge, builder, shutdown }.run());
+            let (edge, builder, shutdown, loops) = (edge.clone(), builder.clone(), phases.clone(), loops.clone());
+            acceptors.spawn(Acceptor { listener, loops, edge, builder, shutdown }.run());
         }
         shutdown.cancelled().await;
         phases.drain.cancel();

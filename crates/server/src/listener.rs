@@ -1,19 +1,23 @@
 //! Accepts connections until told to stop, and then what the kernel has already accepted.
 //!
 //! An error of `accept` never ends the loop: the usual one, no free file descriptors, is waited
-//! out with growing pauses. Connections are owned here: they are joined, or dropped with the loop.
+//! out with growing pauses. Connections are owned here, on whichever thread they run: they are joined,
+//! or dropped with the loop.
 
 use std::io;
+use std::net::TcpStream;
 use std::sync::Arc;
 use std::time::Duration;
 
 use hyper_util::server::conn::auto;
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::TcpListener;
+use tokio::runtime::Handle;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::JoinSet;
 
 use crate::connection::{self, OwnedExecutor, Shutdown};
 use crate::edge::Edge;
+use crate::event_loops::EventLoops;
 
 const FIRST_PAUSE: Duration = Duration::from_millis(10);
 const LONGEST_PAUSE: Duration = Duration::from_secs(1);
@@ -21,6 +25,7 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(1);
 /// Everything that a listener's loop needs.
 pub(crate) struct Acceptor {
     pub listener: TcpListener,
+    pub loops: Arc<EventLoops>,
     pub edge: Arc<Edge>,
     pub builder: Arc<auto::Builder<OwnedExecutor>>,
     pub shutdown: Shutdown,
@@ -29,16 +34,23 @@ pub(crate) struct Acceptor {
 impl Acceptor {
     /// Accepts until the drain begins, then returns when every connection has ended.
     pub(crate) async fn run(self) {
-        let Self { listener, edge, builder, shutdown } = self;
+        let Self { listener, loops, edge, builder, shutdown } = self;
         let slots = Arc::new(Semaphore::new(edge.limits().connections));
         let mut connections = JoinSet::new();
         let mut pause = FIRST_PAUSE;
         let start = |connections: &mut JoinSet<()>, stream: TcpStream, slot: Option<OwnedSemaphorePermit>| {
-            let served = connection::serve(stream, edge.clone(), builder.clone(), shutdown.clone());
-            connections.spawn(async move {
-                served.await;
-                drop(slot);
-            });
+            let (edge, builder, shutdown) = (edge.clone(), builder.clone(), shutdown.clone());
+            let seat = loops.seat();
+            let handle = seat.as_ref().map_or_else(Handle::current, |seat| seat.handle().clone());
+            let served = async move {
+                // Only there it is known which thread is to hear of what arrives.
+                match tokio::net::TcpStream::from_std(stream) {
+                    Ok(stream) => connection::serve(stream, edge, builder, shutdown).await,
+                    Err(error) => tracing::debug!(%error, "take over a connection"),
+                }
+                drop((slot, seat));
+            };
+            connections.spawn_on(served, &handle);
         };
         loop {
             let accepted = tokio::select! {
@@ -81,6 +93,7 @@ async fn accept(
 ) -> io::Result<(TcpStream, Option<OwnedSemaphorePermit>)> {
     let slot = slots.clone().acquire_owned().await.ok();
     let (stream, _) = listener.accept().await?;
+    let stream = stream.into_std()?;
     prepare(&stream);
     Ok((stream, slot))
 }
@@ -99,8 +112,7 @@ fn backlog(listener: TcpListener) -> Vec<TcpStream> {
         return streams;
     };
     while let Ok((stream, _)) = listener.accept() {
-        let taken = stream.set_nonblocking(true).and_then(|()| TcpStream::from_std(stream));
-        if let Ok(stream) = taken {
+        if stream.set_nonblocking(true).is_ok() {
             prepare(&stream);
             streams.push(stream);
         }

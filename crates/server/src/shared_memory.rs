@@ -15,10 +15,8 @@ use bytes::Bytes;
 use rustix::process::{Resource, getrlimit};
 use salver_core::{Error, ErrorKind, InferRequest, Result};
 use salver_protocol::shared_memory::{Region, Shared, SharedInput, Window};
-use tokio::runtime::{Handle, RuntimeFlavor};
 
 use self::region::{Opened, View};
-use crate::answer::OFFLOAD_BYTES;
 use crate::app::App;
 use crate::body::BodyError;
 use crate::memory::Held;
@@ -132,38 +130,53 @@ impl App {
 pub(crate) struct InUse {
     /// What the request keeps in memory; none where shared memory is off.
     held: Option<Arc<Held>>,
+    /// Those that are still to be copied.
+    inputs: Vec<(SharedInput, View)>,
     outputs: Box<[View]>,
 }
 
 impl InUse {
     /// Starts with nothing.
     pub(crate) fn new(app: &App, held: &Arc<Held>) -> Self {
-        Self { held: app.regions.is_some().then(|| held.clone()), outputs: Box::default() }
+        Self { held: app.regions.is_some().then(|| held.clone()), ..Self::default() }
     }
 
-    /// Copies the inputs of `shared` into the request and takes hold of the windows of its outputs.
+    /// Takes hold of the windows of `shared`: of inputs, which [`InUse::fetch`] copies, and of outputs.
     ///
     /// # Errors
     /// `NotFound` for a region that is not registered, `InvalidInput` for a window that is not within
-    /// its region or a region that was truncated, `Overloaded` where there is no room for the inputs,
-    /// `Unsupported` where shared memory is off.
-    pub(crate) fn attach(&mut self, app: &App, shared: &mut Shared, request: &mut InferRequest) -> Result<()> {
+    /// its region, `Overloaded` where there is no room for the inputs, `Unsupported` where shared
+    /// memory is off.
+    pub(crate) fn attach(&mut self, app: &App, shared: &mut Shared) -> Result<()> {
         if shared.is_empty() {
             return Ok(());
         }
         let regions = app.regions()?;
-        let inputs = shared.take_inputs();
-        let views = inputs.iter().map(|input| regions.view(input.window())).collect::<Result<Vec<_>>>()?;
+        let with_view = |input: SharedInput| {
+            let view = regions.view(input.window())?;
+            Ok((input, view))
+        };
+        self.inputs = shared.take_inputs().into_iter().map(with_view).collect::<Result<_>>()?;
         self.outputs = shared.output_windows().map(|window| regions.view(window)).collect::<Result<_>>()?;
-        let len = inputs.iter().map(SharedInput::byte_len).sum();
-        if self.held.as_ref().is_some_and(|held| !held.add(len)) {
+        if self.held.as_ref().is_some_and(|held| !held.add(self.missing())) {
             return Err(Error::new(ErrorKind::Overloaded, BodyError::NoRoom.to_string()));
         }
-        let copy = || {
-            let one = |(input, view): (SharedInput, View)| input.into_tensor(view.read()?);
-            inputs.into_iter().zip(views).map(one).collect::<Result<Vec<_>>>()
-        };
-        request.inputs.extend(copying(len, copy)?);
+        Ok(())
+    }
+
+    /// Returns how many bytes of inputs are still to be copied.
+    pub(crate) fn missing(&self) -> usize {
+        self.inputs.iter().map(|(input, _)| input.byte_len()).sum()
+    }
+
+    /// Copies the inputs into the request.
+    ///
+    /// # Errors
+    /// `InvalidInput` for a region that was truncated.
+    pub(crate) fn fetch(&mut self, request: &mut InferRequest) -> Result<()> {
+        for (input, view) in std::mem::take(&mut self.inputs) {
+            request.inputs.push(input.into_tensor(view.read()?)?);
+        }
         Ok(())
     }
 
@@ -176,17 +189,6 @@ impl InUse {
             return Ok(());
         }
         blobs()?.iter().zip(&self.outputs).try_for_each(|(blob, view)| view.write(blob))
-    }
-}
-
-/// Does work that copies `len` bytes. Where that takes long, the other tasks of this thread go on
-/// elsewhere meanwhile, unless it is the only one.
-fn copying<T>(len: usize, work: impl FnOnce() -> T) -> T {
-    match Handle::try_current() {
-        Ok(handle) if len >= OFFLOAD_BYTES && handle.runtime_flavor() == RuntimeFlavor::MultiThread => {
-            tokio::task::block_in_place(work)
-        }
-        _ => work(),
     }
 }
 

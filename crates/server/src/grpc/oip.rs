@@ -78,10 +78,18 @@ impl Protocol for Unary {
     }
 
     fn decode(&mut self, raw: ModelInferRequest, app: &App) -> salver_core::Result<InferRequest> {
-        let (mut request, options) = oip_grpc::decode_infer(raw, app.protocol_limits())?;
+        let (request, options) = oip_grpc::decode_infer(raw, app.protocol_limits())?;
         self.options = options;
-        self.memory.attach(app, &mut self.options.shared, &mut request)?;
+        self.memory.attach(app, &mut self.options.shared)?;
         Ok(request)
+    }
+
+    fn missing(&self) -> usize {
+        self.memory.missing()
+    }
+
+    fn complete(&mut self, request: &mut InferRequest) -> salver_core::Result<()> {
+        self.memory.fetch(request)
     }
 
     fn encode(&self, response: &InferResponse) -> salver_core::Result<ModelInferResponse> {

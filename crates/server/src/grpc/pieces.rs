@@ -78,7 +78,13 @@ async fn begin(app: Arc<App>, ctx: Context, message: ModelInferRequest) -> Resul
         offload(move || oip_grpc::decode_infer(message, app.protocol_limits())).await??
     };
     let mut memory = InUse::new(&app, &held);
-    memory.attach(&app, &mut options.shared, &mut request)?;
+    memory.attach(&app, &mut options.shared)?;
+    if memory.missing() < OFFLOAD_BYTES {
+        memory.fetch(&mut request)?;
+    } else {
+        let fetch = move || memory.fetch(&mut request).map(|()| (memory, request));
+        (memory, request) = offload(fetch).await??;
+    }
     let decode = started.elapsed();
     let trace = app.traces.begin(&request, &ctx.id).map(|trace| (trace, decode));
     let (marks_end, model) = (oip_grpc::wants_final_response(&request.parameters), request.model.clone());

@@ -58,11 +58,19 @@ impl Protocol for Streamed {
     }
 
     fn decode(&mut self, raw: ModelInferRequest, app: &App) -> salver_core::Result<InferRequest> {
-        let (mut request, options) = oip_grpc::decode_infer(raw, app.protocol_limits())?;
+        let (request, options) = oip_grpc::decode_infer(raw, app.protocol_limits())?;
         self.options = options;
         self.mark_final = oip_grpc::wants_final_response(&request.parameters);
-        self.memory.attach(app, &mut self.options.shared, &mut request)?;
+        self.memory.attach(app, &mut self.options.shared)?;
         Ok(request)
+    }
+
+    fn missing(&self) -> usize {
+        self.memory.missing()
+    }
+
+    fn complete(&mut self, request: &mut InferRequest) -> salver_core::Result<()> {
+        self.memory.fetch(request)
     }
 
     fn encode(&self, response: &InferResponse) -> salver_core::Result<ModelStreamInferResponse> {

@@ -69,11 +69,18 @@ impl Protocol for OipRest {
     fn decode(&mut self, raw: Bytes, app: &App) -> Result<InferRequest> {
         let limits: &Limits = app.protocol_limits();
         let describe = || app.services.infer.describe(&self.target);
-        let (mut request, options) =
-            oip_rest::decode_infer(raw, self.header_len, self.target.clone(), describe, limits)?;
+        let (request, options) = oip_rest::decode_infer(raw, self.header_len, self.target.clone(), describe, limits)?;
         self.options = options;
-        self.memory.attach(app, &mut self.options.shared, &mut request)?;
+        self.memory.attach(app, &mut self.options.shared)?;
         Ok(request)
+    }
+
+    fn missing(&self) -> usize {
+        self.memory.missing()
+    }
+
+    fn complete(&mut self, request: &mut InferRequest) -> Result<()> {
+        self.memory.fetch(request)
     }
 
     fn job_of(&self, raw: &Bytes, app: &App) -> Option<(ModelRef, Content)> {

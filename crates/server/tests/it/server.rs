@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use salver_core::{ModelName, Result};
-use salver_server::{ServerOptions, Services, bind};
+use salver_server::{EventLoops, ServerOptions, Services, bind};
 use salver_telemetry::Metrics;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
@@ -54,7 +54,8 @@ impl TestServer {
         let bound = bind(services, options).await.unwrap();
         let (http, grpc) = (bound.http_addr(), bound.grpc_addr().unwrap_or_else(|| bound.http_addr()));
         let shutdown = CancellationToken::new();
-        let task = tokio::spawn(bound.serve(shutdown.clone()));
+        let loops = Arc::new(EventLoops::start(2).unwrap());
+        let task = tokio::spawn(bound.serve(loops, shutdown.clone()));
         Self { http, grpc, fake, shutdown, task }
     }
 
