@@ -70,6 +70,11 @@ impl ReplyOptions {
         }
     }
 
+    /// Whether the output called `name` is written as text, into the reply's JSON.
+    pub fn is_text(&self, name: &str) -> bool {
+        !self.is_binary(name) && !self.shared.takes_output(name)
+    }
+
     /// Returns what goes into shared memory: for each window of an output its bytes.
     ///
     /// # Errors

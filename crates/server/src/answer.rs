@@ -19,8 +19,28 @@ use salver_jobs::Content;
 use crate::app::App;
 use crate::coding::offload;
 
-/// Requests and replies from this size on are decoded and encoded away from the async threads.
+/// Work that takes longer than copying so many bytes is done away from the async threads.
 pub(crate) const OFFLOAD_BYTES: usize = 1 << 20;
+
+/// About how many bytes are copied while one byte of text is read or written.
+const TEXT_COSTS: usize = 16;
+/// About how many bytes of text a byte of a number makes.
+const TEXT_OF_NUMBER: usize = 4;
+
+/// Returns how long `len` bytes of text take, as the number of bytes that are copied meanwhile.
+pub(crate) fn text_work(len: usize) -> usize {
+    len.saturating_mul(TEXT_COSTS)
+}
+
+/// Returns how long it takes to write tensors of `len` bytes as text, in the same way.
+pub(crate) fn number_work(len: usize) -> usize {
+    text_work(len.saturating_mul(TEXT_OF_NUMBER))
+}
+
+/// Returns the bytes of all outputs.
+pub(crate) fn payload_len(response: &InferResponse) -> usize {
+    response.outputs.iter().map(Tensor::payload_len).sum()
+}
 
 /// How one protocol's requests become core requests and back. One value serves one request.
 pub(crate) trait Protocol: Send + Sized + 'static {
@@ -31,8 +51,14 @@ pub(crate) trait Protocol: Send + Sized + 'static {
     /// What the socket takes instead, after an error.
     type Refusal;
 
-    /// Returns the size of a raw request in bytes, roughly.
-    fn raw_len(raw: &Self::Raw) -> usize;
+    /// Returns about how long a raw request takes to decode, as the number of bytes that are copied
+    /// meanwhile.
+    fn decode_work(&self, raw: &Self::Raw) -> usize;
+
+    /// Returns about how long a reply takes to encode, in the same way. Most are text.
+    fn encode_work(&self, response: &InferResponse) -> usize {
+        number_work(payload_len(response))
+    }
 
     /// Returns the model that has to be described to decode the request, if one has to be.
     fn described(&self) -> Option<&ModelRef> {
@@ -101,7 +127,7 @@ pub(crate) fn answer<P: Protocol>(
     let (id, trace) = (ctx.id.clone(), ctx.traceparent.clone());
     // `infer` keeps the deadline itself. A timer over all steps is for those who asked for one, and
     // for requests whose other steps wait too; the rest need not pay for it.
-    let needs_timer = is_asked_for || P::raw_len(&raw) >= OFFLOAD_BYTES;
+    let needs_timer = is_asked_for || protocol.decode_work(&raw) >= OFFLOAD_BYTES;
     let bill = needs_timer.then(|| bill_of(&mut ctx));
     let steps = run_steps(app, protocol, raw, ctx, started);
     let in_time = if let Some(bill) = bill {
@@ -126,7 +152,7 @@ async fn run_steps<P: Protocol>(
         wake.await?;
         started = Instant::now();
     }
-    let mut request = if P::raw_len(&raw) < OFFLOAD_BYTES {
+    let mut request = if protocol.decode_work(&raw) < OFFLOAD_BYTES {
         protocol.decode(raw, app)?
     } else {
         let decoding = decode_elsewhere(app.clone(), protocol, raw);
@@ -150,8 +176,7 @@ async fn run_steps<P: Protocol>(
 /// Encodes the answer, elsewhere if that takes long.
 async fn finish<P: Protocol>(protocol: P, response: InferResponse, decode: Duration) -> Result<Answer<P::Reply>> {
     let (version, cache, cost) = (response.model.version, response.cache, response.cost);
-    let is_small = response.outputs.iter().map(Tensor::payload_len).sum::<usize>() < OFFLOAD_BYTES;
-    let reply = if is_small {
+    let reply = if protocol.encode_work(&response) < OFFLOAD_BYTES {
         encode(&protocol, response, decode)
     } else {
         Box::pin(offload(move || encode(&protocol, response, decode))).await.and_then(|encoded| encoded)
@@ -250,7 +275,7 @@ pub(crate) async fn pieces<P: Protocol + Sync>(
 }
 
 async fn piece<P: Protocol + Sync>(protocol: Arc<P>, response: InferResponse, decode: Duration) -> Result<P::Reply> {
-    match response.outputs.iter().map(Tensor::payload_len).sum::<usize>() < OFFLOAD_BYTES {
+    match protocol.encode_work(&response) < OFFLOAD_BYTES {
         true => encode(&*protocol, response, decode),
         false => offload(move || encode(&*protocol, response, decode)).await?,
     }
@@ -258,7 +283,7 @@ async fn piece<P: Protocol + Sync>(protocol: Arc<P>, response: InferResponse, de
 
 /// Decodes a request, elsewhere if that takes long.
 async fn read<P: Protocol>(app: &Arc<App>, mut protocol: P, raw: P::Raw) -> Result<(P, InferRequest)> {
-    if P::raw_len(&raw) < OFFLOAD_BYTES {
+    if protocol.decode_work(&raw) < OFFLOAD_BYTES {
         let request = protocol.decode(raw, app)?;
         return complete(protocol, request).await;
     }

@@ -18,8 +18,8 @@ use tokio::sync::oneshot;
 #[derive(Debug, Default)]
 pub struct EventLoops {
     loops: Box<[EventLoop]>,
-    /// Where the search for a place begins.
-    next: AtomicUsize,
+    /// How many connections came so far.
+    n_came: AtomicUsize,
 }
 
 #[derive(Debug)]
@@ -27,6 +27,8 @@ struct EventLoop {
     handle: Handle,
     /// How many connections it serves.
     n_open: Arc<AtomicUsize>,
+    /// Which was the last that it got.
+    last: AtomicUsize,
     /// Its thread ends when this is dropped.
     _alive: oneshot::Sender<()>,
 }
@@ -43,7 +45,7 @@ impl EventLoops {
     /// Where the system gives no thread or no event queue.
     pub fn start(count: usize) -> io::Result<Self> {
         let loops = (0..count).map(EventLoop::start).collect::<io::Result<_>>()?;
-        Ok(Self { loops, next: AtomicUsize::new(0) })
+        Ok(Self { loops, n_came: AtomicUsize::new(0) })
     }
 
     /// Whether there is any.
@@ -53,11 +55,12 @@ impl EventLoops {
 
     /// Gives a connection to the thread that has the fewest; none: there are no threads.
     pub(crate) fn seat(&self) -> Option<Seat> {
-        // Of those with as few, each in its turn.
-        let begin = self.next.fetch_add(1, Ordering::Relaxed) % self.loops.len().max(1);
-        let (before, from) = self.loops.split_at_checked(begin)?;
-        let event_loop =
-            from.iter().chain(before).min_by_key(|event_loop| event_loop.n_open.load(Ordering::Relaxed))?;
+        // Of those with as few, the one that has waited longest: some connections may never ask.
+        let load = |event_loop: &&EventLoop| {
+            (event_loop.n_open.load(Ordering::Relaxed), event_loop.last.load(Ordering::Relaxed))
+        };
+        let event_loop = self.loops.iter().min_by_key(load)?;
+        event_loop.last.store(self.n_came.fetch_add(1, Ordering::Relaxed) + 1, Ordering::Relaxed);
         event_loop.n_open.fetch_add(1, Ordering::Relaxed);
         Some(Seat { handle: event_loop.handle.clone(), n_open: event_loop.n_open.clone() })
     }
@@ -74,7 +77,7 @@ impl EventLoop {
             runtime.shutdown_background();
         };
         std::thread::Builder::new().name(format!("connections-{idx}")).spawn(run)?;
-        Ok(Self { handle, n_open: Arc::default(), _alive: alive })
+        Ok(Self { handle, n_open: Arc::default(), last: AtomicUsize::new(0), _alive: alive })
     }
 }
 
@@ -126,6 +129,16 @@ mod tests {
         let ids: Vec<_> = (0..4).map(|_| loops.seat().unwrap().handle().id()).collect();
         assert_eq!((ids[0], ids[1]), (ids[2], ids[3]));
         assert_ne!(ids[0], ids[1]);
+    }
+
+    #[test]
+    fn a_connection_that_rests_does_not_bring_two_others_together() {
+        let loops = EventLoops::start(2).unwrap();
+        for _ in 0..3 {
+            let _resting = loops.seat().unwrap();
+            let busy = [loops.seat().unwrap(), loops.seat().unwrap()];
+            assert_ne!(busy[0].handle().id(), busy[1].handle().id());
+        }
     }
 
     #[test]

@@ -13,7 +13,7 @@ use wire::grpc_inference_service_server::{GrpcInferenceService, GrpcInferenceSer
 use wire::{ModelInferRequest, ModelInferResponse};
 
 use super::stream;
-use crate::answer::{Answer, Protocol, answer, log_failure};
+use crate::answer::{Answer, Protocol, answer, log_failure, payload_len};
 use crate::app::App;
 use crate::call::Call;
 use crate::http::oip::{extensions, index, no_cuda_region};
@@ -73,8 +73,12 @@ impl Protocol for Unary {
     type Reply = ModelInferResponse;
     type Refusal = Status;
 
-    fn raw_len(raw: &ModelInferRequest) -> usize {
+    fn decode_work(&self, raw: &ModelInferRequest) -> usize {
         raw_len(raw)
+    }
+
+    fn encode_work(&self, response: &InferResponse) -> usize {
+        payload_len(response)
     }
 
     fn decode(&mut self, raw: ModelInferRequest, app: &App) -> salver_core::Result<InferRequest> {

@@ -17,16 +17,13 @@ use tonic::Status;
 
 use super::oip::raw_len;
 use super::stream::{Answers, STREAM_IN_FLIGHT};
-use crate::answer::log_failure;
+use crate::answer::{OFFLOAD_BYTES, log_failure};
 use crate::app::App;
 use crate::body::BodyError;
 use crate::coding::offload;
 use crate::memory::Held;
 use crate::shared_memory::InUse;
 use crate::trace::Trace;
-
-/// Requests from this size on are decoded away from the async threads.
-const OFFLOAD_BYTES: usize = 1 << 20;
 
 /// What one request gets.
 pub(super) enum Replies {

@@ -16,7 +16,7 @@ use tonic::{Status, Streaming};
 use super::oip::{raw_len, refusal};
 use super::pieces::{self, Merged, Replies};
 use super::turns::Turns;
-use crate::answer::{Answer, Protocol, answer};
+use crate::answer::{Answer, Protocol, answer, payload_len};
 use crate::app::App;
 use crate::body::BodyError;
 use crate::connection::Shutdown;
@@ -53,8 +53,12 @@ impl Protocol for Streamed {
     type Reply = ModelStreamInferResponse;
     type Refusal = Status;
 
-    fn raw_len(raw: &ModelInferRequest) -> usize {
+    fn decode_work(&self, raw: &ModelInferRequest) -> usize {
         raw_len(raw)
+    }
+
+    fn encode_work(&self, response: &InferResponse) -> usize {
+        payload_len(response)
     }
 
     fn decode(&mut self, raw: ModelInferRequest, app: &App) -> salver_core::Result<InferRequest> {

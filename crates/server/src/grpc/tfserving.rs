@@ -12,7 +12,7 @@ use wire::model_service_server::{ModelService, ModelServiceServer};
 use wire::prediction_service_server::{PredictionService, PredictionServiceServer};
 
 use super::oip::{context, note_origin};
-use crate::answer::{Answer, Protocol, answer, log_failure};
+use crate::answer::{Answer, Protocol, answer, log_failure, payload_len};
 use crate::app::App;
 use crate::http::tfserving::{not_found, versions};
 
@@ -59,8 +59,12 @@ impl Protocol for Predict {
     type Reply = wire::PredictResponse;
     type Refusal = Status;
 
-    fn raw_len(raw: &PredictRequest) -> usize {
+    fn decode_work(&self, raw: &PredictRequest) -> usize {
         raw.data_len()
+    }
+
+    fn encode_work(&self, response: &InferResponse) -> usize {
+        payload_len(response)
     }
 
     fn decode(&mut self, raw: PredictRequest, app: &App) -> Result<InferRequest> {
@@ -88,8 +92,12 @@ impl Protocol for OfExamples {
     type Reply = wire::MultiInferenceResponse;
     type Refusal = Status;
 
-    fn raw_len(raw: &Self::Raw) -> usize {
+    fn decode_work(&self, raw: &Self::Raw) -> usize {
         raw.as_ref().map_or(0, codec::examples_len)
+    }
+
+    fn encode_work(&self, response: &InferResponse) -> usize {
+        payload_len(response)
     }
 
     fn described(&self) -> Option<&ModelRef> {

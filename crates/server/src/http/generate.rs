@@ -14,7 +14,7 @@ use salver_protocol::{Reply, oip_rest};
 use super::AppState;
 use super::exchange;
 use super::target::Target;
-use crate::answer::Protocol;
+use crate::answer::{Protocol, text_work};
 use crate::app::App;
 
 /// One generate request.
@@ -35,8 +35,8 @@ impl Protocol for Generate {
     type Reply = Reply;
     type Refusal = Reply;
 
-    fn raw_len(raw: &Bytes) -> usize {
-        raw.len()
+    fn decode_work(&self, raw: &Bytes) -> usize {
+        text_work(raw.len())
     }
 
     // Only the model tells inputs from parameters.

@@ -13,7 +13,7 @@ use salver_protocol::mlflow_scoring::{self, ContentType};
 
 use super::AppState;
 use super::exchange::{self, plain_response};
-use crate::answer::Protocol;
+use crate::answer::{Protocol, text_work};
 use crate::app::App;
 
 /// The MLflow whose protocol is spoken.
@@ -29,8 +29,8 @@ impl Protocol for Invocation {
     type Reply = Reply;
     type Refusal = Reply;
 
-    fn raw_len(raw: &Bytes) -> usize {
-        raw.len()
+    fn decode_work(&self, raw: &Bytes) -> usize {
+        text_work(raw.len())
     }
 
     fn described(&self) -> Option<&ModelRef> {

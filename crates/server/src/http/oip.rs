@@ -8,7 +8,7 @@ use axum::extract::{Path, State};
 use bytes::Bytes;
 use http::request::Parts;
 use http::{HeaderMap, Request, Response};
-use salver_core::{BoxFuture, Error, ErrorKind, InferRequest, InferResponse, ModelRef, ModelState, Result};
+use salver_core::{BoxFuture, Error, ErrorKind, InferRequest, InferResponse, ModelRef, ModelState, Result, Tensor};
 use salver_jobs::{Content, Form};
 use salver_protocol::oip_rest::{self, ReplyOptions};
 use salver_protocol::{Limits, Reply};
@@ -16,7 +16,7 @@ use salver_protocol::{Limits, Reply};
 use super::AppState;
 use super::exchange::{self, INFERENCE_HEADER_LEN, manage, plain_response, reply_or};
 use super::target::Target;
-use crate::answer::Protocol;
+use crate::answer::{Protocol, number_work, text_work};
 use crate::app::App;
 use crate::call::Call;
 use crate::shared_memory::InUse;
@@ -57,8 +57,9 @@ impl Protocol for OipRest {
     type Reply = Reply;
     type Refusal = Reply;
 
-    fn raw_len(raw: &Bytes) -> usize {
-        raw.len()
+    fn decode_work(&self, raw: &Bytes) -> usize {
+        let text = self.header_len.unwrap_or(raw.len()).min(raw.len());
+        text_work(text).saturating_add(raw.len() - text)
     }
 
     fn described(&self) -> Option<&ModelRef> {
@@ -87,6 +88,14 @@ impl Protocol for OipRest {
         let header_len = self.header_len.map(|len| len as u64);
         let ask = || Content { form: Form::Oip, content_type: None, header_len, body: raw.clone() };
         app.may_defer(&self.target).then(|| (self.target.clone(), ask()))
+    }
+
+    fn encode_work(&self, response: &InferResponse) -> usize {
+        let work = |output: &Tensor| match self.options.is_text(output.name()) {
+            true => number_work(output.payload_len()),
+            false => output.payload_len(),
+        };
+        response.outputs.iter().map(work).fold(0, usize::saturating_add)
     }
 
     fn encode(&self, response: &InferResponse) -> Result<Reply> {

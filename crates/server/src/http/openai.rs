@@ -15,7 +15,7 @@ use salver_protocol::openai::{self, Options};
 
 use super::AppState;
 use super::exchange;
-use crate::answer::Protocol;
+use crate::answer::{Protocol, text_work};
 use crate::app::App;
 
 struct Embeddings {
@@ -27,8 +27,8 @@ impl Protocol for Embeddings {
     type Reply = Reply;
     type Refusal = Reply;
 
-    fn raw_len(raw: &Bytes) -> usize {
-        raw.len()
+    fn decode_work(&self, raw: &Bytes) -> usize {
+        text_work(raw.len())
     }
 
     fn decode(&mut self, raw: Bytes, app: &App) -> Result<InferRequest> {
@@ -65,8 +65,8 @@ impl Protocol for Chat {
     type Reply = Reply;
     type Refusal = Reply;
 
-    fn raw_len(raw: &Bytes) -> usize {
-        raw.len()
+    fn decode_work(&self, raw: &Bytes) -> usize {
+        text_work(raw.len())
     }
 
     fn decode(&mut self, raw: Bytes, app: &App) -> Result<InferRequest> {

@@ -12,7 +12,7 @@ use salver_protocol::{Reply, plain};
 use super::AppState;
 use super::exchange::{self, reply_or, response};
 use super::target::Target;
-use crate::answer::Protocol;
+use crate::answer::{Protocol, text_work};
 use crate::app::App;
 
 struct Plain {
@@ -25,8 +25,10 @@ impl Protocol for Plain {
     type Reply = Reply;
     type Refusal = Reply;
 
-    fn raw_len(raw: &Bytes) -> usize {
-        raw.len()
+    fn decode_work(&self, raw: &Bytes) -> usize {
+        // A picture is a tensor as it is.
+        let is_picture = self.content_type.as_deref().is_some_and(|kind| kind.starts_with("image/"));
+        if is_picture { raw.len() } else { text_work(raw.len()) }
     }
 
     fn described(&self) -> Option<&ModelRef> {

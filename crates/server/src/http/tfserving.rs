@@ -18,7 +18,7 @@ use salver_protocol::{Reply, openai};
 
 use super::AppState;
 use super::exchange::{self, plain_response, reply_or};
-use crate::answer::Protocol;
+use crate::answer::{Protocol, text_work};
 use crate::app::App;
 
 /// A path under `/v1`, taken apart.
@@ -182,8 +182,8 @@ impl Protocol for Predict {
     type Reply = Reply;
     type Refusal = Reply;
 
-    fn raw_len(raw: &Bytes) -> usize {
-        raw.len()
+    fn decode_work(&self, raw: &Bytes) -> usize {
+        text_work(raw.len())
     }
 
     fn described(&self) -> Option<&ModelRef> {
@@ -218,8 +218,8 @@ impl Protocol for OfExamples {
     type Reply = Reply;
     type Refusal = Reply;
 
-    fn raw_len(raw: &Bytes) -> usize {
-        raw.len()
+    fn decode_work(&self, raw: &Bytes) -> usize {
+        text_work(raw.len())
     }
 
     fn described(&self) -> Option<&ModelRef> {
