@@ -190,8 +190,8 @@ def test_asyncio_clients(server, client, protocol, region):
 
 
 @pytest.mark.parametrize("protocol", ["grpc"])
-def test_streams(client, region):
-    value = SAMPLES["fp32"][1]
+@pytest.mark.parametrize("value", [SAMPLES["fp32"][1], np.arange(4e6, dtype=np.float32).reshape(4, -1)], ids=["small", "large"])
+def test_streams(client, region, value):
     (source, into), (target, out) = region(value.nbytes), region(value.nbytes)
     shm.set_shared_memory_region(source, [value])
     answers = queue.Queue()
