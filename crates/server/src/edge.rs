@@ -14,10 +14,11 @@ use std::task::{Context, Poll};
 use axum::Router;
 use axum::body::Body;
 use bytes::Bytes;
-use futures::FutureExt;
-use http::header::{CONNECTION, CONTENT_TYPE, TRANSFER_ENCODING};
+use futures::{FutureExt, StreamExt, TryStreamExt, stream};
+use http::header::{CONNECTION, CONTENT_TYPE, EXPECT, TRANSFER_ENCODING};
 use http::{HeaderMap, HeaderValue, Request, Response, StatusCode, Version};
-use http_body::{Frame, SizeHint};
+use http_body::{Body as _, Frame, SizeHint};
+use http_body_util::{BodyExt, BodyStream, StreamBody};
 use hyper::body::Incoming;
 use salver_core::BoxFuture;
 use salver_protocol::Reply;
@@ -176,15 +177,19 @@ impl Edge {
         match family {
             Family::Http(_) => {
                 let elsewhere = self.elsewhere.as_ref().filter(|_| routes::may_take_long(request.uri().path()));
-                let request = match routes::is_upload(&request) {
+                let is_upload = routes::is_upload(&request);
+                let request = match is_upload {
                     // A file goes to its place as it comes: its size has no limit, only its speed.
                     true => request.map(|body| Body::new(GuardedBody::passing(body, Some(rate)))),
                     false => request.map(|body| Body::new(guard(body, limits.body_bytes))),
                 };
-                let routed = self.http.clone().oneshot(request).map(certain);
+                let http = self.http.clone();
                 match elsewhere {
-                    Some(elsewhere) => Box::pin(run_on(elsewhere, routed)),
-                    None => Box::pin(routed),
+                    Some(elsewhere) => Box::pin(async move {
+                        let request = if is_upload { request } else { begin_reading(request).await };
+                        run_on(elsewhere, http.oneshot(request).map(certain)).await
+                    }),
+                    None => Box::pin(http.oneshot(request).map(certain)),
                 }
             }
             // A stream is as long as its client wants; each of its messages is bounded by tonic.
@@ -197,6 +202,27 @@ impl Edge {
             }
         }
     }
+}
+
+/// Reads what comes first of a body, which of most is all. A connection ends where a request's body
+/// is still under way when it is answered; elsewhere, an answer that needs no body is made at once.
+async fn begin_reading(request: Request<Body>) -> Request<Body> {
+    let (parts, mut body) = request.into_parts();
+    // Who waits to be told to go on may be refused first.
+    if body.is_end_stream() || parts.headers.contains_key(EXPECT) {
+        return Request::from_parts(parts, body);
+    }
+    let body = match body.frame().await.map(|frame| frame.map(Frame::into_data)) {
+        None => Body::empty(),
+        Some(Ok(Ok(data))) if body.is_end_stream() => Body::from(data),
+        Some(first) => {
+            let first = first.map(|data| Frame::data(data.unwrap_or_default()));
+            let frames = stream::iter([first]).chain(BodyStream::new(body));
+            // What is wrong with a body is told from the error itself.
+            Body::new(StreamBody::new(frames.map_err(axum::Error::into_inner)))
+        }
+    };
+    Request::from_parts(parts, body)
 }
 
 /// Answers a request on another runtime. Dropped, it goes no further there.

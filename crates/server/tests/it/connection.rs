@@ -128,3 +128,54 @@ async fn garbage_is_refused() {
     }
     assert_eq!(server.get("/v2").await.status, 200);
 }
+
+/// Answered where work takes long: on other threads than the connection's.
+const INDEX: &str = "/v2/repository/index";
+
+/// Waits until the server has seen what was sent before.
+async fn let_it_look(server: &TestServer) {
+    for _ in 0..4 {
+        assert_eq!(server.get("/health").await.status, 200);
+    }
+}
+
+#[tokio::test]
+async fn a_body_that_nobody_reads_does_not_end_the_connection() {
+    let server = TestServer::start().await;
+    let mut raw = server.raw().await;
+    raw.send("POST /api/nowhere HTTP/1.1\r\nHost: localhost\r\nContent-Length: 2\r\n\r\n").await;
+    let_it_look(&server).await;
+    raw.send("{}").await;
+    let reply = raw.reply().await.unwrap();
+    assert_eq!((reply.status, reply.closes()), (404, false));
+    assert_eq!(raw.get("/health", "").await.status, 200);
+}
+
+#[tokio::test]
+async fn a_body_in_pieces_is_read_whole_on_other_threads() {
+    let server = TestServer::start().await;
+    let mut raw = server.raw().await;
+    raw.send(format!("POST {INDEX} HTTP/1.1\r\nHost: localhost\r\nContent-Length: 15\r\n\r\n{{\"ready\"")).await;
+    let_it_look(&server).await;
+    raw.send(": tru").await;
+    let_it_look(&server).await;
+    raw.send("e}").await;
+    assert_eq!(raw.reply().await.unwrap().status, 200);
+    let reply = raw.post(INDEX, "", "{\"ready\": tru").await;
+    assert_eq!(reply.status, 400, "{}", reply.text());
+}
+
+#[tokio::test]
+async fn a_body_that_is_too_large_is_refused_on_other_threads_too() {
+    let server = TestServer::with(|options| options.limits.body_bytes = 1000).await;
+    for first in [10, 2000] {
+        let mut raw = server.raw().await;
+        let piece = |len: usize| format!("{len:x}\r\n{}\r\n", " ".repeat(len));
+        raw.send(format!("POST {INDEX} HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n")).await;
+        raw.send(piece(first)).await;
+        let_it_look(&server).await;
+        raw.send(piece(1500)).await;
+        let reply = raw.reply().await.unwrap();
+        assert_eq!((reply.status, reply.closes()), (413, true), "{first}");
+    }
+}
