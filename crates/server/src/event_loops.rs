@@ -114,13 +114,14 @@ mod tests {
         let loops = EventLoops::start(3).unwrap();
         let mut seats: Vec<Seat> = (0..9).map(|_| loops.seat().unwrap()).collect();
         assert_eq!(counts(&loops), [3, 3, 3]);
-        // Two of one thread end: it gets the next two.
+        // Those of one thread end: it gets the next three.
         let first = seats[0].n_open.clone();
         let (ended, kept): (Vec<Seat>, Vec<Seat>) = seats.drain(..).partition(|seat| Arc::ptr_eq(&seat.n_open, &first));
-        drop(ended.into_iter().take(2).collect::<Vec<_>>());
+        drop(ended);
         seats = kept;
-        seats.extend([loops.seat().unwrap(), loops.seat().unwrap()]);
-        assert!(seats.iter().rev().take(2).all(|seat| Arc::ptr_eq(&seat.n_open, &first)));
+        seats.extend((0..3).map(|_| loops.seat().unwrap()));
+        assert!(seats.iter().rev().take(3).all(|seat| Arc::ptr_eq(&seat.n_open, &first)));
+        assert_eq!(counts(&loops), [3, 3, 3]);
     }
 
     #[test]
