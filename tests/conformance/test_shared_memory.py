@@ -393,6 +393,68 @@ def test_a_request_takes_no_more_than_a_body_may(server, client, region):
     assert server.request("POST", "/v2/models/identity_bytes/infer", body=body).status == 413
 
 
+def mirrored(client, protocol, name, size, offset=0):
+    """Asks for a window of float32 to be read from a region, and written to it again."""
+    module = CLIENTS[protocol]
+    given, wanted = tensor(module, "INPUT0", "FP32", (1, size // 4)), module.InferRequestedOutput("OUTPUT0")
+    given.set_shared_memory(name, size, offset)
+    wanted.set_shared_memory(name, size, offset)
+    return client.infer("identity_fp32", [given], outputs=[wanted])
+
+
+def test_holes_are_zeros_and_take_no_memory_to_read(client, protocol, region):
+    size = 1 << 20
+    (_, into), (_, out) = region(1, register=False), region(size)
+    os.truncate(object_file(into), size)
+    client.register_system_shared_memory(into, f"/{into}", size)
+    module = CLIENTS[protocol]
+    given, wanted = tensor(module, "INPUT0", "FP32", (1, size // 4)), module.InferRequestedOutput("OUTPUT0")
+    given.set_shared_memory(into, size)
+    wanted.set_shared_memory(out, size)
+    for content in (bytes(size), b"\1" * 4096 + bytes(size - 4096)):
+        with open(object_file(out), "r+b") as file:
+            file.write(b"\xff" * size)
+        client.infer("identity_fp32", [given], outputs=[wanted])
+        assert open(object_file(out), "rb").read() == content
+        assert os.stat(object_file(into)).st_blocks * 512 <= 4096
+        with open(object_file(into), "r+b") as file:
+            file.write(b"\1" * 4096)
+
+
+def test_what_was_truncated_and_made_longer_again_is_as_good_as_new(client, protocol, region):
+    size = 1 << 18
+    _, name = region(size)
+    for round in range(1, 4):
+        content = np.full(size // 4, round, np.float32).tobytes()
+        with open(object_file(name), "r+b") as file:
+            file.write(content)
+        mirrored(client, protocol, name, size)
+        assert open(object_file(name), "rb").read() == content
+        os.truncate(object_file(name), 4096 * (round - 1))
+        with pytest.raises(InferenceServerException, match="was truncated since it was registered"):
+            mirrored(client, protocol, name, size)
+        os.truncate(object_file(name), size)
+
+
+def test_memory_of_clients_is_not_taken_for_that_of_models(start):
+    """What is mapped is resident in the process, but no model has to leave for it."""
+    server = start(MODELS / "triton", "--allow-client-shm", "--memory-limit", "4GB")
+    window, size, name = 16 << 20, 256 << 20, f"salver_test_{os.getpid()}_{next(COUNTER)}"
+    handle = shm.create_shared_memory_region(name, f"/{name}", size, create_only=True)
+    try:
+        with open(object_file(name), "r+b") as file:
+            for _ in range(size // window):
+                file.write(bytes(window))
+        with connect(server, "grpc") as client:
+            client.register_system_shared_memory(name, f"/{name}", size)
+            for offset in range(0, size, window):
+                mirrored(client, "grpc", name, window, offset)
+        counted = server.get("/api/v1/models").json()["memory"]["resident_bytes"]
+        assert server.rss_kib() * 1024 - counted >= 0.9 * size
+    finally:
+        shm.destroy_shared_memory_region(handle)
+
+
 def test_an_owner_that_truncates_meanwhile_harms_nobody(server, client, protocol, region):
     module, value = CLIENTS[protocol], np.ones((1, 65536), np.float32)
     (_, into), (_, out) = region(value.nbytes), region(value.nbytes)

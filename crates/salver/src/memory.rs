@@ -24,7 +24,8 @@ impl std::fmt::Debug for ServerMemory {
 
 impl Meter for ServerMemory {
     fn resident_bytes(&self) -> u64 {
-        salver_telemetry::resident_bytes().unwrap_or_default() + self.workers.resident_bytes()
+        let all = salver_telemetry::resident_bytes().unwrap_or_default();
+        all.saturating_sub(resident_client_bytes()) + self.workers.resident_bytes()
     }
 
     fn release(&self) {
@@ -34,6 +35,16 @@ impl Meter for ServerMemory {
         // SAFETY: declared as in `mimalloc.h`; it may be called at any time, from any thread, and
         // touches only what is free.
         unsafe { mi_collect(true) };
+    }
+}
+
+/// What of the process's memory is that of clients: no model leaves for it. What is mapped may not
+/// be resident, and what is resident may be what is shared with workers; the lesser of the two is
+/// wrong by no more than the latter.
+fn resident_client_bytes() -> u64 {
+    match salver_server::mapped_client_bytes() {
+        0 => 0,
+        mapped => salver_telemetry::resident_shared_bytes().unwrap_or_default().min(mapped),
     }
 }
 

@@ -44,6 +44,7 @@ use tokio_util::task::TaskTracker;
 pub use crate::event_loops::EventLoops;
 pub use crate::job_work::JobWork;
 pub use crate::limits::Limits;
+pub use crate::shared_memory::mapped_client_bytes;
 
 use crate::app::App;
 use crate::connection::Shutdown;

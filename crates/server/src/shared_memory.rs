@@ -4,6 +4,7 @@
 //! Regions are registered by name and belong to no connection. The server's own memory has no name
 //! in any folder, so no key leads to it. How a region is reached stands in [`region`].
 
+mod mapping;
 mod region;
 
 use std::collections::BTreeMap;
@@ -16,6 +17,7 @@ use rustix::process::{Resource, getrlimit};
 use salver_core::{Error, ErrorKind, InferRequest, Result};
 use salver_protocol::shared_memory::{Region, Shared, SharedInput, Window};
 
+pub use self::mapping::mapped_client_bytes;
 use self::region::{Opened, View};
 use crate::app::App;
 use crate::body::BodyError;
@@ -73,10 +75,15 @@ impl Regions {
 
     /// Takes a name away, or all of them. Requests that have begun keep what they use.
     pub(crate) fn unregister(&self, name: Option<&str>) {
-        match name {
-            Some(name) => drop(self.write().remove(name)),
-            None => self.write().clear(),
-        }
+        let mut regions = self.write();
+        let left = match name {
+            Some(name) => regions.remove_entry(name).into_iter().collect(),
+            None => std::mem::take(&mut *regions),
+        };
+        // Requests look regions up on the threads that read sockets, and giving much memory back takes
+        // its time.
+        drop(regions);
+        drop(left);
     }
 
     /// Lists one region or all of them, by name.

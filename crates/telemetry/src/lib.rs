@@ -16,5 +16,5 @@ pub use metrics::{
     ModelMetrics, Outcome, RemoteMetrics, RemoteOutcome, Replaced, TaskMetrics, Timing, TritonCacheCounters,
     TritonCounters,
 };
-pub use process::resident_bytes;
+pub use process::{resident_bytes, resident_shared_bytes};
 pub use striped::{stripe, striped, stripes};

@@ -61,6 +61,18 @@ fn resident_pages(statm: &str) -> Option<u64> {
     statm.split_ascii_whitespace().nth(1)?.parse().ok()
 }
 
+/// Returns how much of that memory is shared with other processes by way of a file system in memory,
+/// as `/dev/shm` is one, where the system tells.
+pub fn resident_shared_bytes() -> Option<u64> {
+    resident_shared_kib(&fs::read_to_string("/proc/self/status").ok()?)?.checked_mul(1024)
+}
+
+/// The figure `RssShmem` of `status`, see `proc_pid_status(5)`.
+fn resident_shared_kib(status: &str) -> Option<u64> {
+    let figure = status.lines().find_map(|line| line.strip_prefix("RssShmem:"))?;
+    figure.trim().strip_suffix("kB")?.trim_end().parse().ok()
+}
+
 fn open_files() -> Option<u64> {
     let entries = fs::read_dir("/proc/self/fd").ok()?.count();
     // The folder that is being read is one of them.
@@ -70,6 +82,16 @@ fn open_files() -> Option<u64> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_is_shared_stands_in_a_line_of_its_own() {
+        let status =
+            "Name:\tsalver\nRssAnon:\t     128 kB\nRssFile:\t    1664 kB\nRssShmem:\t      96 kB\nThreads:\t1\n";
+        assert_eq!(resident_shared_kib(status), Some(96));
+        for without in ["", "RssShmem:", "RssShmem:\t kB", "RssShmem:\t 96", "RssShmem: x kB"] {
+            assert_eq!(resident_shared_kib(without), None, "{without:?}");
+        }
+    }
 
     #[test]
     fn the_resident_set_is_the_second_figure() {

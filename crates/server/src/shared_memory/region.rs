@@ -1,8 +1,9 @@
 //! How one region is opened, read and written.
 //!
-//! Through its descriptor, never through a mapping: its owner may shorten it at any time, and who
-//! touches what a mapping has lost is killed. A short read is an error instead. Each byte is copied
-//! once, and nothing looks at it before: the owner may write meanwhile.
+//! Through a [`Mapping`], which is fast, where all that is asked for is there; else through its
+//! descriptor, which says what is wrong. Touching a hole would take memory for it. Each byte is
+//! copied once, and nothing looks at it before: the owner may write meanwhile, and shorten the object
+//! at any time.
 
 use std::fs::File;
 use std::io;
@@ -13,10 +14,12 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use rustix::buffer::spare_capacity;
-use rustix::fs::{Mode, OFlags, openat};
+use rustix::fs::{Mode, OFlags, SeekFrom, openat, seek};
 use rustix::process::{Resource, getrlimit};
 use salver_core::{Error, Result};
 use salver_protocol::shared_memory::{Region, Window};
+
+use super::mapping::Mapping;
 
 /// Names that Triton keeps for itself.
 const RESERVED: &str = "triton_python_backend_shm_region_";
@@ -37,6 +40,7 @@ pub(super) fn open_folder(path: &Path) -> Result<OwnedFd> {
 pub(super) struct Opened {
     region: Region,
     file: File,
+    mapping: Option<Mapping>,
 }
 
 impl Opened {
@@ -70,7 +74,8 @@ impl Opened {
                 region.byte_size, region.offset, region.key
             )));
         }
-        Ok(Self { region, file })
+        let mapping = Mapping::new(&file, region.offset, region.byte_size);
+        Ok(Self { region, file, mapping })
     }
 
     pub(super) fn region(&self) -> &Region {
@@ -127,6 +132,9 @@ impl View {
     /// `InvalidInput` where the region became shorter.
     pub(super) fn read(&self) -> Result<Bytes> {
         let len = usize::try_from(self.len).map_err(|_| self.truncated())?;
+        if let Some(data) = self.mapped(self.len).and_then(|(mapping, at)| mapping.copy_out(at, len)) {
+            return Ok(data.into());
+        }
         let mut data = Vec::with_capacity(len);
         while data.len() < len {
             let at = self.at.saturating_add(data.len() as u64);
@@ -149,6 +157,9 @@ impl View {
         if data.len() as u64 > self.len {
             return Err(self.failed("written", io::ErrorKind::FileTooLarge.into()));
         }
+        if self.mapped(data.len() as u64).and_then(|(mapping, at)| mapping.copy_in(at, data)).is_some() {
+            return Ok(());
+        }
         let end = self.at.saturating_add(data.len() as u64);
         let found = self.opened.file.metadata().map_err(|error| self.failed("written", error))?;
         // An owner who shortens it right now gets some of it back, which is theirs to do.
@@ -156,6 +167,17 @@ impl View {
             return Err(self.truncated());
         }
         self.opened.file.write_all_at(data, self.at).map_err(|error| self.failed("written", error))
+    }
+
+    /// Returns the mapping and the place of the window in it, where its first `len` bytes are there
+    /// without a hole.
+    fn mapped(&self, len: u64) -> Option<(&Mapping, u64)> {
+        let Opened { region, file, mapping } = &*self.opened;
+        let mapping = mapping.as_ref()?;
+        // The end of a file is a hole too. Nothing else uses the position that this moves.
+        let hole = seek(file, SeekFrom::Hole(self.at)).ok()?;
+        let is_there = self.at.checked_add(len).is_some_and(|end| end <= hole);
+        is_there.then(|| (mapping, self.at.saturating_sub(region.offset)))
     }
 
     fn truncated(&self) -> Error {
