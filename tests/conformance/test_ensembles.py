@@ -179,6 +179,36 @@ model  = "chain"
 model  = "ways"
 inputs = { x = "chain.y" }
 """,
+    # Rows of one request come back in different lengths.
+    "uneven": """
+[[step]]
+name   = "gate"
+model  = "total"
+[[step]]
+model  = "grow"
+when   = "gate.t > 0"
+[[step]]
+model  = "keep"
+[[output]]
+name = "y"
+from = ["grow.y", "keep.y"]
+""",
+    "uneven_inside": """
+[[step]]
+name   = "gate"
+model  = "total"
+[[step]]
+model  = "grow"
+when   = "gate.t > 0"
+[[step]]
+model  = "keep"
+[[step]]
+model  = "total"
+inputs = { x = ["grow.y", "keep.y"] }
+[[output]]
+name = "t"
+from = "total.t"
+""",
     "nothing": '[[step]]\nmodel = "inc"\ninputs = { x = 1 }\n',
 }
 
@@ -187,6 +217,10 @@ inputs = { x = "chain.y" }
 def models(tmp_path_factory):
     folder = parts(tmp_path_factory.mktemp("models"))
     put(folder, "whole", WHOLE)
+    free = rows("K")
+    put(folder, "grow", graph([node("Concat", "x x", "y", axis=1)], {"x": free}, {"y": rows("L")}))
+    put(folder, "keep", graph([node("Identity", "x", "y")], {"x": free}, {"y": free}))
+    put(folder, "total", graph([node("ReduceSum", "x last", "t", keepdims=1)], {"x": free}, {"t": rows(1)}, last=[1]))
     for name, text in ENSEMBLES.items():
         put(folder, name, text)
     return folder
@@ -270,6 +304,22 @@ def test_rows_without_an_answer_take_the_next_source(server):
     expected = np.where(x.sum(1, keepdims=True) > 0, 2 * (x + 10), x)
     same(ask(server, "found", x=x), {"y": expected})
     same(ask(server, "found", x=-abs(x)), {"y": -abs(x)})
+
+
+def test_rows_of_different_lengths_do_not_share_an_answer(server):
+    long, short = f32([1, 2]), f32([-1, 0])
+    both = np.concatenate([long, short])
+    for name, output, expected, said in (
+        ("uneven", "y", (f32([1, 2, 1, 2]), short), "rows of 'y'"),
+        ("uneven_inside", "t", (f32([6]), f32([-1])), "step 'total': rows of 'x'"),
+    ):
+        for x, value in zip((long, short), expected, strict=True):
+            same(ask(server, name, x=x), {output: value})
+            same(ask(server, name, x=np.repeat(x, 2, 0)), {output: np.repeat(value, 2, 0)})
+        answer = infer(server, name, x=both)
+        assert answer.status_code == 400, answer.text
+        assert f"{said} have different shapes, [1,4] and [1,2]" in answer.json()["error"]
+        assert "send fewer rows in a request" in answer.json()["error"]
 
 
 def test_texts_go_through_and_decide(server):

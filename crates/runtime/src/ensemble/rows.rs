@@ -16,7 +16,8 @@ pub(crate) fn select(tensor: &Tensor, which: impl Iterator<Item = usize> + Clone
 /// Returns a tensor of the rows `which` of `tensors`: each a tensor's place, and a row of it.
 ///
 /// # Errors
-/// `Engine` where the tensors differ in more than their rows, or a row is not there.
+/// `InvalidInput` where rows have different shapes: each is right, but no tensor holds both. `Engine`
+/// where the types differ, or a row is not there.
 pub(crate) fn pick(
     name: &Arc<str>,
     tensors: &[&Tensor],
@@ -25,14 +26,16 @@ pub(crate) fn pick(
     let Some(first) = tensors.first() else {
         return Err(Error::engine(format!("no value for '{name}'")));
     };
+    if let Some(odd) = tensors.iter().find(|odd| odd.dtype() != first.dtype()) {
+        return Err(Error::engine(format!("'{name}' is {} and {}", first.dtype(), odd.dtype())));
+    }
     let row_shape = |tensor: &Tensor| tensor.shape().with_rows(1);
-    if let Some(odd) = tensors.iter().find(|odd| odd.dtype() != first.dtype() || row_shape(odd) != row_shape(first)) {
-        return Err(Error::engine(format!(
-            "rows of '{name}' do not fit together: {} {} and {} {}",
-            first.dtype(),
-            first.shape(),
-            odd.dtype(),
-            odd.shape()
+    if let Some(odd) = tensors.iter().find(|odd| row_shape(odd) != row_shape(first)) {
+        return Err(Error::invalid_input(format!(
+            "rows of '{name}' have different shapes, {} and {}, which one tensor cannot hold: send fewer rows in a \
+             request",
+            row_shape(first),
+            row_shape(odd)
         )));
     }
     let gone = || Error::engine(format!("a row of '{name}' is not there"));
@@ -60,7 +63,7 @@ pub(crate) fn pick(
 /// Puts tensors behind each other, row by row. One alone is not copied.
 ///
 /// # Errors
-/// `Engine` where they differ in more than their rows.
+/// `InvalidInput` where their rows have different shapes, `Engine` where the types differ.
 pub(crate) fn concat(name: &Arc<str>, mut tensors: Vec<Tensor>) -> Result<Tensor> {
     if tensors.len() == 1 {
         return Ok(tensors.remove(0));
@@ -124,6 +127,7 @@ fn row_elements(tensor: &Tensor) -> usize {
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
+    use salver_core::ErrorKind;
     use salver_testkit::{tensor, text};
 
     use super::*;
@@ -147,7 +151,11 @@ mod tests {
     fn rows_of_other_shapes_do_not_fit_together() {
         let (narrow, wide) = (tensor("x", &[1, 2], &[0f32, 1.]), tensor("x", &[1, 3], &[0f32, 1., 2.]));
         let error = concat(&"x".into(), vec![narrow, wide]).unwrap_err();
-        assert!(error.message().contains("FP32 [1,2] and FP32 [1,3]"), "{error}");
+        assert_eq!(error.kind(), ErrorKind::InvalidInput);
+        assert!(error.message().contains("rows of 'x' have different shapes, [1,2] and [1,3]"), "{error}");
+        let bytes = tensor("x", &[1, 2], &[0u8, 1]);
+        let error = concat(&"x".into(), vec![tensor("x", &[1, 2], &[0f32, 1.]), bytes]).unwrap_err();
+        assert_eq!((error.kind(), error.message()), (ErrorKind::Engine, "'x' is FP32 and UINT8"));
     }
 
     proptest! {

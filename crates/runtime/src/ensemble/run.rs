@@ -110,7 +110,8 @@ impl<'a> Run<'a> {
                 let nothing = node.outputs.iter().map(|(_, place)| (*place, Value::ABSENT)).collect();
                 return std::future::ready((idx, Ok(nothing))).boxed();
             }
-            Err(error) => return std::future::ready((idx, Err(in_step(node, error)))).boxed(),
+            // Nobody was called yet: what does not fit is the request's, whatever the step reads.
+            Err(error) => return std::future::ready((idx, Err(error.context(step_name(node))))).boxed(),
         };
         async move {
             let timer = node.counters.start();
@@ -300,5 +301,9 @@ fn in_step(node: &Node, error: Error) -> Error {
         ErrorKind::InvalidInput | ErrorKind::TooLarge if !node.is_first => error.with_kind(ErrorKind::Engine),
         _ => error,
     };
-    error.context(format_args!("step '{}'", node.name))
+    error.context(step_name(node))
+}
+
+fn step_name(node: &Node) -> String {
+    format!("step '{}'", node.name)
 }

@@ -123,7 +123,7 @@ pub(crate) struct Form<'a> {
 /// one.
 ///
 /// # Errors
-/// `Engine` where values do not fit together.
+/// `Engine` where values do not fit together; `InvalidInput` where rows of several sources differ in shape.
 pub(crate) fn gather(form: &Form<'_>, candidates: &[Candidate<'_>], mask: &Mask, n_rows: usize) -> Result<Tensor> {
     match candidates.first() {
         Some(Candidate::Value(value)) if value.mask.covers(mask, n_rows) => {
