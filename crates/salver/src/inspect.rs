@@ -4,8 +4,10 @@
 //! metrics, the task) is shown where there is one.
 
 mod builtin;
+mod declared;
 mod python;
 
+use std::collections::BTreeSet;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -32,12 +34,9 @@ pub(crate) fn run(options: &InspectOptions) -> Result<()> {
     let in_python: Vec<_> = in_python.iter().filter_map(|spec| Some((spec, spec.python.as_ref()?))).collect();
     let (functions, graphs): (Vec<_>, Vec<_>) =
         graphs.into_iter().partition(|spec| matches!(spec.backing, Backing::Builtin(_)));
+    let (graphs, declared): (Vec<_>, Vec<_>) = graphs.into_iter().partition(|spec| spec.backing == Backing::Artifact);
     let mut models = Vec::with_capacity(graphs.len());
     for spec in graphs {
-        if spec.backing != Backing::Artifact {
-            let engine = spec.engine.as_deref().unwrap_or_default();
-            bail!("model {} has no file to inspect: engine = \"{engine}\" needs none beside model.toml", spec.name);
-        }
         let summary = summarize(&spec.artifact)?;
         let task = preview::task(&spec, &summary);
         let info = describe(&spec, &summary, task.as_ref().ok().and_then(Option::as_ref));
@@ -46,7 +45,8 @@ pub(crate) fn run(options: &InspectOptions) -> Result<()> {
     if options.json {
         let of_python = in_python.iter().map(|(spec, python)| python::json(kind, spec, python));
         let of_functions = functions.iter().map(|spec| builtin::json(kind, spec));
-        let all = models.iter().map(Inspected::json).chain(of_python).chain(of_functions);
+        let of_declared = declared.iter().map(|spec| declared::json(kind, spec));
+        let all = models.iter().map(Inspected::json).chain(of_python).chain(of_functions).chain(of_declared);
         let all: Vec<Value> = all.collect();
         return match all.as_slice() {
             [only] => out::json(only),
@@ -56,8 +56,13 @@ pub(crate) fn run(options: &InspectOptions) -> Result<()> {
     models.iter().for_each(Inspected::print);
     in_python.iter().for_each(|(spec, python)| python::print(kind, spec, python));
     functions.iter().for_each(|spec| builtin::print(kind, spec));
-    let flag = if in_python.is_empty() { "" } else { " --allow-python" };
-    out::line(format!("Serve it: salver serve {}{flag}", options.path.display()));
+    declared.iter().for_each(|spec| declared::print(kind, spec));
+    let mut flags: BTreeSet<String> = declared.iter().filter_map(|spec| declared::flag(spec)).collect();
+    if !in_python.is_empty() {
+        flags.insert("--allow-python".to_owned());
+    }
+    let flags: String = flags.iter().map(|flag| format!(" {flag}")).collect();
+    out::line(format!("Serve it: salver serve {}{}", options.path.display(), out::printable(&flags)));
     for model in &models {
         out::line(format!("Ask it:   {}", curl::predict(SERVER, &model.info)));
     }

@@ -107,6 +107,89 @@ fn inspect_shows_what_a_file_takes_gives_and_consists_of() {
 }
 
 #[test]
+fn inspect_shows_models_that_are_made_of_a_file_alone() {
+    let folder = tempfile::tempdir().unwrap();
+    let files = [
+        (
+            "whole",
+            r#"
+            engine = "ensemble"
+            [[step]]
+            model   = "users"
+            present = "found"
+            [[step]]
+            name       = "guess"
+            model      = "writer@live"
+            inputs     = { text = ["users.name", { text = "nobody" }] }
+            when       = "users.age >= 18"
+            timeout_ms = 250
+            fallback   = "other"
+            [[output]]
+            name = "said"
+            from = ["guess.text", { text = "" }]
+            "#,
+        ),
+        (
+            "users",
+            r#"
+            engine = "features"
+            [features]
+            store     = "people"
+            key       = "user"
+            redis_key = "u:{key}:v1"
+            missing   = "skip"
+            [[feature]]
+            name  = "name"
+            dtype = "text"
+            [[feature]]
+            name  = "taste"
+            dtype = "fp32"
+            size  = 8
+            "#,
+        ),
+        (
+            "writer",
+            r#"
+            engine = "http"
+            [remote]
+            api   = "openai-chat"
+            url   = "https://api.example.com/v1"
+            model = "large"
+            "#,
+        ),
+    ];
+    for (name, text) in files {
+        std::fs::create_dir(folder.path().join(name)).unwrap();
+        std::fs::write(folder.path().join(name).join("model.toml"), text).unwrap();
+    }
+    let path = folder.path().to_str().unwrap();
+    let text = succeed(&["inspect", path]);
+    for part in [
+        "2 steps",
+        "other, users, writer@live",
+        "text = users.name or 'nobody'",
+        "when users.age >= 18, within 250ms, else other",
+        "present found",
+        "guess.text or ''",
+        "store 'people', hash u:{user}:v1",
+        "user INT64",
+        "name BYTES, taste FP32[8], found",
+        "OpenAI's chat completions of another server: https://api.example.com/v1, as large",
+        "--feature-store people=URL --remote-allow api.example.com",
+    ] {
+        assert!(text.contains(part), "{part:?} in {text}");
+    }
+    let json: Value = serde_json::from_str(&succeed(&["inspect", path, "--json"])).unwrap();
+    let shown = |name: &str| json.as_array().unwrap().iter().find(|model| model["model"] == name).unwrap().clone();
+    let steps = &shown("whole")["ensemble"]["steps"];
+    assert_eq!(steps[1]["inputs"]["text"], serde_json::json!(["users.name", "'nobody'"]));
+    assert_eq!((&steps[1]["timeout_ms"], &steps[1]["fallback"]), (&Value::from(250), &Value::from("other")));
+    assert_eq!(steps[0]["present"], "found");
+    assert_eq!(shown("users")["features"]["features"][1]["size"], 8);
+    assert_eq!(shown("writer")["remote"]["url"], "https://api.example.com/v1");
+}
+
+#[test]
 fn predict_loads_a_model_from_a_path() {
     let iris = demo_model("iris");
     let iris = iris.to_str().unwrap();
