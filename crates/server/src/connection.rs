@@ -60,7 +60,9 @@ where
     F::Output: Send + 'static,
 {
     fn execute(&self, future: F) {
-        let abort = self.abort.clone();
+        // Boxed, because a task is moved several times until it stands where it runs, and each
+        // `async` around a future has room for it twice.
+        let (abort, future) = (self.abort.clone(), Box::pin(future));
         self.tracker.spawn(async move { abort.run_until_cancelled_owned(future).await });
     }
 }
