@@ -26,6 +26,18 @@ model  = "double"
 inputs = { x = "first.y" }
 """
 
+# What `grow` has seen is twice as long as what only `keep` has.
+UNEVEN = """
+[[step]]
+name   = "gate"
+model  = "total"
+[[step]]
+model  = "grow"
+when   = "gate.t > 0"
+[[step]]
+model  = "keep"
+"""
+
 ENSEMBLES = {
     "chain": f'engine = "ensemble"\nlabels = ["left", "right"]\n{CHAIN}',
     # What reads comes before what is read, and one input feeds two steps.
@@ -180,31 +192,15 @@ model  = "ways"
 inputs = { x = "chain.y" }
 """,
     # Rows of one request come back in different lengths.
-    "uneven": """
-[[step]]
-name   = "gate"
-model  = "total"
-[[step]]
-model  = "grow"
-when   = "gate.t > 0"
-[[step]]
-model  = "keep"
+    "uneven": f"""{UNEVEN}
 [[output]]
 name = "y"
 from = ["grow.y", "keep.y"]
 """,
-    "uneven_inside": """
-[[step]]
-name   = "gate"
-model  = "total"
-[[step]]
-model  = "grow"
-when   = "gate.t > 0"
-[[step]]
-model  = "keep"
+    "uneven_inside": f"""{UNEVEN}
 [[step]]
 model  = "total"
-inputs = { x = ["grow.y", "keep.y"] }
+inputs = {{ x = ["grow.y", "keep.y"] }}
 [[output]]
 name = "t"
 from = "total.t"
