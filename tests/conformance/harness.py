@@ -180,6 +180,19 @@ class Server:
         status = Path(f"/proc/{self.process.pid}/status").read_text()
         return int(re.search(r"VmRSS:\s+(\d+) kB", status)[1])
 
+    def rested_rss_kib(self) -> int:
+        """What stays once freed memory has gone back, which the allocator does about once a second."""
+        end = time.monotonic() + 3
+        least = self.rss_kib()
+        while time.monotonic() < end:
+            time.sleep(0.05)
+            least = min(least, self.rss_kib())
+        return least
+
+    def assert_rss_returns(self, before_kib: int, room_kib: int) -> None:
+        """Memory that was only taken for a moment comes back; what is kept never does."""
+        self.until(lambda: self.rss_kib() - before_kib < room_kib, f"as small as {before_kib} + {room_kib} KiB again")
+
     def log(self) -> str:
         return "\n".join([*self.stdout, *self.stderr])
 

@@ -64,19 +64,15 @@ def test_each_attack_is_refused_and_the_server_goes_on(target, attack):
 
 
 def test_memory_stays_flat_under_all_attacks(target):
-    def least_of(rounds: int) -> int:
-        """Freed memory goes back after a while, so that a single look may come too early."""
-        sizes = []
+    def strike_with_all(rounds: int) -> None:
         for _ in range(rounds):
             for attack in ATTACKS:
                 strike(target, attack)
-            sizes.append(target.rss_kib())
-        return min(sizes)
 
-    least_of(2)
-    settled = least_of(2)
-    after = least_of(2)
-    assert after - settled < 24 << 10, f"{settled} KiB, then {after} KiB"
+    strike_with_all(2)
+    before = target.rested_rss_kib()
+    strike_with_all(4)
+    target.assert_rss_returns(before, 24 << 10)
     assert_answers(target)
 
 
