@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use salver_core::{Error, Result};
-use salver_store::Database;
+use salver_store::{Database, Redis};
 
 use crate::queue::Queue;
 use crate::redis::RedisQueue;
@@ -17,7 +17,7 @@ use crate::sql::SqlQueue;
 pub fn queue_at(url: &str) -> Result<Arc<dyn Queue>> {
     match url.split_once("://").map(|(scheme, _)| scheme) {
         Some("sqlite" | "postgres" | "postgresql") => Ok(Arc::new(SqlQueue::new(Database::lazy(url)?))),
-        Some("redis" | "rediss") => Ok(Arc::new(RedisQueue::new(url)?)),
+        Some(scheme) if Redis::is_scheme(scheme) => Ok(Arc::new(RedisQueue::new(url)?)),
         _ => Err(Error::invalid_input(
             "the queue of jobs: expected sqlite:///PATH, postgres://USER:PASSWORD@HOST/NAME or \
              redis://:PASSWORD@HOST:PORT",
@@ -36,7 +36,7 @@ mod tests {
         assert_eq!(kind("sqlite:///tmp/x.db").unwrap().unwrap(), "SqlQueue");
         assert_eq!(kind("postgres://u:p@h/n").unwrap().unwrap(), "SqlQueue");
         assert_eq!(kind("redis://:p@h:1/2?prefix=x").unwrap().unwrap(), "RedisQueue");
-        for bad in ["kafka://:secret@h", "secret", "redis://:secret@", "rediss://:secret@h", "sqlite://"] {
+        for bad in ["kafka://:secret@h", "secret", "redis://:secret@", "redis://:secret@h?name=x", "sqlite://"] {
             let refusal = queue_at(bad).unwrap_err();
             assert!(!format!("{refusal:?}").contains("secret"), "{refusal:?}");
         }

@@ -52,11 +52,12 @@ impl fmt::Debug for RedisQueue {
 }
 
 impl RedisQueue {
-    /// Names the queue in the Redis at `redis://[[USER]:PASSWORD@]HOST[:PORT][/DB][?prefix=NAME]`. Calls
-    /// answer `NotReady` while it cannot be reached. Call it on a Tokio runtime.
+    /// Names the queue in the Redis at `redis://[[USER]:PASSWORD@]HOST[:PORT][/DB][?prefix=NAME]`; the
+    /// other parameters and kinds of address are those of [`Redis::lazy`]. Calls answer `NotReady`
+    /// while it cannot be reached. Call it on a Tokio runtime.
     ///
     /// # Errors
-    /// `InvalidInput` for an address that is none, `Unsupported` for one with TLS.
+    /// `InvalidInput` for an address that is none.
     pub fn new(url: &str) -> Result<Self> {
         let (url, name) = opening::parse(url)?;
         let redis = Redis::lazy(&url, "the queue of jobs", REPLY_LIMIT)?;
@@ -87,7 +88,7 @@ impl RedisQueue {
                 let detail = detail.unwrap_or_default();
                 (ErrorKind::NotReady, format!("the queue's Redis at {place} refuses: {code} {detail}"))
             }
-            (None, _) => (ErrorKind::NotReady, format!("the queue's Redis at {place} does not answer")),
+            (None, _) => (ErrorKind::NotReady, format!("the queue's Redis at {place} does not answer: {error}")),
         };
         Error::new(kind, text).with_source(error)
     }

@@ -64,7 +64,8 @@ mod tests {
 
     #[tokio::test]
     async fn a_password_is_not_repeated() {
-        for bad in ["x=http://:secret@host", "secret", "secret=", "a b=redis://:secret@host", "rediss://:secret@host"] {
+        for bad in ["x=http://:secret@host", "secret", "secret=", "a b=redis://:secret@host", "rediss://:secret@host#x"]
+        {
             let secret = crate::settings::parse_secret(bad).unwrap();
             let Err(error) = engine(&[secret], &Metrics::new()) else { panic!("accepted {bad}") };
             let text = format!("{error:#}");

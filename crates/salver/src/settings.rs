@@ -137,8 +137,9 @@ pub(crate) struct ServeOptions {
     #[arg(long, value_name = "BYTES", default_value_t = 256 << 20, help_heading = "Models")]
     pub cache_bytes: u64,
 
-    /// Share cached answers with other servers through this Redis: redis://[[USER]:PASSWORD@]HOST[:PORT][/DB].
-    /// A password is safer in SALVER_CACHE_REDIS or the file, where other users do not see it.
+    /// Share cached answers with other servers through this Redis:
+    /// redis://[[USER]:PASSWORD@]HOST[:PORT][/DB], or rediss:// for TLS. A password is safer
+    /// in SALVER_CACHE_REDIS or the file, where other users do not see it.
     #[arg(long, value_name = "URL", value_parser = parse_secret, help_heading = "Models")]
     pub cache_redis: Option<Secret>,
 

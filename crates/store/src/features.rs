@@ -85,7 +85,7 @@ impl FeaturesEngine {
         }
         let store = match url.split_once("://") {
             Some(("postgres" | "postgresql", _)) => Store::Postgres(Arc::new(Connections::new(name, url)?)),
-            Some(("redis" | "rediss" | "valkey" | "valkeys" | "redis+unix" | "valkey+unix" | "unix", _)) => {
+            Some((scheme, _)) if Redis::is_scheme(scheme) => {
                 Store::Redis(Redis::lazy(url, &format!("the feature store '{name}'"), REPLY_LIMIT)?)
             }
             _ => {

@@ -1,12 +1,14 @@
 //! A connection to Redis, or what speaks its protocol.
 
+mod address;
+
 use std::fmt;
 use std::time::Duration;
 
 use redis::aio::{ConnectionManager, ConnectionManagerConfig};
 use redis::io::tcp::TcpSettings;
-use redis::{Client, ConnectionAddr, ConnectionInfo, IntoConnectionInfo, RedisError};
-use salver_core::{Error, Result};
+use redis::{Client, ConnectionAddr, ConnectionInfo};
+use salver_core::Result;
 
 const CONNECT_LIMIT: Duration = Duration::from_secs(1);
 
@@ -25,25 +27,26 @@ impl fmt::Debug for Redis {
 }
 
 impl Redis {
-    /// Prepares a connection to `redis://[[USER]:PASSWORD@]HOST[:PORT][/DB]` or
-    /// `redis+unix:///PATH`, on which a reply is waited for as long as `reply_limit`. `what` says in
-    /// messages what is kept there. Call it on a Tokio runtime.
+    /// Says whether the scheme of a URL means Redis.
+    pub fn is_scheme(scheme: &str) -> bool {
+        matches!(scheme, "redis" | "rediss" | "valkey" | "valkeys" | "redis+unix" | "valkey+unix" | "unix")
+    }
+
+    /// Prepares a connection to `redis://[[USER]:PASSWORD@]HOST[:PORT][/DB]`, the same with TLS to
+    /// `rediss://`, or to `redis+unix:///PATH`, on which a reply is waited for as long as
+    /// `reply_limit`. `what` says in messages what is kept there. Call it on a Tokio runtime.
+    ///
+    /// With TLS the certificate must be good for HOST and signed by an authority that the system
+    /// trusts, or by one in the PEM file of the parameter `sslrootcert`; `sslcert` and `sslkey` are
+    /// the PEM files to show to a server that asks for a certificate. The names are those of
+    /// PostgreSQL's URLs.
     ///
     /// # Errors
-    /// `InvalidInput` for any other URL; the message does not repeat it, since it may hold a
-    /// password.
+    /// `InvalidInput` for any other URL and for files that cannot be read; the message does not
+    /// repeat the URL, since it may hold a password.
     pub fn lazy(url: &str, what: &str, reply_limit: Duration) -> Result<Self> {
-        if url.starts_with("rediss:") || url.starts_with("valkeys:") {
-            let text = format!("the URL of {what} asks for TLS, which is not offered; use redis://");
-            return Err(Error::unsupported(text));
-        }
-        let refused = |error: RedisError| {
-            let category = error.kind();
-            Error::invalid_input(format!(
-                "the URL of {what} is not one ({category:?}); expected redis://[[USER]:PASSWORD@]HOST[:PORT][/DB]"
-            ))
-        };
-        let info = url.into_connection_info().map_err(refused)?;
+        let client = address::client(url, what)?;
+        let info = client.get_connection_info().clone();
         let place = describe(&info);
         let settings = TcpSettings::default().set_nodelay(true).set_user_timeout(reply_limit);
         let config = ConnectionManagerConfig::new()
@@ -52,7 +55,7 @@ impl Redis {
             .set_response_timeout(Some(reply_limit));
         let connection = Client::open(info.set_tcp_settings(settings))
             .and_then(|client| ConnectionManager::new_lazy_with_config(client, config))
-            .map_err(refused)?;
+            .map_err(|error| address::refused(what, &error))?;
         Ok(Self { connection, place })
     }
 
@@ -69,7 +72,7 @@ impl Redis {
 
 fn describe(info: &ConnectionInfo) -> String {
     match info.addr() {
-        ConnectionAddr::Tcp(host, port) => format!("{host}:{port}"),
+        ConnectionAddr::Tcp(host, port) | ConnectionAddr::TcpTls { host, port, .. } => format!("{host}:{port}"),
         ConnectionAddr::Unix(path) => path.display().to_string(),
         _ => "an unknown place".to_owned(),
     }

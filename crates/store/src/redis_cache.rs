@@ -52,7 +52,8 @@ impl RedisCache {
 
     async fn ask<T>(&self, call: impl Future<Output = Result<T, RedisError>>) -> Result<T> {
         call.await.map_err(|error| {
-            Error::not_ready(format!("the shared cache at {} does not answer", self.0.place())).with_source(error)
+            Error::not_ready(format!("the shared cache at {} does not answer: {error}", self.0.place()))
+                .with_source(error)
         })
     }
 }
@@ -154,7 +155,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_password_is_never_repeated() {
-        for bad in ["http://:secret@host", "redis://:secret@", "rediss://:secret@host", "secret", ""] {
+        for bad in ["http://:secret@host", "redis://:secret@", "rediss://:secret@host#x", "secret", ""] {
             let error = RedisCache::new(bad).unwrap_err();
             assert!(!format!("{error:?}").contains("secret"), "{error:?}");
         }

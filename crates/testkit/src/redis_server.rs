@@ -4,13 +4,16 @@
 //! Where there is no `redis-server`, the test is skipped loudly, or fails if
 //! `SALVER_REQUIRE_SERVICES=1`.
 
+use std::fs;
 use std::io::{Read as _, Write as _};
 use std::net::{Ipv4Addr, TcpListener, TcpStream};
+use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
+use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair};
 use tempfile::TempDir;
 
 use crate::service::{guard, skip};
@@ -34,6 +37,8 @@ struct Settings {
     password: String,
     /// Whether all is on disk before it is answered.
     is_durable: bool,
+    /// The port for TLS, where there is one; clients must show a certificate there.
+    tls_port: Option<u16>,
 }
 
 impl RedisServer {
@@ -61,6 +66,16 @@ impl RedisServer {
         Self::start_with(Settings { is_durable: true, ..Settings::default() })
     }
 
+    /// Starts a Redis that speaks TLS too, and asks its clients for a certificate there. The files are
+    /// in [`RedisServer::folder`]: `ca.pem`, which signed `client.pem`, whose key is `client.key`, and
+    /// `stranger.pem`, an authority that signed nothing.
+    ///
+    /// # Panics
+    /// As [`RedisServer::start`].
+    pub fn start_with_tls() -> Option<Self> {
+        Self::start_with(Settings { tls_port: Some(free_port()), ..Settings::default() })
+    }
+
     /// Returns the one Redis of this test process, started on first use; none: there is none here, and
     /// the test is skipped.
     ///
@@ -82,11 +97,12 @@ impl RedisServer {
             return None;
         }
         let folder = TempDir::new().expect("a temporary folder");
+        if settings.tls_port.is_some() {
+            write_certificates(folder.path());
+        }
         // Another process may take a port between its choice and its use: then another one is tried.
         for _ in 0..10 {
-            let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a free port");
-            let port = listener.local_addr().expect("the address of a listener").port();
-            drop(listener);
+            let port = free_port();
             let mut child = spawn(port, &settings, &folder);
             if answers(&mut child, port) {
                 let guard = guard(child.id(), "-KILL", Some(folder.path()));
@@ -111,6 +127,16 @@ impl RedisServer {
         let password: String = self.settings.password.bytes().map(|byte| format!("%{byte:02x}")).collect();
         let user = if password.is_empty() { String::new() } else { format!(":{password}@") };
         format!("redis://{user}127.0.0.1:{}", self.port)
+    }
+
+    /// Returns its URL for TLS, which still lacks the certificates; none: it has no TLS.
+    pub fn tls_url(&self) -> Option<String> {
+        self.settings.tls_port.map(|port| format!("rediss://127.0.0.1:{port}"))
+    }
+
+    /// Returns the folder that it runs in.
+    pub fn folder(&self) -> &Path {
+        self.folder.path()
     }
 
     /// Takes it away without a word.
@@ -177,8 +203,41 @@ fn spawn(port: u16, settings: &Settings, folder: &TempDir) -> Child {
     if !settings.password.is_empty() {
         command.args(["--requirepass", &settings.password]);
     }
+    if let Some(port) = settings.tls_port {
+        command.args(["--tls-port", &port.to_string(), "--tls-ca-cert-file", "ca.pem"]);
+        command.args(["--tls-cert-file", "server.pem", "--tls-key-file", "server.key"]);
+    }
     command.current_dir(folder.path()).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
     command.spawn().expect("start redis-server")
+}
+
+fn free_port() -> u16 {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a free port");
+    listener.local_addr().expect("the address of a listener").port()
+}
+
+fn write_certificates(folder: &Path) {
+    let named = |name: &str, hosts: &[&str]| {
+        let hosts: Vec<String> = hosts.iter().map(|&host| host.to_owned()).collect();
+        let mut params = CertificateParams::new(hosts).expect("a certificate for hosts");
+        // Authorities are told apart by their names.
+        params.distinguished_name.push(DnType::CommonName, name);
+        params
+    };
+    let write = |name: &str, pem: String| fs::write(folder.join(name), pem).expect("write a certificate");
+    let [ca, _stranger] = ["ca", "stranger"].map(|name| {
+        let mut params = named(name, &[]);
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        let ca = CertifiedIssuer::self_signed(params, KeyPair::generate().expect("a key")).expect("an authority");
+        write(&format!("{name}.pem"), ca.pem());
+        ca
+    });
+    for name in ["server", "client"] {
+        let key = KeyPair::generate().expect("a key");
+        let params = named(name, &["127.0.0.1"]);
+        write(&format!("{name}.pem"), params.signed_by(&key, &ca).expect("a signature").pem());
+        write(&format!("{name}.key"), key.serialize_pem());
+    }
 }
 
 /// Waits until it answers; false: it ended instead.

@@ -15,20 +15,22 @@ const LONGEST_NAME: usize = 64;
 /// How all is laid out; another layout gets another number.
 const FORMAT: &str = "1";
 
-/// Splits an address into that of Redis and the queue's name.
+/// Splits an address into that of Redis, which has the rest of its parameters, and the queue's name.
 pub(super) fn parse(url: &str) -> Result<(String, String)> {
     let Some((address, query)) = url.split_once('?') else { return Ok((url.to_owned(), NAME.to_owned())) };
     let mut name = NAME.to_owned();
+    let mut rest = form_urlencoded::Serializer::new(String::new());
     for (key, value) in form_urlencoded::parse(query.as_bytes()) {
-        if key != "prefix" {
-            let text = format!("the URL of the queue of jobs has the parameter '{key}'; expected `prefix` only");
-            return Err(Error::invalid_input(text));
+        match &*key {
+            "prefix" => name = value.into_owned(),
+            _ => _ = rest.append_pair(&key, &value),
         }
-        name = value.into_owned();
     }
+    let rest = rest.finish();
+    let address = if rest.is_empty() { address.to_owned() } else { format!("{address}?{rest}") };
     let is_plain = |character: char| !character.is_control() && !matches!(character, '{' | '}');
     match (1..=LONGEST_NAME).contains(&name.len()) && name.chars().all(is_plain) {
-        true => Ok((address.to_owned(), name)),
+        true => Ok((address, name)),
         false => Err(Error::invalid_input(format!(
             "the prefix of the queue of jobs: expected 1 to {LONGEST_NAME} bytes without braces"
         ))),
@@ -98,7 +100,9 @@ mod tests {
         let parsed = |url: &str| parse(url).map(|(address, name)| format!("{address} {name}"));
         assert_eq!(parsed("redis://:a@b:1/2").unwrap(), "redis://:a@b:1/2 salver:jobs");
         assert_eq!(parsed("redis://b?prefix=my%20jobs").unwrap(), "redis://b my jobs");
-        for bad in ["redis://b?prefix=", "redis://b?prefix=a%7Bb", "redis://b?name=x", "redis://b?prefix=%0A"] {
+        let with_rest = parsed("rediss://b?sslrootcert=%2Fa%20b&prefix=x&protocol=3").unwrap();
+        assert_eq!(with_rest, "rediss://b?sslrootcert=%2Fa+b&protocol=3 x");
+        for bad in ["redis://b?prefix=", "redis://b?prefix=a%7Bb", "redis://b?prefix=%0A"] {
             assert_eq!(parsed(bad).unwrap_err().kind(), ErrorKind::InvalidInput, "{bad}");
         }
         let long = format!("redis://b?prefix={}", "x".repeat(65));

@@ -167,3 +167,18 @@ async fn a_redis_that_refuses_says_why_and_repeats_no_password() {
         assert!(!format!("{refusal:?}").contains("wrong"), "{refusal:?}");
     }
 }
+
+#[tokio::test]
+async fn a_queue_is_reached_through_tls() {
+    let Some(server) = RedisServer::start_with_tls() else { return };
+    let (url, folder) = (server.tls_url().unwrap(), server.folder().display());
+    let files = format!("sslrootcert={folder}/ca.pem&sslcert={folder}/client.pem&sslkey={folder}/client.key");
+    let queue = queue_at(&format!("{url}?prefix=a%20name&{files}")).unwrap();
+    queue.prepare().await.unwrap();
+    let there = Place::in_redis(&server).await;
+    assert!(there.claim(1).await.is_empty(), "another name is another queue");
+
+    let stranger = queue_at(&format!("{url}?sslrootcert={folder}/stranger.pem")).unwrap();
+    let refusal = stranger.prepare().await.unwrap_err();
+    assert!(refusal.kind() == ErrorKind::NotReady && refusal.message().contains("UnknownIssuer"), "{refusal:?}");
+}

@@ -76,3 +76,28 @@ async fn a_password_lets_in() {
     let stranger = RedisCache::new(&format!("redis://127.0.0.1:{}", redis.port())).unwrap();
     assert_eq!(stranger.ping().await.unwrap_err().kind(), ErrorKind::NotReady);
 }
+
+#[tokio::test]
+async fn tls_lets_in_those_who_trust_and_are_trusted() {
+    let Some(redis) = RedisServer::start_with_tls() else { return };
+    let (url, folder) = (redis.tls_url().unwrap(), redis.folder().display());
+    let reach = async |parameters: &str| {
+        let cache = RedisCache::new(&format!("{url}?{parameters}")).unwrap();
+        cache.ping().await.map_err(|error| format!("{error:?}"))
+    };
+    let own = format!("sslcert={folder}/client.pem&sslkey={folder}/client.key");
+    reach(&format!("sslrootcert={folder}/ca.pem&{own}")).await.unwrap();
+
+    let stranger = reach(&format!("sslrootcert={folder}/stranger.pem&{own}")).await.unwrap_err();
+    assert!(stranger.contains("UnknownIssuer"), "{stranger}");
+    let system = reach(&own).await.unwrap_err();
+    assert!(system.contains("certificate"), "{system}");
+    let unknown = reach(&format!("sslrootcert={folder}/ca.pem")).await.unwrap_err();
+    assert!(unknown.contains("NotReady"), "{unknown}");
+
+    // A name that the certificate does not have.
+    let port = url.rsplit_once(':').unwrap().1;
+    let cache = RedisCache::new(&format!("rediss://localhost:{port}?sslrootcert={folder}/ca.pem&{own}")).unwrap();
+    let other = format!("{:?}", cache.ping().await.unwrap_err());
+    assert!(other.contains("not valid for name"), "{other}");
+}
