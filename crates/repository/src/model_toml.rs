@@ -112,7 +112,7 @@ impl Manifest {
         Ok(Self {
             version: file.version.as_ref().map_or(Ok(1), version)?,
             metrics: metrics(file.metrics)?,
-            batching: batching::dynamic_batching(&file.batching)?,
+            batching: batching::dynamic_batching(file.batching.as_ref())?,
             instances: file.instances.as_ref().map(instances::instance_group).transpose()?,
             is_counted: file.instances.as_ref().is_some_and(|instances| instances.count.is_some()),
             run_timeout: match run_timeout.map(|limit| limit.milliseconds()) {

@@ -10,7 +10,9 @@ use super::schema::{Batching, Level, OnTimeout, Padding, Policy, Rows};
 use crate::limits::PRIORITY_LIMIT;
 
 /// Puts the keys of `[batching]` together.
-pub(super) fn dynamic_batching(batching: &Batching) -> Result<DynamicBatching, Fault> {
+pub(super) fn dynamic_batching(batching: Option<&Spanned<Batching>>) -> Result<DynamicBatching, Fault> {
+    let none = Batching::default();
+    let batching = batching.map_or(&none, Spanned::get_ref);
     let max_rows = batching.max_rows.map(Rows::count);
     let levels = batching.priorities.map_or(0, |levels| levels.get());
     Ok(DynamicBatching {
@@ -24,6 +26,14 @@ pub(super) fn dynamic_batching(batching: &Batching) -> Result<DynamicBatching, F
         priority_queue_policy: level_policies(batching, levels)?,
         padding: batching.padding.as_ref().map(padding).transpose()?,
     })
+}
+
+/// Refuses the table where requests wait for others instead of being computed: they form no batches.
+pub(super) fn check_absent(batching: Option<&Spanned<Batching>>, instead: &str) -> Result<(), Fault> {
+    match batching {
+        Some(batching) => Err(Fault::invalid(batching, format_args!("has no place here, leave it out: {instead}"))),
+        None => Ok(()),
+    }
 }
 
 fn preferred_rows(preferred: &[Spanned<Rows>], max_rows: Option<usize>) -> Result<Vec<usize>, Fault> {

@@ -139,7 +139,7 @@ fn check_alone(file: &File, table: &Spanned<Builtin>) -> Result<(), Fault> {
 
 /// Answers whose shape comes from the whole request are not put together.
 fn check_batching(file: &File, spec: &BuiltinSpec, table: &Builtin) -> Result<(), Fault> {
-    let batching = &file.batching;
+    let Some(batching) = file.batching.as_ref().map(Spanned::get_ref) else { return Ok(()) };
     let merges = batching.max_rows.is_some_and(|rows| rows.get() > 1)
         || !batching.preferred_rows.is_empty()
         || batching.padding.is_some();

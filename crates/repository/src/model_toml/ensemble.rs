@@ -16,7 +16,7 @@ pub(super) use self::source::Sources;
 use super::fault::Fault;
 use super::number::Whole;
 use super::schema::{File, Output};
-use super::{ENSEMBLE, check_new};
+use super::{ENSEMBLE, batching, check_new};
 use crate::limits::STEP_LIMIT;
 
 /// `[[step]]`.
@@ -128,6 +128,7 @@ fn check_alone(file: &File) -> Result<(), Fault> {
     if file.instances.is_some() {
         return Err(Fault::invalid(first, "stands beside [instances], which belong to the models that steps call"));
     }
+    batching::check_absent(file.batching.as_ref(), "the models that steps call have their own")?;
     for input in &file.input {
         let declared = [input.dtype.as_ref().map(Spanned::span), input.shape.as_ref().map(Spanned::span)];
         if declared.iter().any(Option::is_some) || input.optional.is_some() || !input.columns.is_empty() {

@@ -10,7 +10,7 @@ use toml::Spanned;
 use super::fault::Fault;
 use super::number::Whole;
 use super::schema::File;
-use super::{FEATURES, check_new};
+use super::{FEATURES, batching, check_new};
 
 /// The store that is meant where none is named.
 const DEFAULT_STORE: &str = "default";
@@ -181,6 +181,7 @@ fn check_alone(file: &File, table: &Spanned<Features>) -> Result<(), Fault> {
     if file.instances.is_some() {
         return Err(Fault::invalid(table, "stands beside [instances]; nothing computes here, leave it out"));
     }
+    batching::check_absent(file.batching.as_ref(), "all keys of a request are looked up together")?;
     if let Some(step) = file.step.first() {
         return Err(Fault::invalid(step, "stands beside [features]; make a model of its own of each, and call it"));
     }

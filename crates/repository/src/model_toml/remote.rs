@@ -14,7 +14,7 @@ use self::amount::Amount;
 use super::fault::Fault;
 use super::number::Whole;
 use super::schema::{File, Input, Output};
-use super::{HTTP, check_choice, check_new, python};
+use super::{HTTP, batching, check_choice, check_new, python};
 
 /// How other servers are spoken to.
 const APIS: [&str; 3] = [CHAT, EMBEDDINGS, OIP];
@@ -108,7 +108,10 @@ fn check_alone(file: &File, table: &Spanned<Remote>) -> Result<(), Fault> {
         let message = "stands beside [instances]; calls at a time are max_concurrency in [remote]";
         return Err(Fault::invalid(table, message));
     }
-    Ok(())
+    batching::check_absent(
+        file.batching.as_ref(),
+        "each request is a call; calls at a time are max_concurrency in [remote]",
+    )
 }
 
 fn settings(table: &Remote, api: RemoteApi) -> Result<RemoteSpec, Fault> {

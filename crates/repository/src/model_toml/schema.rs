@@ -58,7 +58,7 @@ pub(super) struct File {
     /// The server that answers for the model.
     pub(super) remote: Option<Spanned<Remote>>,
     /// Merging of requests.
-    pub(super) batching: Batching,
+    pub(super) batching: Option<Spanned<Batching>>,
     /// Parallel executions.
     pub(super) instances: Option<Instances>,
     /// Caching of answers.

@@ -393,6 +393,27 @@ fn inputs_of_an_ensemble_have_a_name_and_nothing_else() {
 }
 
 #[test]
+fn who_waits_for_others_forms_no_batches() {
+    for (model, line, instead) in [
+        ("engine = 'ensemble'\n[[step]]\nmodel = 'a'", 4, "the models that steps call have their own"),
+        (
+            "engine = 'features'\n[features]\nkey = 'id'\nredis_key = '{key}'\n[[feature]]\nname = 'a'\ndtype = 'fp32'\ndefault = 0",
+            9,
+            "all keys of a request are looked up together",
+        ),
+        (
+            "engine = 'http'\n[remote]\nurl = 'https://h/v1'\napi = 'openai-chat'\nmodel = 'm'",
+            6,
+            "each request is a call; calls at a time are max_concurrency in [remote]",
+        ),
+    ] {
+        parse(model).unwrap();
+        let refusal = format!("line {line}: batching: has no place here, leave it out: {instead}");
+        check_error(&format!("{model}\n[batching]\nmax_rows = 4"), ErrorKind::InvalidInput, &refusal);
+    }
+}
+
+#[test]
 fn a_device_that_is_none_is_refused_with_the_known_ones() {
     for device in ["gpu", "cuda", "cuda:", "cuda:256", "cuda:-1", "cuda:+1", "tensorrt", "openvino:0", "cpu:0", ""] {
         check_error(
