@@ -120,6 +120,28 @@ from = ["shifted.y", 7]
 name = "g"
 from = "flag.g"
 """,
+    # Opposite conditions: nothing to fall back on is needed.
+    "either": """
+[[step]]
+model  = "score"
+[[step]]
+name   = "low"
+model  = "inc"
+inputs = { x = "x" }
+when   = "score.s < 0"
+[[step]]
+name   = "high"
+model  = "double"
+inputs = { x = "x" }
+when   = "not score.s < 0"
+[[step]]
+name   = "higher"
+model  = "double"
+inputs = { x = "high.y" }
+[[output]]
+name = "y"
+from = ["low.y", "higher.y"]
+""",
     "found": """
 [[step]]
 model   = "lookup"
@@ -293,6 +315,14 @@ def test_constants_stand_in_for_what_did_not_run(server):
             "v": np.where(g, w, 'none "ü"'), "m": np.where(g, n, -(2**63)),
             "y": np.where(g, x + f32(0.5), f32(7)), "g": g,
         })  # fmt: skip
+
+
+def test_of_opposite_conditions_one_holds_for_each_row(server):
+    x = f32([1, 2], [-3, 1], [np.nan, 6], [0, 0])
+    expected = np.where(x.sum(1, keepdims=True) < 0, x + 1, 4 * x)
+    same(ask(server, "either", x=x), {"y": expected})
+    for row, value in zip(x, expected, strict=True):
+        same(ask(server, "either", x=row[None]), {"y": value[None]})
 
 
 def test_rows_without_an_answer_take_the_next_source(server):

@@ -410,6 +410,11 @@ REFUSED = {
         step("a", "score") + step("b", "inc", inputs='{ x = "x" }', when='"a.s < 0"') + output("y", '"b.y"'),
         ["output 'y'", "step 'b' has a condition"],
     ),
+    "neither": (
+        step("a", "score") + step("b", "inc", inputs='{ x = "x" }', when='"a.s < 0"')
+        + step("c", "inc", inputs='{ x = "x" }', when='"a.s >= 0"') + output("y", '["b.y", "c.y"]'),
+        ["output 'y'", "step 'c' has a condition", "`not` that condition"],
+    ),
     "maybe-skipped": (step("a", "inc", on_failure='"skip"'), ["output 'y'", "step 'a' may be skipped"]),
     "maybe-absent": (step("a", "lookup", present='"found"'), ["output 'y'", "step 'a' may have no answer"]),
     "wide-condition": (step("a", "inc") + step("b", "inc", inputs='{ x = "x" }', when='"a.y < 0"'), ["condition of step 'b'", "[-1, 2]"]),

@@ -72,7 +72,7 @@ fn compare(value: &Value, shown: &str, comparison: Comparison, with: &Constant, 
 }
 
 /// A value that cannot be ordered, such as NaN, is unequal to everything and nothing else.
-fn is_so(comparison: Comparison, order: Option<Ordering>) -> bool {
+pub(super) fn is_so(comparison: Comparison, order: Option<Ordering>) -> bool {
     match (comparison, order) {
         (Comparison::Unequal, order) => order != Some(Ordering::Equal),
         (_, None) => false,

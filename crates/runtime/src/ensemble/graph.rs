@@ -4,6 +4,7 @@
 //! put into an order in which each follows what it reads. Nothing is left to find out by name while
 //! a request runs.
 
+mod certainty;
 mod check;
 mod resolve;
 

@@ -8,9 +8,6 @@ use salver_core::{Batching, Constant, Dim, Error, ModelInfo, Result, TensorSpec}
 
 use super::{Graph, Members, Node, member};
 
-/// For each step, why its outputs may not be there; none: they always are.
-pub(super) type Certainty = Vec<Option<String>>;
-
 /// Returns the shape of a value that a model takes or gives as `shape`, with the dimensions that rows
 /// and lists add. `each`: the inputs of the step that hold lists.
 pub(super) fn value_dims(shape: &[Dim], is_batched: bool, has_rows: bool, each: &[String], is_list: bool) -> Vec<Dim> {

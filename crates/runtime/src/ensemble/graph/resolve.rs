@@ -4,14 +4,15 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use salver_core::{
-    Batching, Condition, Constant, DataType, Dim, EnsembleSpec, Error, ModelInfo, OnFailure, Result, Signature, Source,
-    StepSpec, TensorSpec,
+    Batching, Condition, Constant, DataType, Dim, EnsembleSpec, Error, ModelInfo, Result, Signature, Source, StepSpec,
+    TensorSpec,
 };
 
 use super::super::condition::{Test, is_comparable};
 use super::super::counters::Counters;
 use super::super::value;
-use super::check::{self, Certainty};
+use super::certainty::Ways;
+use super::check;
 use super::{From, Graph, Node, Wanted};
 
 /// Which value is meant, while it is not known yet how many inputs there are.
@@ -60,10 +61,7 @@ impl<'a> Resolver<'a> {
         let needs: Vec<Vec<usize>> = (0..drafts.len()).map(|idx| self.needs(idx, &drafts[idx])).collect();
         let order = check::order(&needs, |idx| &spec.steps[idx].name)?;
         let outputs = self.outputs()?;
-        let certain = self.certainty(&order, &drafts);
-        for (output, draft) in outputs.iter().map(|draft| (&draft.spec.name, draft)) {
-            self.check_certain(output, &draft.from, &certain)?;
-        }
+        self.check_certain(&order, &drafts, &outputs)?;
         Ok(self.finish(&order, drafts, outputs, &needs))
     }
 
@@ -344,42 +342,32 @@ impl<'a> Resolver<'a> {
         needs
     }
 
-    /// Finds out which steps run for every row of every request, and succeed if the request does.
-    fn certainty(&self, order: &[usize], drafts: &[Vec<Draft>]) -> Certainty {
-        let mut certain = vec![None; drafts.len()];
-        for &idx in order {
-            let step = &self.spec.steps[idx];
-            let open = drafts[idx].iter().find_map(|draft| self.why_open(&draft.from, &certain));
-            certain[idx] = match step {
-                _ if step.when.is_some() => Some(format!("step '{}' has a condition", step.name)),
-                _ if step.present.is_some() => Some(format!("step '{}' may have no answer for a row", step.name)),
-                _ if step.on_failure == OnFailure::Skip => Some(format!("step '{}' may be skipped", step.name)),
-                _ => open,
-            };
+    /// Checks that every output is there for every row.
+    fn check_certain(&self, order: &[usize], drafts: &[Vec<Draft>], outputs: &[Draft]) -> Result<()> {
+        // What comes from an input or a constant always is.
+        let open = |draft: &Draft| draft.from.iter().map(step_of).collect::<Option<Vec<usize>>>();
+        let sources: Vec<Vec<Vec<usize>>> = drafts.iter().map(|step| step.iter().filter_map(open).collect()).collect();
+        let dtype = |value: &Source| match value {
+            Source::Step { step, output } => {
+                self.output_of(step, output, "").ok().map(|(step, output)| self.given(step, output).dtype)
+            }
+            Source::Input(name) => {
+                self.inputs.iter().find(|(known, _)| known.name == *name).map(|(spec, _)| spec.dtype)
+            }
+            Source::Constant(_) => None,
+        };
+        let ways = Ways { spec: self.spec, sources: &sources, order, dtype: &dtype };
+        for output in outputs {
+            if let Some(why) = open(output).and_then(|steps| ways.why_open(&steps)) {
+                let name = &output.spec.name;
+                return Err(Error::invalid_input(format!(
+                    "output '{name}' of the ensemble is not always there: {why}. Give it another source to fall back on, \
+                     as from = [\"STEP.OUTPUT\", …] whose last one always is there, such as a constant, or steps of \
+                     which one always runs, such as those with a condition and with `not` that condition"
+                )));
+            }
         }
-        certain
-    }
-
-    /// Returns why a value may not be there; none: it always is.
-    fn why_open(&self, from: &[Ref], certain: &Certainty) -> Option<String> {
-        let mut why = None;
-        for from in from {
-            let Ref::Output(step, _) = from else {
-                return None;
-            };
-            why = Some(certain.get(*step)?.as_ref()?.clone());
-        }
-        why
-    }
-
-    fn check_certain(&self, output: &str, from: &[Ref], certain: &Certainty) -> Result<()> {
-        match self.why_open(from, certain) {
-            None => Ok(()),
-            Some(why) => Err(Error::invalid_input(format!(
-                "output '{output}' of the ensemble is not always there: {why}. Give it another source to fall back on, as \
-                 from = [\"STEP.OUTPUT\", …] whose last one always is there, such as a constant"
-            ))),
-        }
+        Ok(())
     }
 
     /// Looks up the values of a condition that was checked.
