@@ -131,7 +131,10 @@ impl Edge {
     }
 
     fn decorate(&self, call: &Call, origin: Option<HeaderValue>, headers: &mut HeaderMap) {
-        if let Ok(id) = HeaderValue::from_str(&call.id) {
+        if let Ok(mut id) = HeaderValue::from_str(&call.id) {
+            // No secret, but never the same again: HTTP/2 leaves it out of the table of headers that
+            // come back, where each would drive out one that does.
+            id.set_sensitive(true);
             headers.insert(REQUEST_ID, id);
         }
         self.app.cors.decorate(origin, headers);
