@@ -20,6 +20,10 @@ pub const TRACE_TARGET: &str = "salver::trace";
 /// What verbose logging adds to: libraries stay as quiet as they were.
 const OURS: &str = "salver";
 
+/// What is not listened to unless a directive names it: the library logs an ERROR for each certificate
+/// that it refuses, which is another server's fault and told where it is asked.
+const MUTED: &str = "rustls_platform_verifier";
+
 /// How log lines look.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum LogFormat {
@@ -99,7 +103,7 @@ impl Directives {
 
     /// Makes the filter that lets these levels through: at least what it did at the start.
     fn filter(&self, levels: LogLevels) -> EnvFilter {
-        let mut directives = format!("{},{TRACE_TARGET}=info", self.text);
+        let mut directives = format!("{MUTED}=off,{},{TRACE_TARGET}=info", self.text);
         if levels.most() > self.most {
             directives.push_str(&format!(",{OURS}={}", levels.most()));
         }

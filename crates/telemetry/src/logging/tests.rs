@@ -25,6 +25,7 @@ fn log_everything() {
     tracing::trace!(target: "salver_runtime", "t");
     tracing::info!(target: "h2", "i");
     tracing::debug!(target: "h2", "d");
+    tracing::error!(target: MUTED, "e");
     tracing::info!(target: TRACE_TARGET, "traced");
 }
 
@@ -49,6 +50,11 @@ fn at_the_start_the_directives_decide() {
     check("info", None, &three);
     check("error", None, &["salver_runtime error", "salver::trace info"]);
     check("off", None, &["salver::trace info"]);
+    check(
+        &format!("error,{MUTED}=error"),
+        None,
+        &["salver_runtime error", "rustls_platform_verifier error", "salver::trace info"],
+    );
     check(
         "warn,h2=debug",
         None,
