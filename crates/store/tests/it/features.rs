@@ -307,7 +307,8 @@ async fn a_store_that_nobody_named_keeps_the_model_from_loading() {
 #[tokio::test]
 async fn a_bad_address_is_refused_without_its_password() {
     let mut engine = FeaturesEngine::new(Box::new(|_, _| Arc::new(|_, _| ())));
-    let urls = ["http://:secret@h", "postgres://u:secret@h:port/x", "redis://:secret@", "rediss://:secret@h", "secret"];
+    let urls =
+        ["http://:secret@h", "postgres://u:secret@h:port/x", "redis://:secret@", "rediss://:secret@h#x", "secret"];
     for url in urls {
         let error = engine.add("a", url).unwrap_err();
         assert!(!format!("{error:?}").contains("secret") && error.message().contains("'a'"), "{error:?}");
