@@ -10,7 +10,11 @@ use salver_core::{
 
 use super::*;
 
-fn info(name: &str, inputs: &[(&str, DataType, &[i64])], outputs: &[(&str, DataType, &[i64])]) -> Arc<ModelInfo> {
+pub(super) fn info(
+    name: &str,
+    inputs: &[(&str, DataType, &[i64])],
+    outputs: &[(&str, DataType, &[i64])],
+) -> Arc<ModelInfo> {
     let specs = |all: &[(&str, DataType, &[i64])]| -> Vec<TensorSpec> {
         all.iter().map(|(name, dtype, shape)| TensorSpec::new(*name, *dtype, shape)).collect()
     };

@@ -1,13 +1,13 @@
 //! What is accepted answers every row, and what is refused leaves one out.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
 
 use proptest::prelude::*;
-use salver_core::{Batching, EnsembleOutput, ModelInfo, ModelRef, Result, Signature, StepSpec, TensorSpec};
+use salver_core::{EnsembleOutput, Result, StepSpec};
 use salver_testkit::{tensor, text};
 
 use super::super::super::value::{Mask, Value};
+use super::super::tests::info;
 use super::super::{Graph, Members};
 use super::*;
 
@@ -19,32 +19,15 @@ const TRUTHS: [bool; 2] = [false, true];
 const N_ROWS: usize = REALS.len() * WHOLES.len() * TEXTS.len() * TRUTHS.len();
 
 fn members() -> Members {
-    let spec = |name: &str, dtype| TensorSpec::new(name, dtype, &[-1, 1]);
-    let row = || vec![spec("x", DataType::Fp32)];
-    let values = vec![
-        spec("real", DataType::Fp32),
-        spec("whole", DataType::Int64),
-        spec("text", DataType::Bytes),
-        spec("truth", DataType::Bool),
+    let values = [
+        ("real", DataType::Fp32, &[-1, 1][..]),
+        ("whole", DataType::Int64, &[-1, 1]),
+        ("text", DataType::Bytes, &[-1, 1]),
+        ("truth", DataType::Bool, &[-1, 1]),
     ];
-    let info = |name: &str, inputs: Vec<TensorSpec>, outputs: Vec<TensorSpec>| {
-        let info = ModelInfo {
-            name: name.into(),
-            version: 1,
-            engine: "fake".into(),
-            platform: String::new(),
-            signature: Signature { batching: Batching::of(&inputs, &outputs), inputs, outputs },
-            task: "tensor".to_owned(),
-            columns: Vec::new(),
-            labels: Vec::new(),
-            metrics: BTreeMap::new(),
-            example: Vec::new(),
-            observer: None,
-        };
-        (name.parse::<ModelRef>().unwrap(), Arc::new(info))
-    };
-    let way = vec![spec("y", DataType::Fp32)];
-    [info("router", row(), values), info("way", row(), way)].into_iter().collect()
+    let x = [("x", DataType::Fp32, &[-1, 1][..])];
+    let all = [info("router", &x, &values), info("way", &x, &[("y", DataType::Fp32, &[-1, 1])])];
+    all.into_iter().map(|info| (info.name.parse().unwrap(), info)).collect()
 }
 
 fn step(name: &str, model: &str, when: Option<Condition>) -> StepSpec {
