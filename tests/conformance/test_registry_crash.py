@@ -202,8 +202,8 @@ def test_what_was_acknowledged_survives_a_kill(start):
     for run in range(RUNS):
         enough, quota = threading.Event(), known.acknowledged + rng.randrange(1, 60)
         clients = [
-            # The quick calls alone must not use the quota up: about one version comes with each kill.
-            Client(server.url, known, work, name, rng.random(), enough, quota, least=run)
+            # The quick calls alone must not use the quota up: a version comes with each kill.
+            Client(server.url, known, work, name, rng.random(), enough, quota, least=run + 1)
             for name in NAMES
             for work in (Client.push, Client.promote, Client.crown)
         ]
@@ -221,3 +221,4 @@ def test_what_was_acknowledged_survives_a_kill(start):
         check(server, known, run == RUNS - 1, seen)
     assert not server.errors()
     server.stop()
+    assert len(known.versions) >= RUNS, f"only {len(known.versions)} versions were pushed"
