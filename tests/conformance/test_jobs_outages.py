@@ -160,6 +160,11 @@ def outage(request, tmp_path):
     return Killed(request.getfixturevalue("cluster"))
 
 
+def readiness(server):
+    reply = server.get("/v2/health/ready")
+    return reply.status_code, reply.json().get("degraded")
+
+
 def test_a_queue_that_goes_away_for_a_while_loses_nothing(outage, tmp_path):
     words = (MODEL, "--queue", outage.url, "--job-lease-ms", LEASE_MS)
     server = Server(tmp_path / "server", *words, "--job-workers", "2")
@@ -172,7 +177,9 @@ def test_a_queue_that_goes_away_for_a_while_loses_nothing(outage, tmp_path):
                 assert clients.acknowledged.keys() <= kept, "acknowledged while nothing could be written"
             assert server.get("/v2/health/live").status_code == 200
             assert post(server, "/models/half_plus_two/predict", {"x": [1.0]}).status_code == 200
+            eventually(lambda: readiness(server) == (200, ["job_queue"]), "the server names what is away")
         clients.go_on(50)
+        eventually(lambda: readiness(server) == (200, None), "the server no longer names it")
         clients.stop()
     assert clients.problems == []
     for job, value in clients.acknowledged.items():

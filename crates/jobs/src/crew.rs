@@ -73,6 +73,8 @@ pub trait Observe: Send + Sync + 'static {
     fn lost(&self, jobs: u64);
     /// An attempt to tell somebody of an end: `sent`, `failed`, or `given_up` with the last one.
     fn told(&self, outcome: &'static str);
+    /// Whether the queue answered just now.
+    fn reached(&self, answers: bool);
     /// What stands in the queue.
     fn stats(&self, stats: &crate::types::Stats, now: Millis);
 }
@@ -143,6 +145,7 @@ impl Crew {
                 // What a claim that is dropped would have brought stays in the queue.
                 () = long_after(&stop) => break,
             };
+            self.observer.reached(claimed.is_ok());
             match claimed {
                 Ok(leases) if leases.is_empty() => {
                     wait = FIRST_WAIT;
@@ -323,8 +326,15 @@ impl Crew {
 
     async fn count(self: Arc<Self>) {
         loop {
-            if let Ok(stats) = self.queue.stats().await {
-                self.observer.stats(&stats, (self.clock)());
+            match tokio::time::timeout(STATS_INTERVAL, self.queue.stats()).await {
+                Ok(Ok(stats)) => {
+                    self.observer.stats(&stats, (self.clock)());
+                    // Where jobs are taken, that says more: what can be read may not be writable.
+                    if self.options.jobs == 0 {
+                        self.observer.reached(true);
+                    }
+                }
+                Ok(Err(_)) | Err(_) => self.observer.reached(false),
             }
             tokio::time::sleep(STATS_INTERVAL).await;
         }

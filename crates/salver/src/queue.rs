@@ -107,6 +107,7 @@ impl OpenQueue {
         let stop = CancellationToken::new();
         let work = JobWork::new(infer, wiring::server_options(options).limits.protocol);
         let observer = Arc::new(Observer(metrics.jobs()));
+        observer.reached(*self.is_open.borrow());
         let crew_options = CrewOptions {
             jobs: options.job_workers,
             lease: Duration::from_millis(options.job_lease_ms),
@@ -188,6 +189,10 @@ impl Observe for Observer {
 
     fn told(&self, outcome: &'static str) {
         self.0.told(outcome);
+    }
+
+    fn reached(&self, answers: bool) {
+        self.0.answers(answers);
     }
 
     fn stats(&self, stats: &Stats, now: Millis) {

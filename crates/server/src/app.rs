@@ -6,6 +6,7 @@ use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
 use salver_core::{Error, LoadOverride, ModelConfig, ModelInfo, ModelName, ModelRef, ModelState, Result};
+use salver_telemetry::Dependency;
 
 use crate::browser::Hosts;
 use crate::connection::Shutdown;
@@ -82,6 +83,11 @@ impl App {
     /// Whether every model serves that should, and the server is not stopping.
     pub(crate) fn is_ready(&self) -> bool {
         !self.shutdown.is_draining() && self.services.control.is_ready()
+    }
+
+    /// Names what does not answer and requests do without.
+    pub(crate) fn degraded(&self) -> Vec<&'static str> {
+        self.services.metrics.degraded().into_iter().map(Dependency::as_str).collect()
     }
 
     /// Describes a model; one that is loaded at first use is loaded for it.

@@ -12,9 +12,9 @@ mod striped;
 
 pub use logging::{LogFormat, LogLevels, TRACE_TARGET, change_log_levels, init_logging, log_levels};
 pub use metrics::{
-    CacheMetrics, CacheResult, InFlight, JobMetrics, LookupMetrics, LookupResult, Metrics, ModelCacheMetrics,
-    ModelMetrics, Outcome, RemoteMetrics, RemoteOutcome, Replaced, TaskMetrics, Timing, TritonCacheCounters,
-    TritonCounters,
+    CacheMetrics, CacheResult, Dependency, InFlight, JobMetrics, LookupMetrics, LookupResult, Metrics,
+    ModelCacheMetrics, ModelMetrics, Outcome, RemoteMetrics, RemoteOutcome, Replaced, TaskMetrics, Timing,
+    TritonCacheCounters, TritonCounters,
 };
 pub use process::{resident_bytes, resident_shared_bytes};
 pub use striped::{stripe, striped, stripes};

@@ -5,6 +5,7 @@
 
 mod buckets;
 mod cache;
+mod dependencies;
 mod features;
 mod jobs;
 mod labels;
@@ -27,6 +28,7 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry;
 
 use self::buckets::{DURATION, ROWS, STAGE};
+use self::dependencies::Dependencies;
 use self::labels::{
     CacheLabels, LookupLabels, ModelLabels, OutcomeLabels, ReplacedLabels, RequestLabels, StageLabels, StateLabels,
 };
@@ -39,6 +41,7 @@ use crate::process::Process;
 use crate::striped::{StripedCounter, StripedGauge};
 
 pub use self::cache::{CacheMetrics, CacheResult, ModelCacheMetrics};
+pub use self::dependencies::Dependency;
 pub use self::features::{LookupMetrics, LookupResult};
 pub use self::jobs::JobMetrics;
 pub use self::model::{ModelMetrics, Outcome, Replaced, TaskMetrics, Timing};
@@ -79,6 +82,7 @@ pub struct Metrics {
     residency: ResidencyFamilies,
     cache: CacheMetrics,
     jobs: JobMetrics,
+    dependencies: Dependencies,
 }
 
 impl Metrics {
@@ -94,12 +98,18 @@ impl Metrics {
         registry.register(names::REQUESTS, "Requests by protocol and status code", Family::clone(&requests));
         registry.register(names::WAITING_BYTES, "Inputs of all requests that wait or run", waiting.clone());
         let residency = ResidencyFamilies::register(&mut registry);
-        let cache = CacheMetrics::default();
+        let dependencies = Dependencies::default();
+        registry.register(
+            names::DEPENDENCY_UP,
+            "1 while the dependency answers, 0 while the server does without it",
+            Family::clone(&dependencies.up),
+        );
+        let cache = CacheMetrics::new(dependencies.clone());
         register_cache(&mut registry, &cache);
-        let jobs = JobMetrics::new();
+        let jobs = JobMetrics::new(dependencies.clone());
         register_jobs(&mut registry, &jobs);
         registry.register_collector(Box::new(Process::new()));
-        Arc::new(Self { registry, models, state, requests, waiting, residency, cache, jobs })
+        Arc::new(Self { registry, models, state, requests, waiting, residency, cache, jobs, dependencies })
     }
 
     /// Renders everything in the OpenMetrics text format.
@@ -263,11 +273,6 @@ fn register_cache(registry: &mut Registry, cache: &CacheMetrics) {
         names::CACHE_SHARED_DROPPED,
         "Answers that were not written to the shared cache: its queue was full, or it was not in use",
         cache.shared_dropped.clone(),
-    );
-    registry.register(
-        names::CACHE_SHARED_STATE,
-        "1 while the shared cache is in use, 0 while there is none or it is passed by after failures",
-        cache.shared_state.clone(),
     );
 }
 

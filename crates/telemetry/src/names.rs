@@ -48,8 +48,8 @@ pub const CACHE_ENTRIES: &str = "salver_cache_entries";
 pub const CACHE_SHARED_ERRORS: &str = "salver_cache_shared_errors";
 /// Counter of answers that were not written to the shared cache.
 pub const CACHE_SHARED_DROPPED: &str = "salver_cache_shared_dropped";
-/// Gauge: 1 while the shared cache is in use.
-pub const CACHE_SHARED_STATE: &str = "salver_cache_shared_state";
+/// Gauge: 1 while a dependency answers, 0 while the server does without it.
+pub const DEPENDENCY_UP: &str = "salver_dependency_up";
 /// Counter of keys that models looked up, by result.
 pub const FEATURE_LOOKUPS: &str = "salver_feature_lookups";
 /// Gauge of jobs by state.

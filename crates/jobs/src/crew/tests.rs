@@ -158,6 +158,7 @@ struct Deaf;
 impl Observe for Deaf {
     fn ended(&self, _outcome: &'static str, _took: Duration) {}
     fn lost(&self, _jobs: u64) {}
+    fn reached(&self, _answers: bool) {}
     fn stats(&self, _stats: &Stats, _now: Millis) {}
     fn told(&self, _outcome: &'static str) {}
 }

@@ -110,6 +110,7 @@ struct Told(Mutex<Vec<&'static str>>);
 impl Observe for Told {
     fn ended(&self, _: &'static str, _: Duration) {}
     fn lost(&self, _: u64) {}
+    fn reached(&self, _: bool) {}
     fn stats(&self, _: &Stats, _: Millis) {}
     fn told(&self, outcome: &'static str) {
         self.0.lock().push(outcome);

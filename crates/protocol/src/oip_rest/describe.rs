@@ -17,9 +17,14 @@ pub fn live() -> Reply {
     Reply::json_value(200, &json!({"live": true}))
 }
 
-/// Says whether every model that should serve does; 400 where not, as in Triton.
-pub fn ready(ready: bool) -> Reply {
-    Reply::json_value(if ready { 200 } else { 400 }, &json!({"ready": ready}))
+/// Says whether every model that should serve does; 400 where not, as in Triton. `degraded` names
+/// what requests do without meanwhile, a field beyond the protocol that is left out where all is well.
+pub fn ready(ready: bool, degraded: &[&str]) -> Reply {
+    let mut body = json!({"ready": ready});
+    if !degraded.is_empty() {
+        body["degraded"] = json!(degraded);
+    }
+    Reply::json_value(if ready { 200 } else { 400 }, &body)
 }
 
 /// Says whether one model can answer; 400 where not, unknown models included.

@@ -160,7 +160,7 @@ fn server() -> Vec<Operation> {
                     example(
                         "Summary",
                         json!({
-                            "status": "alive", "name": "salver", "version": "0.1.0", "ready": true,
+                            "status": "alive", "name": "salver", "version": "0.1.0", "ready": true, "degraded": [],
                             "engines": ["onnx: ONNX Runtime 1.31.1"], "models": ["iris", "digits"],
                         }),
                     ),

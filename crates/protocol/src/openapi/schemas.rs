@@ -74,11 +74,16 @@ fn shared() -> Value {
             })),
         })),
         "MlflowError": object(&["error_code", "message"], json!({ "error_code": text(), "message": text() })),
-        "Summary": object(&["status", "name", "version", "ready", "engines", "models"], json!({
-            "status": text(), "name": text(), "version": text(), "ready": flag(),
+        "Summary": object(&["status", "name", "version", "ready", "degraded", "engines", "models"], json!({
+            "status": text(), "name": text(), "version": text(), "ready": flag(), "degraded": list(degraded()),
             "engines": list(text()), "models": list(text()),
         })),
     })
+}
+
+/// What does not answer, and requests do without.
+fn degraded() -> Value {
+    json!({ "enum": ["shared_cache", "job_queue"] })
 }
 
 /// A version's state, in lower case.
@@ -122,7 +127,7 @@ fn v2() -> Value {
     );
     json!({
         "Live": object(&["live"], json!({ "live": flag() })),
-        "Ready": object(&["ready"], json!({ "ready": flag() })),
+        "Ready": object(&["ready"], json!({ "ready": flag(), "degraded": list(degraded()) })),
         "ModelReady": object(&["name", "ready"], json!({ "name": text(), "ready": flag(), "error": text() })),
         "ServerMetadata": object(&["name", "version", "extensions", "engines"], json!({
             "name": text(), "version": text(), "extensions": list(text()), "engines": list(text()),

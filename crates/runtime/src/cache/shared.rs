@@ -230,13 +230,13 @@ mod tests {
         }
         assert_eq!(fixture.place.n_gets(), 3);
         fixture.check("salver_cache_shared_errors_total 3");
-        fixture.check("salver_cache_shared_state 0");
+        fixture.check("salver_dependency_up{dependency=\"shared_cache\"} 0");
         fixture.put();
         fixture.check("salver_cache_shared_dropped_total 1");
         fixture.place.set_down(false);
         // Paused time: this is the next probe, not a wait.
         tokio::time::sleep(PROBE_EVERY * 2).await;
-        fixture.check("salver_cache_shared_state 1");
+        fixture.check("salver_dependency_up{dependency=\"shared_cache\"} 1");
         fixture.put();
         fixture.place.written(1).await;
         assert_eq!(fixture.level.get("m", &[1; 32]).await.unwrap().value, "value");
@@ -263,7 +263,7 @@ mod tests {
         fixture.place.set_down(true);
         fixture.run();
         tokio::time::sleep(Duration::from_millis(1)).await;
-        fixture.check("salver_cache_shared_state 0");
+        fixture.check("salver_dependency_up{dependency=\"shared_cache\"} 0");
         assert!(fixture.level.get("m", &[1; 32]).await.is_none());
         assert_eq!(fixture.place.n_gets(), 0);
     }

@@ -79,6 +79,7 @@ fn html(app: &App, host: &str) -> String {
         server: (&services.server_name, &services.server_version),
         engines: &services.control.engines(),
         is_ready: app.is_ready(),
+        degraded: &app.degraded(),
         default_model: default_model.as_ref().map(|model| &*model.name),
         explicit_control: app.options.explicit_control,
         host,
@@ -110,6 +111,7 @@ fn summary(app: &App) -> Reply {
         "name": services.server_name,
         "version": services.server_version,
         "ready": app.is_ready(),
+        "degraded": app.degraded(),
         "engines": services.control.engines(),
         "models": app.model_names(),
     });

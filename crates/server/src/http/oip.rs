@@ -146,7 +146,7 @@ pub(super) async fn live() -> Response<Body> {
 }
 
 pub(super) async fn ready(State(app): AppState) -> Response<Body> {
-    plain_response(oip_rest::ready(app.is_ready()))
+    plain_response(oip_rest::ready(app.is_ready(), &app.degraded()))
 }
 
 pub(super) async fn server_metadata(State(app): AppState) -> Response<Body> {

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::gauge::Gauge;
 
+use super::dependencies::{Dependencies, Dependency};
 use super::model::Series;
 
 /// Where an answer of a model with a response cache came from.
@@ -62,10 +63,14 @@ pub struct CacheMetrics {
     pub(super) entries: Gauge,
     pub(super) shared_errors: Counter,
     pub(super) shared_dropped: Counter,
-    pub(super) shared_state: Gauge,
+    dependencies: Dependencies,
 }
 
 impl CacheMetrics {
+    pub(super) fn new(dependencies: Dependencies) -> Self {
+        Self { dependencies, ..Self::default() }
+    }
+
     /// Counts an entry that had to make room.
     pub fn count_eviction(&self) {
         self.evictions.inc();
@@ -89,6 +94,6 @@ impl CacheMetrics {
 
     /// Notes whether the shared level is in use.
     pub fn set_shared_in_use(&self, in_use: bool) {
-        self.shared_state.set(i64::from(in_use));
+        self.dependencies.set(Dependency::SharedCache, in_use);
     }
 }

@@ -9,6 +9,7 @@ use prometheus_client::metrics::gauge::Gauge;
 
 use super::Metrics;
 use super::buckets::DURATION;
+use super::dependencies::{Dependencies, Dependency};
 use super::labels::{JobOutcomeLabels, JobStateLabels};
 use crate::histogram::AtomicHistogram;
 
@@ -21,10 +22,11 @@ pub struct JobMetrics {
     pub(super) lost: Counter,
     pub(super) callbacks: Family<JobOutcomeLabels, Counter>,
     pub(super) duration: AtomicHistogram,
+    dependencies: Dependencies,
 }
 
 impl JobMetrics {
-    pub(super) fn new() -> Self {
+    pub(super) fn new(dependencies: Dependencies) -> Self {
         let new = Self {
             depth: Family::default(),
             oldest: Gauge::default(),
@@ -32,6 +34,7 @@ impl JobMetrics {
             lost: Counter::default(),
             callbacks: Family::default(),
             duration: AtomicHistogram::new(&DURATION),
+            dependencies,
         };
         // Shown from the start, so that they can be watched for a change.
         for state in ["scheduled", "queued", "running", "dead"] {
@@ -44,6 +47,11 @@ impl JobMetrics {
             drop(new.callbacks.get_or_create(&JobOutcomeLabels { outcome }));
         }
         new
+    }
+
+    /// Notes whether the queue answers.
+    pub fn answers(&self, answers: bool) {
+        self.dependencies.set(Dependency::JobQueue, answers);
     }
 
     /// Notes how many jobs are in a state.

@@ -22,6 +22,11 @@ pub(super) struct OutcomeLabels {
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub(super) struct DependencyLabels {
+    pub(super) dependency: &'static str,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub(super) struct JobStateLabels {
     pub(super) state: &'static str,
 }

@@ -105,6 +105,24 @@ fn a_version_is_in_one_state_at_a_time() {
 }
 
 #[test]
+fn what_does_not_answer_is_named_and_what_is_not_used_is_not_shown() {
+    let metrics = Metrics::new();
+    assert!(metrics.degraded().is_empty() && !metrics.render().contains("dependency="));
+    metrics.jobs().answers(true);
+    metrics.cache().set_shared_in_use(false);
+    assert_eq!(metrics.degraded(), [Dependency::SharedCache]);
+    metrics.jobs().answers(false);
+    assert_eq!(metrics.degraded(), [Dependency::SharedCache, Dependency::JobQueue]);
+    metrics.cache().set_shared_in_use(true);
+    let text = metrics.render();
+    for line in
+        ["salver_dependency_up{dependency=\"shared_cache\"} 1", "salver_dependency_up{dependency=\"job_queue\"} 0"]
+    {
+        assert!(text.contains(line), "{line} in {text}");
+    }
+}
+
+#[test]
 fn the_process_shows_under_the_usual_names() {
     let text = Metrics::new().render();
     for name in ["process_start_time_seconds ", "process_cpu_seconds_total "] {

@@ -117,8 +117,15 @@ fn metadata_name_versions_as_strings_and_shapes_with_their_batch() {
 #[test]
 fn health_replies_have_bodies() {
     assert_eq!(body(&live()), json!({"live": true}));
-    assert_eq!((ready(true).status, body(&ready(true))), (200, json!({"ready": true})));
-    assert_eq!((ready(false).status, body(&ready(false))), (400, json!({"ready": false})));
+    let cases: [(_, &[&str], _, _); 3] = [
+        (true, &[], 200, json!({"ready": true})),
+        (true, &["shared_cache"], 200, json!({"ready": true, "degraded": ["shared_cache"]})),
+        (false, &[], 400, json!({"ready": false})),
+    ];
+    for (is_ready, degraded, status, expected) in cases {
+        let reply = ready(is_ready, degraded);
+        assert_eq!((reply.status, body(&reply)), (status, expected));
+    }
     assert_eq!(body(&model_ready("m", true)), json!({"name": "m", "ready": true}));
     let not_ready = model_ready("m", false);
     assert_eq!(not_ready.status, 400);

@@ -27,7 +27,12 @@ pub(super) fn server() -> Vec<Operation> {
             json!({ "live": true }),
         ),
         Operation::get("/v2/health/ready", "v2", "serverReady", "Says whether every model that should serve does.")
-            .json_reply(200, "It does.", "Ready", json!({ "ready": true }))
+            .json_reply(
+                200,
+                "It does; `degraded` names what requests do without, and is left out where all is well.",
+                "Ready",
+                json!({ "ready": true, "degraded": ["shared_cache"] }),
+            )
             .json_reply(400, "Not yet, or not any more.", "Ready", json!({ "ready": false })),
         Operation::get("/v2/models", "v2", "modelNames", "Lists the models by name, as KServe does.").json_reply(
             200,

@@ -20,6 +20,8 @@ pub(super) struct View<'a> {
     pub engines: &'a [String],
     /// Whether every model serves that should.
     pub is_ready: bool,
+    /// What does not answer and requests do without.
+    pub degraded: &'a [&'static str],
     /// The model of routes that name none.
     pub default_model: Option<&'a str>,
     /// Whether clients may load and unload models.
@@ -71,7 +73,11 @@ pub(super) fn render(view: &View<'_>) -> String {
 
 fn write_header(page: &mut String, view: &View<'_>) {
     let (name, version) = view.server;
-    let (state, class) = if view.is_ready { ("ready", "ready") } else { ("not ready", "waiting") };
+    let (state, class) = match view {
+        View { is_ready: false, .. } => ("not ready".to_owned(), "waiting"),
+        View { degraded: [], .. } => ("ready".to_owned(), "ready"),
+        View { degraded, .. } => (format!("ready without {}", degraded.join(" and ").replace('_', " ")), "waiting"),
+    };
     let _ = write!(
         page,
         "<header>\n<h1>{} <small>{}</small> <span class=\"state {class}\">{state}</span></h1>\n\

@@ -38,6 +38,7 @@ fn page(models: &[Entry]) -> String {
         server: ("salver", "1.2.3"),
         engines: &["onnx: ONNX Runtime".to_owned()],
         is_ready: true,
+        degraded: &[],
         default_model: Some("iris"),
         explicit_control: true,
         host: "localhost:8080",
@@ -146,6 +147,7 @@ fn nothing_from_outside_becomes_markup() {
         server: (bad, bad),
         engines: &engines,
         is_ready: false,
+        degraded: &["shared_cache"],
         default_model: Some(bad),
         explicit_control: true,
         host: "localhost:8080",
@@ -160,6 +162,28 @@ fn nothing_from_outside_becomes_markup() {
 }
 
 #[test]
+fn the_page_names_what_requests_do_without() {
+    let state = |is_ready, degraded| {
+        let (server, host) = (("salver", "1"), "localhost:8080");
+        let (default_model, explicit_control) = (None, false);
+        let page = render(&View {
+            server,
+            engines: &[],
+            is_ready,
+            degraded,
+            default_model,
+            explicit_control,
+            host,
+            models: &[],
+        });
+        text(&page).split_once(" Metrics").map(|(head, _)| head.to_owned()).unwrap()
+    };
+    assert_eq!(state(true, &[]), "salver 1 ready");
+    assert_eq!(state(true, &["shared_cache", "job_queue"]), "salver 1 ready without shared cache and job queue");
+    assert_eq!(state(false, &["shared_cache"]), "salver 1 not ready");
+}
+
+#[test]
 fn commands_survive_a_shell() {
     let model = info("größe", vec![TensorSpec::new("x", DataType::Fp32, &[-1, 1])], &["it's"]);
     let entry = ready(model);
@@ -167,6 +191,7 @@ fn commands_survive_a_shell() {
         server: ("salver", "1"),
         engines: &[],
         is_ready: true,
+        degraded: &[],
         default_model: None,
         explicit_control: false,
         host: "[::1]:8080",
