@@ -90,12 +90,19 @@ impl Fixture {
     /// Waits until `count` requests were in the engine or in its queue. The gauge is set under the
     /// queue's lock, so this is exact.
     async fn queued(&self, count: usize) {
-        let line = format!("salver_queue_requests{{model=\"m\",version=\"1\"}} {count}\n");
         let deadline = Instant::now() + Duration::from_secs(60);
-        while !self.metrics.render().contains(&line) {
+        while self.waiting() != count as u64 {
             assert!(Instant::now() < deadline, "the queue never held {count} requests");
             tokio::task::yield_now().await;
         }
+    }
+
+    /// How many requests are in the engine or in its queue.
+    fn waiting(&self) -> u64 {
+        let text = self.metrics.render();
+        let count =
+            text.lines().find_map(|line| line.strip_prefix("salver_queue_requests{model=\"m\",version=\"1\"} "));
+        count.map_or(0, |count| count.parse().unwrap())
     }
 
     /// Sends one request that the worker holds at the closed gate.

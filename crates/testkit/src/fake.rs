@@ -198,6 +198,11 @@ impl FakeEngine {
         self.shared.batches.lock().clone()
     }
 
+    /// Forgets the runs so far and returns them, for tests that last.
+    pub fn take_batches(&self) -> Vec<BatchRecord> {
+        std::mem::take(&mut *self.shared.batches.lock())
+    }
+
     /// Returns the rows of each run so far.
     pub fn batch_rows(&self) -> Vec<usize> {
         self.shared.batches.lock().iter().map(|batch| batch.rows).collect()

@@ -26,7 +26,9 @@ pub(crate) fn run(rust: bool, python: bool, pytest: &[String]) -> Result<()> {
         say("building");
         cargo(&["build", "--workspace", "--all-targets"], None)?;
     }
-    let binary = target().join("debug").join("salver");
+    // Another build may be named, such as one for release.
+    let named = std::env::var_os("SALVER_BIN").map(PathBuf::from);
+    let binary = named.unwrap_or_else(|| target().join("debug").join("salver"));
     let runtime = call(Command::new(&binary).args(["runtime", "install"]));
     if let Err(reason) = &runtime {
         skip(&mut skipped, "onnxruntime", reason)?;

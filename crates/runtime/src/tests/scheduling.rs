@@ -418,7 +418,9 @@ async fn nothing_is_lost_or_crossed_over_many_requests_whose_callers_leave() {
     let rows: usize = fixture.engine.batch_rows().iter().sum();
     let (answered, left, crossed) =
         (counts.0.load(Ordering::Relaxed), counts.1.load(Ordering::Relaxed), counts.2.load(Ordering::Relaxed));
-    eprintln!("{total} requests: {answered} answered, {left} left, {crossed} crossed; {rows} rows reached the engine");
+    eprintln!(
+        "P5, P6: {total} requests: {answered} answered, {left} left, {crossed} crossed; {rows} rows reached the engine"
+    );
     assert_eq!((answered + left, crossed), (total, 0));
     assert!(left > 0 && rows >= answered && rows <= total);
     fixture.queued(0).await;
