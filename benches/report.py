@@ -3,7 +3,7 @@
 
     report.py [--quick] [--list] [ROW…]
 
-Without a ROW all are measured, which takes about two hours; nothing else should run on the machine
+Without a ROW all are measured, which takes about three hours; nothing else should run on the machine
 meanwhile. Rows that were measured before stay in the report until they are measured again.
 --quick shortens everything to see that it works; its figures mean nothing.
 
@@ -351,6 +351,19 @@ def swaps(settings):
     return row
 
 
+def promises(settings):
+    """What swaps, bad versions, overload and outages must not do: the tests of it at full size"""
+    row = Row()
+    for name in ("P1", "P2", "P4", "P5", "P22", "P23"):
+        command = ["benches/promises.sh", *(["--quick"] if settings.quick else []), name]
+        common.record(command)
+        tested = subprocess.run(command, stdout=subprocess.PIPE, text=True, cwd=ROOT)
+        if tested.returncode != 0:
+            raise Failed(f"{' '.join(command)}: {tested.stdout[-2000:]}")
+        row.notes += tested.stdout.splitlines()
+    return row
+
+
 def soaking(settings):
     """Ten minutes of mixed load: is memory flat?"""
     row = Row()
@@ -635,6 +648,7 @@ ROWS = {
     "cache": cache,
     "many": many_models,
     "swap": swaps,
+    "promises": promises,
     "soak": soaking,
     "peers": others,
     "forms": forms,
