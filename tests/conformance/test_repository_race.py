@@ -101,7 +101,8 @@ def test_clients_that_race_to_load_and_unload_leave_nothing_behind(start, reposi
         f"{steady.asked} requests meanwhile, none wrong; memory {before / 1024:.1f} MiB before, {after / 1024:.1f} "
         f"after: {after / before - 1:+.1%}"
     )
-    server.assert_rss_returns(before, before // 20)
+    # After a short warm-up, threads still take heaps and pools for the first time.
+    server.assert_rss_returns(before, before // (50 if CHANGES >= 1024 else 20))
     assert server.post("/v2/repository/models/large/load", {}).status_code == 200
     body = {"inputs": [{"name": "x", "shape": [1, WIDTH], "datatype": "FP32", "data": list(range(WIDTH))}]}
     assert server.post("/v2/models/large/infer", body).json()["outputs"][0]["data"] == list(range(WIDTH))

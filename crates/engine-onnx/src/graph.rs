@@ -8,7 +8,7 @@ use ort::session::{RunOptions, Session};
 use salver_core::{DataType, Error, Result, Signature, Tensor, TensorSpec};
 
 use crate::instance::{Content, InputView};
-use crate::raw::{CpuMemory, Named, PerTensor, SharedSession, Value};
+use crate::raw::{CpuMemory, GiveBack, Named, PerTensor, SharedSession, Value};
 use crate::signature::{self, Declared, OutputForm};
 
 /// Weights and graph.
@@ -20,6 +20,8 @@ pub(crate) struct Graph {
     input_names: Vec<CString>,
     output_names: Vec<CString>,
     output_forms: Vec<OutputForm>,
+    /// The last field: dropped when what the session held is free.
+    _freed: GiveBack,
 }
 
 impl Graph {
@@ -43,6 +45,7 @@ impl Graph {
             output_names: c_names(&signature.outputs)?,
             output_forms,
             signature,
+            _freed: GiveBack,
         })
     }
 

@@ -342,18 +342,13 @@ impl Drop for CpuMemory {
     }
 }
 
-/// Makes memory that models held go back to the system as soon as they are unloaded.
+/// Makes weights that models held go back to the system as soon as they are unloaded.
 ///
 /// glibc raises the size from which an allocation is a mapping of its own each time that one is
 /// given back, up to 32 MiB: weights then lie in the heap, and what is freed there stays with the
 /// process. Once set, the size stays. Measured with ONNX Runtime 1.31.1: eight models of 10 MB took
 /// 145 MB and gave back none, with this 81 MB and all but 1 MB; two of 100 MB 280 and 200 MB; runs
 /// took as long. Other C libraries have no such rule.
-///
-/// glibc also keeps up to eight heaps for each core, and threads that load in turn leave pieces in all
-/// of them. With one for each core, 14,000 loads and unloads of a model of 1 MiB by 32 clients on two
-/// cores left the process 0.5 to 1.2 MB larger, without it 1.6 MB and more each time; requests to
-/// small models were as fast with two heaps and with one.
 pub(crate) fn return_freed_memory() {
     #[cfg(all(target_os = "linux", target_env = "gnu"))]
     {
@@ -361,16 +356,33 @@ pub(crate) fn return_freed_memory() {
         /// glibc's first value, and the number of the setting in `malloc.h`.
         const MMAP_THRESHOLD_BYTES: c_int = 128 << 10;
         const M_MMAP_THRESHOLD: c_int = -3;
-        const M_ARENA_MAX: c_int = -8;
-        let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
-        let arenas = c_int::try_from(cores).unwrap_or(c_int::MAX);
         unsafe extern "C" {
             fn mallopt(parameter: c_int, value: c_int) -> c_int;
         }
-        for (setting, value) in [(M_MMAP_THRESHOLD, MMAP_THRESHOLD_BYTES), (M_ARENA_MAX, arenas)] {
-            // SAFETY: `mallopt` is declared as in glibc's `malloc.h`, takes numbers only, and may be
-            // called at any time.
-            unsafe { mallopt(setting, value) };
+        // SAFETY: `mallopt` is declared as in glibc's `malloc.h`, takes numbers only, and may be
+        // called at any time.
+        unsafe { mallopt(M_MMAP_THRESHOLD, MMAP_THRESHOLD_BYTES) };
+    }
+}
+
+/// Gives what is free back to the system when it is dropped; to be dropped after a session.
+///
+/// Weights go back by themselves ([`return_freed_memory`]), but what is small lies in the heaps of
+/// the threads that loaded, up to eight for each core, and glibc gives back only the end of each. 14,000
+/// loads and unloads of a model of 1 MiB by 32 clients left the process 1.6 MB larger.
+pub(crate) struct GiveBack;
+
+impl Drop for GiveBack {
+    fn drop(&mut self) {
+        #[cfg(all(target_os = "linux", target_env = "gnu"))]
+        {
+            use std::ffi::c_int;
+            unsafe extern "C" {
+                fn malloc_trim(pad: usize) -> c_int;
+            }
+            // SAFETY: `malloc_trim` is declared as in glibc's `malloc.h`; it may be called at any time,
+            // from any thread, and touches only what is free.
+            unsafe { malloc_trim(0) };
         }
     }
 }
