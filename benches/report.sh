@@ -4,5 +4,8 @@
 # SALVER_BIN names a binary to measure instead.
 set -euo pipefail
 cd "$(dirname "$0")/.."
-[ -n "${SALVER_BIN:-}" ] || cargo build --release
+case " $* " in
+  *" --list "* | *" --help "* | *" -h "*) ;; # needs no build
+  *) [ -n "${SALVER_BIN:-}" ] || cargo build --release ;;
+esac
 exec python3 benches/report.py "$@"

@@ -180,9 +180,9 @@ class Server:
         status = Path(f"/proc/{self.process.pid}/status").read_text()
         return int(re.search(r"VmRSS:\s+(\d+) kB", status)[1])
 
-    def rested_rss_kib(self) -> int:
+    def rested_rss_kib(self, seconds: float = 3) -> int:
         """What stays once freed memory has gone back, which the allocator does about once a second."""
-        end = time.monotonic() + 3
+        end = time.monotonic() + seconds
         least = self.rss_kib()
         while time.monotonic() < end:
             time.sleep(0.05)

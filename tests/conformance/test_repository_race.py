@@ -8,6 +8,7 @@ import threading
 
 import numpy as np
 import onnx
+import pytest
 import requests
 from harness import PATIENCE_S
 from onnx import TensorProto, helper, numpy_helper
@@ -15,6 +16,8 @@ from onnx import TensorProto, helper, numpy_helper
 CLIENTS = 32
 CHANGES = int(os.environ.get("SALVER_CHANGES", 12))
 WIDTH = 512
+# The pool for blocking work lets a thread go that had nothing to do for ten seconds.
+IDLE_THREADS_END_S = 12
 
 
 def write_large(folder):
@@ -80,16 +83,17 @@ def race(server, changes):
     assert server.post("/v2/repository/models/large/unload", {}).status_code == 200
 
 
+@pytest.mark.timeout(300 + 2 * CHANGES)
 def test_clients_that_race_to_load_and_unload_leave_nothing_behind(start, repository):
     folder = repository("identity_fp32")
     write_large(folder)
     server = start(folder, "--model-control", "explicit", "--load-model", "identity_fp32")
     with Steady(server) as steady:
-        # Heaps and pools of threads take what they will need.
-        race(server, max(8, CHANGES // 8))
-        before = server.rested_rss_kib()
+        # Heaps and pools of threads take what they will need: the more that load at one moment, the more.
         race(server, CHANGES)
-        after = server.rested_rss_kib()
+        before = server.rested_rss_kib(IDLE_THREADS_END_S)
+        race(server, CHANGES)
+        after = server.rested_rss_kib(IDLE_THREADS_END_S)
     assert steady.wrong == [] and steady.asked > 0
     loads = sum(
         int(line.rsplit(" ", 1)[1])
@@ -97,12 +101,12 @@ def test_clients_that_race_to_load_and_unload_leave_nothing_behind(start, reposi
         if line.startswith('salver_model_loads_total{model="large"')
     )
     print(
-        f"P2: {CLIENTS} clients x {CHANGES} loads and unloads of one model, {loads} loads; another model answered "
-        f"{steady.asked} requests meanwhile, none wrong; memory {before / 1024:.1f} MiB before, {after / 1024:.1f} "
-        f"after: {after / before - 1:+.1%}"
+        f"P2: {CLIENTS} clients x {CHANGES} loads and unloads of one model, twice, {loads} loads; another model "
+        f"answered {steady.asked} requests meanwhile, none wrong; memory {before / 1024:.1f} MiB after the first "
+        f"round, {after / 1024:.1f} after the second: {after / before - 1:+.1%}"
     )
-    # After a short warm-up, threads still take heaps and pools for the first time.
-    server.assert_rss_returns(before, before // (50 if CHANGES >= 1024 else 20))
+    # After a short first round, threads still take heaps and pools for the first time.
+    assert after <= before * (1.02 if CHANGES >= 1024 else 1.05)
     assert server.post("/v2/repository/models/large/load", {}).status_code == 200
     body = {"inputs": [{"name": "x", "shape": [1, WIDTH], "datatype": "FP32", "data": list(range(WIDTH))}]}
     assert server.post("/v2/models/large/infer", body).json()["outputs"][0]["data"] == list(range(WIDTH))
