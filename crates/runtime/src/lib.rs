@@ -29,6 +29,7 @@ mod padding;
 mod pieces;
 mod places;
 mod policy;
+mod poll;
 mod queue;
 mod ragged;
 mod reconcile;
@@ -74,6 +75,7 @@ pub use crate::residency::{Meter, ResidencyOptions};
 use crate::cache::ResponseCache;
 use crate::lifecycle::{Lifecycle, LifecycleOptions};
 use crate::pieces::Inlet;
+use crate::poll::Looks;
 use crate::reconcile::Extent;
 use crate::residency::Residency;
 use crate::shared::Shared;
@@ -181,6 +183,7 @@ impl Runtime {
         }
         let is_named = |name: &str| !picks || named().any(|load| load == "*" || load == name);
         let wanted = ensemble::with_members(&entries, is_named);
+        let looks = Looks::new(&entries);
         let (now, later): (Vec<_>, Vec<_>) = entries.into_iter().partition(|entry| wanted.contains(&entry.name));
         if on_demand {
             self.apply_all(later, Extent::InUse, reading).await;
@@ -189,7 +192,7 @@ impl Runtime {
         self.lifecycle.set_started();
         if let ControlMode::Poll(interval) = self.options.control {
             let this = self.clone();
-            self.tasks.spawn(async move { this.poll(interval).await });
+            self.tasks.spawn(async move { this.poll(interval, looks).await });
         }
         if on_demand {
             let (watch, stop) = (self.lifecycle.clone().watch_limit(LIMIT_INTERVAL), self.stop.clone());
@@ -219,10 +222,8 @@ impl Runtime {
         let (reading, known) = (self.next_reading(), self.lifecycle.board.names());
         let entries = self.scan().await?;
         let present: BTreeSet<&str> = entries.iter().map(|entry| &*entry.name).collect();
-        for name in known.iter().filter(|name| !present.contains(name.as_str())) {
-            self.lifecycle.forget(name, reading).await;
-        }
-        self.apply_all(entries, self.follows(), reading).await;
+        let gone: Vec<_> = known.into_iter().filter(|name| !present.contains(name.as_str())).collect();
+        self.follow(entries, &gone, reading).await;
         Ok(())
     }
 
@@ -264,19 +265,12 @@ impl Runtime {
         self.readings.fetch_add(1, Ordering::Relaxed) + 1
     }
 
-    async fn poll(&self, interval: Duration) {
-        let mut ticks = tokio::time::interval(interval);
-        ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-        ticks.tick().await;
-        loop {
-            tokio::select! {
-                () = self.stop.cancelled() => return,
-                _ = ticks.tick() => {}
-            }
-            if let Err(error) = self.sync().await {
-                tracing::error!(%error, "polling the model paths");
-            }
+    /// Takes on what a reading found; failures are logged and on the board already.
+    async fn follow(&self, entries: Vec<ModelEntry>, gone: &[String], reading: u64) {
+        for name in gone {
+            self.lifecycle.forget(name, reading).await;
         }
+        self.apply_all(entries, self.follows(), reading).await;
     }
 
     /// Failures are logged and on the board already.
